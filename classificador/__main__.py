@@ -1,0 +1,218 @@
+"""The command line: `python -m classificador treinar | avaliar | prever | dados | diagnostico`."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+
+from classificador.errors import ClassificadorError
+
+# argparse speaks through gettext; these are its texts in Portuguese.
+PORTUGUESE = {
+    "usage: ": "uso: ",
+    "options": "opções",
+    "positional arguments": "argumentos",
+    "show this help message and exit": "mostra esta ajuda e sai",
+    "%(prog)s: error: %(message)s\n": "%(prog)s: erro: %(message)s Veja --help.\n",
+    "argument %(argument_name)s: %(message)s": "%(argument_name)s: %(message)s.",
+    "invalid %(type)s value: %(value)r": "valor inválido: %(value)r",
+    "invalid choice: %(value)r (choose from %(choices)s)": "%(value)r não existe; use um destes: %(choices)s",
+    "unrecognized arguments: %s": "argumento desconhecido: %s.",
+    "the following arguments are required: %s": "falta dizer: %s.",
+    "expected one argument": "falta o valor",
+    "expected at least one argument": "falta pelo menos um valor",
+}
+
+# A setting's name, with which its error messages begin, and the option that sets it.
+OPTIONS = {"epochs": "--epocas", "batch_size": "--lote", "lr": "--lr", "seed": "--semente", "device": "--dispositivo"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 1 failed (one line on stderr), 2 bad usage, 130 interrupted."""
+    options = build_parser().parse_args(arguments)
+    try:
+        # With --json only the JSON goes to standard output; progress and messages move to standard error.
+        with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+            code, result = options.command(options)
+    except ClassificadorError as error:
+        if options.traceback:
+            raise
+        field, colon, rest = str(error).partition(":")
+        print(f"erro: {OPTIONS.get(field, field)}{colon}{rest}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrompido.", file=sys.stderr)
+        return 130
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+    return code
+
+
+def speak_portuguese() -> None:
+    """Make argparse's own texts Portuguese."""
+    argparse._ = lambda text: PORTUGUESE.get(text, text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands."""
+    speak_portuguese()
+    parser = argparse.ArgumentParser(
+        prog="python -m classificador",
+        description="Treina, avalia e usa um classificador de imagens CIFAR-10: as mesmas funções que o caderno chama.",
+        epilog="Exemplo: python -m classificador treinar --receita rapido && python -m classificador avaliar",
+    )
+    commands = parser.add_subparsers(required=True, metavar="comando")
+
+    train = _command(commands, train_command, "treinar", "treina a rede e guarda os melhores pesos pela validação")
+    train.add_argument(
+        "--receita", default="rapido", metavar="NOME", help="rapido, completo ou original (padrão: rapido)"
+    )
+    train.add_argument(
+        "--epocas", type=int, metavar="N", help="passagens pelas imagens de treino (padrão: o da receita)"
+    )
+    train.add_argument("--lote", type=int, metavar="N", help="imagens por passo (padrão: o da receita)")
+    train.add_argument(
+        "--lr", type=float, metavar="X", help="taxa de aprendizado máxima do Adam (padrão: a da receita)"
+    )
+    train.add_argument(
+        "--semente",
+        type=int,
+        metavar="N",
+        help="semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)",
+    )
+    train.add_argument("--dispositivo", metavar="D", help="auto, cpu, cuda ou mps (padrão: auto)")
+    _data_options(train)
+    _model_option(train)
+
+    test = _command(commands, evaluate_command, "avaliar", "mede acurácia e F1 nas 10 000 imagens de teste")
+    _data_options(test)
+    _model_option(test)
+
+    predict = _command(commands, predict_command, "prever", "diz a classe de imagens suas, com a probabilidade")
+    predict.add_argument("imagens", nargs="+", metavar="IMAGEM", help="arquivos PNG, JPEG, GIF, WebP, BMP, TIFF ou PPM")
+    _model_option(predict)
+
+    data = _command(commands, data_command, "dados", "traz o CIFAR-10 para a pasta de dados e o confere")
+    _data_options(data)
+
+    check = _command(
+        commands, diagnose_command, "diagnostico", "mostra o que um relato de problema precisa e o que está errado"
+    )
+    _data_options(check)
+    _model_option(check)
+    return parser
+
+
+def train_command(options) -> tuple[int, dict]:
+    """Train; the exit code is 130 when interrupted, with the best weights so far on disk."""
+    from torch import nn
+
+    from classificador import CNN, build, fit, load_cifar10, make_optimizer, make_settings
+    from classificador.brazilian import duration, percent
+
+    settings = make_settings(
+        options.receita,
+        epochs=options.epocas,
+        batch_size=options.lote,
+        lr=options.lr,
+        seed=options.semente,
+        device=options.dispositivo,
+    )
+    data = load_cifar10(options.dados, options.fonte)
+    model = build(settings, data, CNN)
+    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    history = fit(model, data, criterion, make_optimizer(model, settings), settings, options.modelo)
+    if not history.val_accuracy:
+        print("Interrompido antes do primeiro lote; nenhum modelo foi guardado.")
+        return 130, history.to_dict()
+    best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
+    print(
+        f"Melhor acurácia de validação: {best} (época {history.epochs[history.best]:g}), em {seconds}: {options.modelo}"
+    )
+    return 130 if history.interrupted else 0, history.to_dict()
+
+
+def evaluate_command(options) -> tuple[int, dict]:
+    """Evaluate on the test set, single view and with the mirrored view."""
+    from classificador import evaluate, load_cifar10, load_model
+
+    model = load_model(options.modelo)
+    data = load_cifar10(options.dados, options.fonte)
+    single, mirrored = (evaluate(model, data.test, data.classes, flip=flip) for flip in (False, True))
+    print(single.table(), single.summary(), mirrored.summary(), sep="\n")
+    return 0, {"single_view": single.to_dict(), "with_flip": mirrored.to_dict()}
+
+
+def predict_command(options) -> tuple[int, dict]:
+    """Classify pictures; a bad one is reported and the others still predicted, exit code 1."""
+    from classificador import ImageError, load_model, predict_image
+    from classificador.brazilian import percent
+
+    model, results, code = load_model(options.modelo), {}, 0
+    for path in options.imagens:
+        try:
+            results[path] = predict_image(model, path)
+        except ImageError as error:
+            print(f"erro: {error}", file=sys.stderr)
+            results[path], code = {"error": str(error)}, 1
+            continue
+        best = list(results[path].items())[:3]
+        print(f"{path}: " + ", ".join(f"{name} {percent(probability)}" for name, probability in best))
+    return code, results
+
+
+def data_command(options) -> tuple[int, dict]:
+    """Bring and verify the data."""
+    from classificador import load_cifar10
+
+    data = load_cifar10(options.dados, options.fonte)
+    sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
+    print(
+        f"CIFAR-10 conferido: {sizes['train']} imagens de treino, {sizes['val']} de validação, {sizes['test']} de teste"
+    )
+    return 0, sizes | {"classes": list(data.classes)}
+
+
+def diagnose_command(options) -> tuple[int, dict]:
+    """Describe this machine and installation; exit code 1 when something is wrong."""
+    from classificador.diagnostics import diagnose
+
+    rows = diagnose(options.dados, options.fonte, options.modelo)
+    for row in rows:
+        print(f"{'✗' if row.problem else '✓'} {row.name}: {row.value}" + (f" — {row.problem}" if row.problem else ""))
+    return int(any(row.problem for row in rows)), {
+        row.name: {"value": row.value, "problem": row.problem} for row in rows
+    }
+
+
+def _command(commands, function, name: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(command=function)
+    parser.add_argument(
+        "--json", action="store_true", help="resultado em JSON na saída padrão, para outro programa ler"
+    )
+    parser.add_argument("--traceback", action="store_true", help="em caso de erro, mostra onde no código ele surgiu")
+    return parser
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dados", default="data", metavar="PASTA", help="onde o CIFAR-10 fica guardado (padrão: data)")
+    text = "pasta ou arquivo seu com o CIFAR-10, para trabalhar sem rede (padrão: a variável CLASSIFICADOR_DADOS)"
+    parser.add_argument("--fonte", metavar="CAMINHO", help=text)
+
+
+def _model_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--modelo", default="best_model.pth", metavar="ARQUIVO", help="os pesos (padrão: best_model.pth)"
+    )
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):  # Windows would use a code page that lacks half of our characters
+        stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # the reader of our output went away, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

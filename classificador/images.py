@@ -1,0 +1,61 @@
+"""Opening a user's own picture as what the network takes: a square uint8 RGB tensor."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from classificador.errors import ImageError
+
+# Only formats with a plain decoder: Pillow would hand EPS to an external program.
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+MAX_PIXELS = 50_000_000  # a 50-megapixel photo decodes to 150 MB; anything larger is refused before decoding
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Return the picture as RGB: turned as its EXIF says, transparency on white, 16 bits scaled to 8, first frame.
+
+    Raises ImageError, one line naming the file, when it is no readable picture of an allowed format or too large.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path} {'é uma pasta' if path.is_dir() else 'não existe'}. Dê o caminho de uma imagem.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we set our own, lower limit below
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(f"{path} tem {image.width}×{image.height} pixels, demais. Reduza a imagem antes.")
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{path} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path} tem pixels demais. Reduza a imagem antes.") from error
+    except PermissionError as error:
+        raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say that the file is damaged
+        raise ImageError(f"{path} está danificado ou incompleto ({error}). Escolha outra imagem.") from error
+
+
+def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:
+    """Return the picture's central square, scaled to side×side, as a uint8 tensor of 3×side×side."""
+    square = ImageOps.fit(
+        image, (side, side), method=Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
+    )
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F", "I;16", "I;16B", "I;16L"):  # Pillow's own conversion clips these to white
+        values = np.asarray(image, dtype=np.float64)
+        low, high = (0, 65535) if image.mode != "F" else (values.min(), max(values.max(), values.min() + 1e-9))
+        return Image.fromarray((255 * ((values - low) / (high - low)).clip(0, 1)).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,32 @@
+"""A table of a network's layers: what comes out of each, and how many weights it learns."""
+
+import torch
+from torch import nn
+
+from classificador.brazilian import number
+
+
+@torch.no_grad()
+def layer_table(model: nn.Module, side: int = 32) -> str:
+    """Return an aligned table (Portuguese) of layer, output shape and learned parameters for one 3×side×side image."""
+    rows, hooks = [], []
+    for name, layer in model.named_children():
+        if isinstance(layer, nn.Identity):
+            continue
+        hooks.append(
+            layer.register_forward_hook(lambda layer, _, out, name=name: rows.append((name, layer, out.shape[1:])))
+        )
+    training = model.training
+    try:
+        model.eval()(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    lines = [f"{'Camada':<10}{'Tipo':<14}{'Saída':<14}{'Parâmetros':>12}"]
+    lines.append("─" * len(lines[0]))
+    for name, layer, shape in rows:
+        count = sum(parameter.numel() for parameter in layer.parameters())
+        lines.append(f"{name:<10}{type(layer).__name__:<14}{'×'.join(map(str, shape)):<14}{number(count, 0):>12}")
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return "\n".join([*lines, lines[1], f"{'Total':<38}{number(total, 0):>12}"])

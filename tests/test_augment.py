@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from classificador.augment import augment
+
+SIDE = 8
+
+
+def draw(images, shift, flip, seed=0):
+    return augment(images, shift, flip, torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def images():
+    return torch.randint(256, (200, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_result_is_a_shift_of_the_mirrored_or_plain_image(images):
+    shift, out = 2, draw(images, 2, True)
+    assert out.shape == images.shape
+    assert out.dtype == torch.uint8
+    padded = torch.nn.functional.pad(images.float(), (shift,) * 4, mode="reflect").to(torch.uint8)
+    found = set()
+    for index in range(len(images)):
+        for mirrored in (False, True):
+            source = padded[index].flip(-1) if mirrored else padded[index]
+            for y in range(2 * shift + 1):
+                for x in range(2 * shift + 1):
+                    if torch.equal(out[index], source[:, y : y + SIDE, x : x + SIDE]):
+                        found.add((index, mirrored, y, x))
+    assert {index for index, *_ in found} == set(range(len(images)))
+    assert {mirrored for _, mirrored, _, _ in found} == {False, True}
+    assert len({(y, x) for *_, y, x in found}) == 25  # every shift occurs
+
+
+def test_without_shift_and_flip_nothing_changes(images):
+    assert torch.equal(draw(images, 0, False), images)
+
+
+def test_the_generator_decides(images):
+    assert torch.equal(draw(images, 2, True, seed=3), draw(images, 2, True, seed=3))
+    assert not torch.equal(draw(images, 2, True, seed=3), draw(images, 2, True, seed=4))

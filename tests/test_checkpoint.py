@@ -1,0 +1,227 @@
+import os
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from classificador import checkpoint
+from classificador.checkpoint import BestCheckpoint, load_model, read_checkpoint, save_checkpoint
+from classificador.errors import CheckpointError
+from classificador.model import CNN
+from conftest import INFO
+
+
+@pytest.fixture
+def model() -> CNN:
+    torch.manual_seed(0)
+    return CNN(channels=(4, 8), hidden=16)
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    save_checkpoint(tmp_path / "best_model.pth", model, INFO)
+    return tmp_path / "best_model.pth"
+
+
+def rewrite(path, **changes):
+    """Save the file again with parts of its content changed."""
+    content = torch.load(path, weights_only=True)
+    torch.save(content | changes, path)
+
+
+def test_what_is_saved_comes_back(model, saved):
+    loaded = load_model(saved)
+    images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(loaded(images), model.eval()(images))
+    assert not loaded.training
+    assert loaded.info["val_accuracy"] == 0.5
+    assert loaded.info["architecture"]["channels"] == [4, 8]
+
+
+def test_nothing_but_the_file_is_left(saved):
+    assert [path.name for path in saved.parent.iterdir()] == ["best_model.pth"]
+
+
+def test_the_file_has_the_modes_of_any_new_file(saved):
+    if os.name == "posix":
+        umask = os.umask(0)
+        os.umask(umask)
+        assert saved.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("size", [0, 1, 0.5, -1])
+def test_a_truncated_file_is_refused(saved, size):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(len(data) * size) if isinstance(size, float) else size])
+    with pytest.raises(CheckpointError, match="danificado"):
+        load_model(saved)
+
+
+def test_one_flipped_bit_in_the_weights_is_refused(saved):
+    with zipfile.ZipFile(saved) as archive:
+        record = max(archive.infolist(), key=lambda entry: entry.file_size)
+    data = bytearray(saved.read_bytes())
+    data[record.header_offset + 200] ^= 1
+    saved.write_bytes(data)
+    torch.load(saved, weights_only=True)  # torch itself takes the damaged file: the test would be empty otherwise
+    with pytest.raises(CheckpointError, match="danificado"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>404</html>", b"version https://git-lfs.github.com/spec/v1\n", b"\x80\x02."]
+)
+def test_a_foreign_file_is_refused(tmp_path, content):
+    path = tmp_path / "best_model.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_say_so(tmp_path):
+    with pytest.raises(CheckpointError, match="não existe"):
+        load_model(tmp_path / "best_model.pth")
+    with pytest.raises(CheckpointError, match="é uma pasta"):
+        load_model(tmp_path)
+
+
+class Canary:
+    """Unpickling it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_malicious_file_is_refused_and_its_code_never_runs(tmp_path, monkeypatch, legacy):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path, canary = tmp_path / "best_model.pth", tmp_path / "canary"
+    torch.save(
+        {"kind": checkpoint.KIND, "format": 1, "x": Canary(canary)}, path, _use_new_zipfile_serialization=not legacy
+    )
+    with pytest.raises(CheckpointError):
+        load_model(path)
+    assert not canary.exists()
+
+
+def test_a_state_dict_of_someone_else_is_refused(tmp_path):
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "best_model.pth")
+    with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
+        load_model(tmp_path / "best_model.pth")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"weights": 3}, {"info": {}}, {"info": {"architecture": {}}}, {"format": "1"}, {"weights": {"conv1.weight": "x"}}],
+)
+def test_content_of_the_wrong_types_is_refused(saved, changes):
+    rewrite(saved, **changes)
+    with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
+        load_model(saved)
+
+
+def test_a_newer_format_is_refused(saved):
+    rewrite(saved, format=checkpoint.FORMAT + 1)
+    with pytest.raises(CheckpointError, match="mais nova"):
+        load_model(saved)
+
+
+def test_weights_that_are_not_finite_are_refused(model, saved):
+    with torch.no_grad():
+        model.fc1.weight[0, 0] = float("nan")
+    save_checkpoint(saved, model, INFO)
+    with pytest.raises(CheckpointError, match="fc1.weight"):
+        load_model(saved)
+
+
+def test_another_network_is_refused_and_named(saved):
+    class Wider(CNN):
+        def __init__(self, **architecture):
+            super().__init__(**architecture)
+            self.extra = nn.Linear(2, 2)
+
+    with pytest.raises(CheckpointError, match="Wider.*extra"):
+        load_model(saved, Wider)
+
+
+def test_half_precision_weights_load_as_single(model, saved):
+    content = torch.load(saved, weights_only=True)
+    rewrite(saved, weights={k: v.half() if v.is_floating_point() else v for k, v in content["weights"].items()})
+    assert load_model(saved).conv1.weight.dtype == torch.float32
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(model, saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full_disk(content, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(CheckpointError, match=r"MB livres.*No space left"):
+        save_checkpoint(saved, model, INFO)
+    assert saved.read_bytes() == before
+    assert len(list(saved.parent.iterdir())) == 1
+
+
+def test_a_better_earlier_file_is_kept_beside_and_said(model, saved, capsys):
+    before = saved.read_bytes()
+    best = BestCheckpoint(saved)
+    best.save(model, INFO | {"val_accuracy": 0.4})
+    best.finish()
+    kept = saved.with_name("best_model.anterior-50.00.pth")
+    assert kept.read_bytes() == before
+    assert read_checkpoint(saved)["info"]["val_accuracy"] == 0.4
+    assert f"guardado em {kept}" in capsys.readouterr().out
+
+
+def test_a_worse_earlier_file_is_replaced(model, saved, capsys):
+    best = BestCheckpoint(saved)
+    best.save(model, INFO | {"val_accuracy": 0.3})  # the first epoch is worse, …
+    best.save(model, INFO | {"val_accuracy": 0.6})  # … the run as a whole is not
+    best.finish()
+    assert [path.name for path in saved.parent.iterdir()] == ["best_model.pth"]
+    assert capsys.readouterr().out == ""
+
+
+def test_two_better_files_of_the_same_score_are_both_kept(model, saved):
+    for _ in range(2):
+        best = BestCheckpoint(saved)
+        best.save(model, INFO | {"val_accuracy": 0.4})
+        best.finish()
+        save_checkpoint(saved, model, INFO)
+    assert {path.name for path in saved.parent.glob("*anterior*")} == {
+        "best_model.anterior-50.00.pth",
+        "best_model.anterior-50.00-2.pth",
+    }
+
+
+def test_a_first_save_that_fails_is_told_as_such(model, saved, monkeypatch):
+    best = BestCheckpoint(saved)
+    monkeypatch.setattr(torch, "save", lambda content, file: file.write(b"") and None or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        best.save(model, INFO | {"val_accuracy": 0.4})
+    best.finish()
+
+
+def test_the_description_says_what_the_model_is(saved):
+    text = checkpoint.describe_checkpoint(load_model(saved).info)
+    assert "rapido, época 1 de 1" in text
+    assert "acurácia 50,00%" in text
+    assert "01/01/2026" in text
+
+
+def test_an_unreadable_earlier_file_is_kept_too(model, tmp_path, capsys):
+    path = tmp_path / "best_model.pth"
+    path.write_text("minhas anotações")
+    best = BestCheckpoint(path)
+    best.save(model, INFO)
+    best.finish()
+    assert (tmp_path / "best_model.anterior-ilegivel.pth").read_text() == "minhas anotações"
+    assert "guardado em" in capsys.readouterr().out

@@ -1,0 +1,124 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import classificador.__main__ as cli
+from classificador.checkpoint import read_checkpoint, save_checkpoint
+from classificador.model import CNN
+from conftest import INFO, ROOT
+
+
+def run(*arguments, timeout=60):
+    """The real command, as a user would start it."""
+    command = [sys.executable, "-m", "classificador", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "best_model.pth"
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    return path
+
+
+@pytest.fixture
+def no_fetch(monkeypatch, toy):
+    """The toy data in place of CIFAR-10, for commands run inside this process."""
+    monkeypatch.setattr("classificador.dataset.load_cifar10", lambda root, source: toy)
+
+
+@pytest.mark.parametrize("command", ["treinar", "avaliar", "prever", "dados", "diagnostico"])
+def test_help_explains_in_portuguese(command):
+    result = run(command, "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith("uso: ")
+    assert "mostra esta ajuda" in result.stdout
+
+
+def test_help_does_not_import_torch():
+    code = "import sys, classificador.__main__ as m; m.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["treinar", "--receita", "lenta"], ["lenta", "rapido"]),
+        (["treinar", "--epocas", "0"], ["--epocas: "]),
+        (["treinar", "--lr", "-1"], ["--lr: "]),
+        (["treinar", "--lote", "1"], ["--lote: ", "pelo menos 2"]),
+        (["treinar", "--modelo", ROOT], [str(ROOT), "é uma pasta"]),
+        (["treinar", "--dados", ROOT / "pyproject.toml"], ["pyproject.toml"]),
+        (["avaliar", "--modelo", "nada.pth"], ["nada.pth", "não existe"]),
+        (["avaliar", "--modelo", ROOT / "pyproject.toml"], ["pyproject.toml", "danificado"]),
+        (["dados", "--fonte", "nada.tar.gz"], ["nada.tar.gz"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_one(arguments, words):
+    result = run(*arguments)
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("erro: ")
+    assert all(word in result.stderr for word in words)
+
+
+def test_a_traceback_comes_only_when_asked_for():
+    assert "Traceback" in run("avaliar", "--modelo", "nada.pth", "--traceback").stderr
+
+
+@pytest.mark.parametrize("arguments", [["treinar", "--lr", "alto"], ["treinar", "--nada"], ["voar"], [], ["prever"]])
+def test_bad_usage_is_exit_code_two_in_portuguese(arguments):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert "erro: " in result.stderr
+    assert "usage" not in result.stderr
+
+
+def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
+    path = str(tmp_path / "best_model.pth")
+    assert cli.main(["treinar", "--json", "--epocas", "1", "--lote", "64", "--modelo", path]) == 0
+    history = json.loads(capsys.readouterr().out)
+    assert history["val_accuracy"] == [read_checkpoint(path)["info"]["val_accuracy"]]
+    assert cli.main(["avaliar", "--json", "--modelo", path]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["single_view"]["images"] == 100
+    assert result["with_flip"]["test_time_augmentation"] is True
+
+
+def test_an_interrupt_ends_training_with_130(no_fetch, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "randperm", stop)
+    assert cli.main(["treinar", "--modelo", str(tmp_path / "m.pth")]) == 130
+
+
+def test_predict_goes_on_after_a_bad_picture(model_file, tmp_path, capsys):
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "boa.png")
+    (tmp_path / "ruim.png").write_text("texto")
+    paths = [str(tmp_path / name) for name in ("ruim.png", "boa.png")]
+    assert cli.main(["prever", *paths, "--modelo", str(model_file), "--json"]) == 1
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert len(result[paths[1]]) == 10
+    assert "ruim.png" in err
+    assert "ruim.png" in result[paths[0]]["error"]
+
+
+def test_diagnosis_names_what_is_wrong(tmp_path, capsys):
+    nothing = str(tmp_path / "nada.pth")
+    assert cli.main(["diagnostico", "--json", "--dados", str(tmp_path), "--modelo", nothing]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert rows["torch"]["value"] == torch.__version__.split("+")[0]
+    assert rows["torch"]["problem"] == ""
+    assert "classificador dados" in rows["dados"]["problem"]
+    assert "não existe" in rows["modelo"]["problem"]
+
+
+def test_diagnosis_of_a_sound_installation_is_exit_code_zero(cifar10, model_file, capsys):
+    assert cli.main(["diagnostico", "--dados", str(ROOT / "data"), "--modelo", str(model_file)]) == 0
+    assert "✗" not in capsys.readouterr().out

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from classificador import images
+from classificador.errors import ImageError
+from classificador.images import open_image, to_tensor
+
+RED = (255, 0, 0)
+
+
+def left_is_red(path, size=(40, 20), **options):
+    """A picture whose left half is red and right half white."""
+    picture = Image.new("RGB", size, "white")
+    picture.paste(RED, (0, 0, size[0] // 2, size[1]))
+    picture.save(path, **options)
+    return path
+
+
+def test_a_picture_becomes_a_square_tensor(tmp_path):
+    tensor = to_tensor(open_image(left_is_red(tmp_path / "a.png")))
+    assert tensor.shape == (3, 32, 32)
+    assert tensor[:, 16, 2].tolist() == [255, 0, 0]
+    assert tensor[:, 16, 30].tolist() == [255, 255, 255]
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down: left and right change places
+    picture = open_image(left_is_red(tmp_path / "a.jpg", exif=exif, quality=95))
+    assert picture.getpixel((35, 10))[1] < 50
+    assert picture.getpixel((5, 10))[1] > 200
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new("RGB", (8, 8), "white").convert(mode).save(path)
+    assert open_image(path).getpixel((4, 4)) == (255, 255, 255)
+
+
+def test_transparency_is_shown_on_white(tmp_path):
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    assert open_image(tmp_path / "a.png").getpixel((4, 4)) == (255, 255, 255)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / "a.png")
+    assert open_image(tmp_path / "a.png").getpixel((4, 4)) == (127, 127, 127)
+
+
+def test_bad_files_are_refused_in_one_line(tmp_path):
+    whole = left_is_red(tmp_path / "whole.png", size=(300, 300)).read_bytes()
+    (tmp_path / "text.jpg").write_text("não sou uma imagem")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    for name in ("text.jpg", "empty.png", "cut.png", "page.eps", "missing.png", "."):
+        with pytest.raises(ImageError) as caught:
+            open_image(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_decoding(tmp_path, monkeypatch):
+    path = left_is_red(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 20 - 1)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match="40×20"):
+        open_image(path)

@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from classificador.inference import predict, predict_image
+from classificador.model import CNN
+
+
+@pytest.fixture
+def model() -> CNN:
+    torch.manual_seed(0)
+    model = CNN(channels=(4, 8), hidden=16, dropout=0.5)
+    model.info = {"classes": [f"classe {i}" for i in range(10)], "architecture": model.architecture}
+    return model
+
+
+def test_rows_are_probabilities_of_the_model_in_eval_mode(model):
+    images = torch.randint(256, (520, 3, 32, 32), dtype=torch.uint8)  # more than one batch
+    probabilities = predict(model.train(), images)
+    assert model.training
+    assert torch.allclose(probabilities.sum(1), torch.ones(520))
+    with torch.no_grad():
+        assert torch.allclose(probabilities, model.eval()(images).softmax(1), atol=1e-6)
+
+
+def test_with_flip_an_image_and_its_mirror_are_the_same(model):
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    assert torch.allclose(predict(model, images, flip=True), predict(model, images.flip(-1), flip=True), atol=1e-6)
+    assert not torch.allclose(predict(model, images), predict(model, images.flip(-1)), atol=1e-6)
+
+
+def test_no_images_give_no_rows(model):
+    assert predict(model, torch.zeros(0, 3, 32, 32, dtype=torch.uint8)).shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(4, 32, 32, 3, dtype=torch.uint8),
+        torch.zeros(3, 32, 32, dtype=torch.uint8),
+        torch.zeros(1, 3, 32, 32, dtype=torch.int64),
+        torch.full((1, 3, 32, 32), 255.0),
+        torch.full((1, 3, 32, 32), float("nan")),
+    ],
+)
+def test_images_of_another_kind_are_refused(model, images):
+    with pytest.raises(ValueError, match="N×3×S×S|0, 1"):
+        predict(model, images)
+
+
+def test_a_picture_gives_its_classes_most_probable_first(model, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (200, 100), "navy").save(tmp_path / "mar.png")
+    result = predict_image(model, tmp_path / "mar.png")
+    assert list(result.values()) == sorted(result.values(), reverse=True)
+    assert sum(result.values()) == pytest.approx(1, abs=1e-5)
+    assert set(result) == set(model.info["classes"])

@@ -1,0 +1,51 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from classificador.metrics import Report, wilson_interval
+
+CLASSES = ("Gato", "Navio", "Sapo")
+
+
+@pytest.fixture
+def report() -> Report:
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2, 2])
+    predictions = np.array([0, 1, 1, 1, 1, 1, 0, 2, 2, 0])
+    return Report(CLASSES, labels, np.eye(3)[predictions], flip=False)
+
+
+def test_figures_are_scikit_learns(report):
+    assert report.accuracy == accuracy_score(report.labels, report.predictions)
+    assert report.macro[2] == pytest.approx(f1_score(report.labels, report.predictions, average="macro"))
+    assert report.confusion.tolist() == [[1, 2, 0], [1, 3, 0], [1, 0, 2]]
+
+
+def test_wilson_interval_of_a_textbook_case():
+    low, high = wilson_interval(0.9, 100)  # Newcombe 1998's method 3
+    assert (round(low, 4), round(high, 4)) == (0.8256, 0.9448)
+    assert wilson_interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+def test_most_confused_pairs_come_most_frequent_first(report):
+    assert report.most_confused(1) == [(0, 1, 2)]
+    assert all(true != predicted and times for true, predicted, times in report.most_confused(9))
+
+
+def test_a_class_without_images_counts_as_zero_not_as_an_error():
+    report = Report(CLASSES, np.array([0, 1]), np.eye(3)[[0, 1]], flip=False)
+    assert report.per_class[2].tolist() == [0, 0, 0, 0]
+
+
+def test_texts_are_in_portuguese_with_decimal_comma(report):
+    assert "Acurácia 60,00%" in report.summary()
+    assert "n = 10" in report.summary()
+    assert "Revocação" in report.table()
+    assert "0,600" in report.table()
+    assert len({len(line) for line in report.table().splitlines()}) == 1  # aligned
+
+
+def test_the_dict_is_json(report):
+    assert json.loads(json.dumps(report.to_dict()))["per_class"]["Navio"]["recall"] == 0.75

@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from classificador import summary
+from classificador.model import CNN
+from classificador.settings import PRESETS
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_convolutions_and_two_linear_layers_hold_all_mixing_weights(preset):
+    model = CNN(**PRESETS[preset].architecture)
+    layers = list(model.modules())
+    assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == 2
+    assert sum(isinstance(layer, nn.Linear) for layer in layers) == 2
+    # Whatever else learns weights may only scale and shift single channels: batch normalisation, one-dimensional.
+    others = [layer for layer in layers if not isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert all(p.ndim == 1 for layer in others for p in layer.parameters(recurse=False))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_logits_have_one_column_a_class(preset):
+    model = CNN(**PRESETS[preset].architecture, classes=7).eval()
+    assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 7)
+
+
+def test_bytes_and_unit_floats_give_the_same_logits():
+    model = CNN().eval()
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(model(images), model(images.float() / 255))
+
+
+def test_normalisation_is_mean_half_standard_deviation_half():
+    model, seen = CNN(), []
+    model.conv1.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    model.eval()(torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1, 3, 32, 2).repeat(1, 1, 1, 16))
+    assert seen[0].min() == -1
+    assert seen[0].max() == 1
+
+
+def test_the_original_network_is_the_seeds():
+    model = CNN(**PRESETS["original"].architecture)
+    shapes = [tuple(p.shape) for p in model.parameters() if p.ndim > 1]
+    assert shapes == [(32, 3, 3, 3), (64, 32, 3, 3), (512, 4096), (10, 512)]
+
+
+def test_the_layer_table_counts_every_parameter():
+    model = CNN()
+    table = summary.layer_table(model)
+    total = sum(p.numel() for p in model.parameters())
+    assert f"{total:,}".replace(",", ".") in table.splitlines()[-1]
+    assert "128×16×16" in table
+    assert model.training

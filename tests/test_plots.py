@@ -1,0 +1,115 @@
+import io
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classificador import live, plots
+from classificador.metrics import Report
+from classificador.training import History
+
+
+@pytest.fixture
+def report(toy) -> Report:
+    random = np.random.RandomState(0)
+    probabilities = random.dirichlet(np.ones(10), len(toy.test))
+    return Report(toy.classes, toy.test.labels.numpy(), probabilities, flip=False)
+
+
+@pytest.fixture
+def history() -> History:
+    return History(
+        train_loss=[2.0, 1.5, 1.2],
+        train_accuracy=[0.3, 0.5, 0.6],
+        val_loss=[1.8, 1.4, 1.5],
+        val_accuracy=[0.4, 0.6, 0.5],
+        seconds=[1, 2, 3],
+        epochs=[1, 2, 3],
+        steps=[(0.5, 2.1, 0.2), (1.0, 2.0, 0.3)],
+    )
+
+
+def texts(figure) -> str:
+    return " ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
+
+
+def draw(figure) -> np.ndarray:
+    buffer = io.BytesIO()
+    figure.savefig(buffer)
+    return np.asarray(Image.open(buffer).convert("L"))
+
+
+def test_training_curves_mark_the_best_epoch(history):
+    figure = plots.training_curves(history)
+    draw(figure)
+    assert "melhor época (2)" in texts(figure)
+    for axis, train, val in zip(
+        figure.axes, (history.train_loss, history.train_accuracy), (history.val_loss, history.val_accuracy), strict=True
+    ):
+        lines = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
+        assert (lines["treino"], lines["validação"]) == (train, val)
+        assert list(axis.lines[-1].get_xdata()) == [2, 2]
+
+
+@pytest.mark.parametrize("part", [History(), History(steps=[(0.5, 2.1, 0.2)])])
+def test_training_curves_draw_before_the_first_epoch_ends(part):
+    draw(plots.training_curves(part))
+
+
+def test_both_confusion_matrices_name_every_class_and_show_the_counts(report):
+    figure = plots.confusion_matrices(report)
+    draw(figure)
+    for axis, values in zip(figure.axes, (report.confusion, 10 * report.confusion), strict=True):
+        assert [label.get_text() for label in axis.get_yticklabels()] == list(report.classes)
+        assert [t.get_text() for t in axis.texts] == [str(value) for value in values.flat]  # 10 images a class
+
+
+def test_right_and_wrong_differ_by_more_than_colour(report, toy):
+    right = int(np.flatnonzero(report.predictions == report.labels)[0])
+    wrong = int(np.flatnonzero(report.predictions != report.labels)[0])
+    figure = plots.prediction_grid(report, toy.test.images, [right, wrong])
+    draw(figure)
+    first, second = figure.axes[:2]
+    assert first.get_title().startswith("✓")
+    assert second.get_title().startswith("✗")
+    assert first.spines["left"].get_linestyle() != second.spines["left"].get_linestyle()
+    assert report.classes[report.labels[wrong]] in second.get_title()
+
+
+def test_confused_pairs_name_the_most_frequent_mistake(report, toy):
+    figure = plots.confused_pairs(report, toy.test.images)
+    true, predicted, times = report.most_confused(1)[0]
+    assert f"{report.classes[true]}\n→ {report.classes[predicted]}\n{times} vezes" in "".join(
+        t.get_text() for t in figure.axes[0].texts
+    )
+
+
+def test_confused_pairs_of_a_perfect_model_draw(toy):
+    perfect = Report(toy.classes, toy.test.labels.numpy(), np.eye(10)[toy.test.labels], flip=False)
+    draw(plots.confused_pairs(perfect, toy.test.images))
+
+
+def test_data_figures_name_the_classes(toy):
+    for figure in (plots.sample_grid(toy.train, toy.classes), plots.class_counts({"treino": toy.train}, toy.classes)):
+        draw(figure)
+        assert all(name in texts(figure) for name in toy.classes)
+    draw(plots.normalisation_effect(toy.train.images[:20]))
+
+
+def test_live_curves_update_one_display(history, monkeypatch):
+    shown, updates = [], []
+
+    class Handle:
+        def update(self, figure):
+            updates.append(figure)
+
+    monkeypatch.setattr(live, "display", lambda figure, display_id: shown.append(figure) or Handle())
+    watch = live.LiveCurves()
+    watch(History())
+    watch(history)  # an epoch has ended: drawn whatever the time
+    watch(history)  # nothing new and too soon: not drawn
+    assert (len(shown), len(updates)) == (1, 1)

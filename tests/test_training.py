@@ -1,0 +1,156 @@
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from classificador.checkpoint import load_model, read_checkpoint
+from classificador.errors import CheckpointError, SettingsError
+from classificador.model import CNN
+from classificador.settings import make_settings
+from classificador.training import DivergenceError, build, evaluate_loss, fit, lr_factor, make_optimizer
+
+
+def run(settings, data, path, watch=None):
+    model = build(settings, data, CNN)
+    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    return model, fit(model, data, criterion, make_optimizer(model, settings), settings, path, watch)
+
+
+def test_it_learns_and_keeps_the_best_epoch(toy, tmp_path):
+    settings = make_settings(epochs=6, batch_size=64, channels=(4, 8), hidden=16, device="cpu")
+    model, history = run(settings, toy, tmp_path / "best.pth")
+    assert max(history.val_accuracy) > 0.5  # chance: 0.1
+    assert len(history.train_loss) == len(history.seconds) == 6
+    saved = read_checkpoint(tmp_path / "best.pth")
+    assert saved["info"]["val_accuracy"] == max(history.val_accuracy)
+    assert saved["info"]["epoch"] == history.val_accuracy.index(max(history.val_accuracy)) + 1
+    # The file really holds the weights that scored so.
+    loaded = load_model(tmp_path / "best.pth")
+    assert evaluate_loss(loaded, toy.val, nn.CrossEntropyLoss())[1] == max(history.val_accuracy)
+
+
+def test_same_seed_same_bits_other_seed_other_weights(toy, small, tmp_path):
+    first, history = run(small, toy, tmp_path / "a.pth")
+    torch.rand(5)  # the global generator's past must not matter
+    second, again = run(small, toy, tmp_path / "b.pth")
+    other, _ = run(replace(small, seed=1), toy, tmp_path / "c.pth")
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+    assert history.train_loss == again.train_loss
+    assert not torch.equal(first.conv2.weight, other.conv2.weight)
+
+
+def test_real_cifar10_same_seed_same_bits(cifar10, tmp_path):
+    subset = type(cifar10)(
+        type(cifar10.train)(cifar10.train.images[:2048], cifar10.train.labels[:2048]), cifar10.val, cifar10.test
+    )
+    settings = make_settings("rapido", epochs=1, device="cpu")
+    weights = [run(settings, subset, tmp_path / name)[0].state_dict() for name in ("a.pth", "b.pth")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_evaluation_is_exact_whatever_the_batch(toy):
+    model = CNN(channels=(4, 8), hidden=16).eval()
+    with torch.no_grad():
+        logits = model(toy.train.images)
+    loss, accuracy = evaluate_loss(model, toy.train, nn.CrossEntropyLoss())  # 520 images: batches of 500 and 20
+    assert loss == pytest.approx(nn.functional.cross_entropy(logits, toy.train.labels).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == toy.train.labels).sum().item() / 520
+
+
+def test_an_interrupt_returns_the_partial_history_and_keeps_the_weights(toy, small, tmp_path):
+    def stop_in_the_second_epoch(history):
+        if history.steps and history.steps[-1][0] > 1.4 and len(history.val_loss) == 1:
+            raise KeyboardInterrupt
+
+    _, history = run(small, toy, tmp_path / "best.pth", stop_in_the_second_epoch)
+    assert history.interrupted
+    assert len(history.val_accuracy) == 2
+    assert 1 < history.epochs[-1] < 2
+    assert load_model(tmp_path / "best.pth").info["val_accuracy"] == max(history.val_accuracy)
+
+
+def test_an_interrupt_during_the_save_still_leaves_the_best_weights(toy, small, tmp_path, monkeypatch):
+    saved, replace_file = [], os.replace
+
+    def interrupted_once(source, target):
+        saved.append(target)
+        if len(saved) == 1:
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted_once)
+    _, history = run(small, toy, tmp_path / "best.pth")
+    assert history.interrupted
+    assert load_model(tmp_path / "best.pth").info["val_accuracy"] == history.val_accuracy[0]
+
+
+def test_new_defaults_in_an_edited_class_take_effect(toy):
+    class Edited(CNN):
+        def __init__(self, hidden=99, **architecture):
+            super().__init__(hidden=hidden, **architecture)
+
+    assert build(make_settings("rapido"), toy, Edited).fc1.out_features == 99
+    assert build(make_settings("original"), toy, CNN).fc1.out_features == 512
+
+
+def test_a_class_without_our_names_builds_too(toy):
+    class Other(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3072, 10)
+
+    assert isinstance(build(make_settings("rapido"), toy, Other), Other)
+
+
+def test_an_interrupt_before_the_first_step_gives_an_empty_history(toy, small, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "randperm", stop)
+    _, history = run(small, toy, tmp_path / "best.pth")
+    assert history.interrupted
+    assert history.val_accuracy == []
+    assert not (tmp_path / "best.pth").exists()
+
+
+def test_a_diverged_run_stops_and_leaves_the_best_file_alone(toy, small, tmp_path):
+    path = tmp_path / "best.pth"
+    run(small, toy, path)
+    before = path.read_bytes()
+    model = build(small, toy, CNN)
+    with torch.no_grad():
+        model.fc2.weight[0, 0] = float("nan")
+    with pytest.raises(DivergenceError, match="época 1.*lr"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path)
+    assert path.read_bytes() == before
+
+
+def test_a_batch_larger_than_the_set_is_refused(toy, tmp_path):
+    settings = make_settings(batch_size=521, channels=(4, 8), hidden=16)
+    with pytest.raises(SettingsError, match="^batch_size: 521 .* 520"):
+        run(settings, toy, tmp_path / "best.pth")
+
+
+@pytest.mark.parametrize("device", ["tpu", "gpu", "meta", "cuda:99"])
+def test_an_unknown_or_missing_device_is_refused(toy, tmp_path, device):
+    with pytest.raises(SettingsError, match="^device: "):
+        run(make_settings(device=device, channels=(4, 8), hidden=16), toy, tmp_path / "best.pth")
+
+
+def test_an_unwritable_place_is_found_before_training(toy, small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="Escolha outro caminho"):
+        run(small, toy, tmp_path / "file" / "best.pth", lambda history: pytest.fail("training began"))
+
+
+def test_the_learning_rate_rises_then_falls_to_almost_nothing():
+    factors = [lr_factor(step, 100, 0.2) for step in range(100)]
+    assert factors.index(max(factors)) in (19, 20)
+    assert max(factors) == 1
+    assert 0 < factors[-1] < 0.02
+    assert all(0 < factor <= 1 for factor in factors)
+    assert {lr_factor(step, 100, 0.0) for step in range(100)} == {1.0}

@@ -1,0 +1,30 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from classificador.whitening import whiten
+
+
+def test_responses_of_the_filters_are_uncorrelated_and_of_like_size(cifar10):
+    conv = nn.Conv2d(3, 16, 3, bias=False)
+    whiten(conv, cifar10.train.images)
+    images = cifar10.train.images[3000:4000].float() / 255 * 2 - 1  # other images than the filters were made from
+    responses = F.conv2d(images, conv.weight[:8]).transpose(0, 1).flatten(1)
+    deviations = responses.std(1)
+    assert deviations.max() / deviations.min() < 1.6  # raw pixels: the first component alone is over ten times larger
+    correlations = torch.corrcoef(responses) - torch.eye(8)
+    assert correlations.abs().max() < 0.1
+
+
+def test_second_half_is_the_negative_of_the_first(toy):
+    conv = nn.Conv2d(3, 10, 3, bias=False)
+    whiten(conv, toy.train.images)
+    assert torch.equal(conv.weight[:5], -conv.weight[5:])
+
+
+def test_filters_beyond_the_patch_dimension_stay_random(toy):
+    conv = nn.Conv2d(3, 60, 3, bias=False)
+    before = conv.weight.detach().clone()
+    whiten(conv, toy.train.images)
+    assert torch.equal(conv.weight[54:], before[54:])
+    assert not torch.equal(conv.weight[:54], before[:54])
