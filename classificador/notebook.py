@@ -1,0 +1,149 @@
+"""Run `Pytorch.ipynb` from a terminal as "Run All" would: `python -m classificador.notebook [--predicao]`.
+
+Leaves the executed notebook, its figures and the metrics in a dated folder under runs/.
+"""
+
+import argparse
+import base64
+import json
+import os
+import re
+import sys
+import time
+import unicodedata
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from classificador.__main__ import speak_portuguese
+from classificador.brazilian import duration, number, percent
+
+NOTEBOOK = Path(__file__).resolve().parent.parent / "Pytorch.ipynb"
+ABOUT = "Executa o Pytorch.ipynb de cima a baixo e guarda o resultado em runs/."
+PREDICTION_TAG = "predicao"  # of the heading where the prediction section begins
+# Run in the kernel after the last cell, to hand the figures over.
+METRICS = """
+from IPython.display import JSON, display
+facts = ("preset", "epoch", "val_accuracy", "seconds", "created", "device", "versions")
+display(JSON({
+    "single_view": report.to_dict(),
+    "with_flip": report_flip.to_dict(),
+    "model": {fact: model.info[fact] for fact in facts},
+}))
+"""
+
+
+class TerminalClient(NotebookClient):
+    """Executes a notebook and shows in the terminal which section runs and what its cells print, progress included."""
+
+    def process_message(self, message, cell, cell_index):
+        if message["msg_type"] == "stream":
+            sys.stdout.write(message["content"]["text"])
+            sys.stdout.flush()
+        return super().process_message(message, cell, cell_index)
+
+
+def read_notebook(only_prediction: bool = False, path: Path = NOTEBOOK) -> nbformat.NotebookNode:
+    """Return the notebook without outputs; with only_prediction, its prediction section alone."""
+    notebook = nbformat.read(path, as_version=4)
+    if only_prediction:
+        starts = [i for i, cell in enumerate(notebook.cells) if PREDICTION_TAG in cell.metadata.get("tags", [])]
+        notebook.cells = notebook.cells[starts[0] :]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent) -> dict:
+    """Execute the notebook in place, in a fresh kernel in `folder`; return the metrics of its prediction section.
+
+    Raises CellExecutionError when a cell fails; the outputs up to there are in the notebook.
+    """
+    client = TerminalClient(
+        notebook,
+        timeout=None,
+        resources={"metadata": {"path": str(folder)}},
+        coalesce_streams=True,
+        record_timing=False,
+    )
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            if cell.cell_type == "markdown" and cell.source.startswith("#"):
+                print(f"\n[{index + 1}/{len(notebook.cells)}] {cell.source.splitlines()[0].strip('# ')}", flush=True)
+            client.execute_cell(cell, index)
+        question = nbformat.v4.new_code_cell(METRICS)
+        notebook.cells.append(question)
+        try:
+            client.execute_cell(question, len(notebook.cells) - 1)
+        finally:
+            notebook.cells.remove(question)
+        return question.outputs[0].data["application/json"]
+
+
+def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
+    """Write every PNG the notebook shows to `folder`, numbered and named after its section; return how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    section, count = "inicio", 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            section = _slug(re.findall("^#+ (.*)", cell.source, re.MULTILINE)[-1])
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                count += 1
+                (folder / f"{count:02d}-{section}.png").write_bytes(base64.b64decode(output["data"]["image/png"]))
+    return count
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the notebook, leave its results under runs/ and say where; return the exit code."""
+    speak_portuguese()
+    parser = argparse.ArgumentParser(prog="python -m classificador.notebook", description=ABOUT)
+    parser.add_argument("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
+    parser.add_argument("--gravar", action="store_true", help="grava as saídas também no próprio Pytorch.ipynb")
+    options = parser.parse_args(arguments)
+    if options.gravar and options.predicao:
+        parser.error("--gravar só vale para o caderno inteiro.")
+    notebook, started = read_notebook(options.predicao), time.perf_counter()
+    kind = "predicao" if options.predicao else "completo"
+    folder = NOTEBOOK.parent / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{kind}"
+    try:
+        metrics, failure = execute(notebook), ""
+    except CellExecutionError as error:
+        metrics, failure = None, f"{error.ename}: {error.evalue}"
+    except DeadKernelError:
+        metrics, failure = None, "o kernel do caderno morreu; talvez tenha faltado memória."
+    except KeyboardInterrupt:
+        print("\nInterrompido.", file=sys.stderr)
+        return 130
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / NOTEBOOK.name)
+    figures = save_figures(notebook, folder / "figuras")
+    shown = os.path.relpath(folder)
+    if failure:
+        print(f"\nerro: {failure}\nO caderno até aqui ficou em {shown}.", file=sys.stderr)
+        return 1
+    (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
+    if options.gravar:
+        nbformat.write(notebook, NOTEBOOK)
+    print(
+        f"\nPronto em {duration(time.perf_counter() - started)}, em {shown}: caderno, {figures} figuras, metricas.json"
+    )
+    for name, view in (("visão única", "single_view"), ("com espelhamento", "with_flip")):
+        accuracy, f1 = metrics[view]["accuracy"], metrics[view]["macro_f1"]
+        print(f"Teste, {name}: acurácia {percent(accuracy, 2)}, F1 macro {number(f1, 4)}")
+    return 0
+
+
+def _slug(heading: str) -> str:
+    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):  # Windows would use a code page that lacks half of our characters
+        stream.reconfigure(encoding="utf-8", errors="replace")
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""The notebook as its users run it: whole, and its prediction section alone in a fresh kernel."""
+
+import ast
+import difflib
+import inspect
+import json
+import re
+import shutil
+import subprocess
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+from classificador import checkpoint, model
+from classificador.checkpoint import load_model, read_checkpoint
+from classificador.metrics import evaluate
+from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def committed() -> nbformat.NotebookNode:
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, cifar10):
+    """A copy of what a user has, to run notebooks in without touching the repository's model."""
+    folder = tmp_path_factory.mktemp("projeto")
+    shutil.copytree(ROOT / "classificador", folder / "classificador")
+    shutil.copy(ROOT / "best_model.pth", folder)
+    (folder / "data").symlink_to(ROOT / "data")
+    return folder
+
+
+def with_parameters(notebook, **values):
+    """Insert a cell after the one tagged parameters, as papermill does."""
+    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(source))
+    return notebook
+
+
+def outputs(notebook) -> str:
+    """All text that the notebook's cells show."""
+    return "".join(
+        output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+
+
+def class_tree(source: str) -> ast.ClassDef:
+    """The class without its docstring: English in the package, Portuguese comments in the notebook."""
+    tree = ast.parse(source).body[0]
+    if ast.get_docstring(tree):
+        del tree.body[0]
+    return tree
+
+
+def test_the_network_cell_is_the_packages_class(committed):
+    cell = next(cell.source for cell in committed.cells if cell.source.startswith("class CNN"))
+    ours, theirs = class_tree(inspect.getsource(model.CNN)), class_tree(cell)
+    assert ast.dump(ours) == ast.dump(theirs), "\n".join(
+        difflib.unified_diff(ast.unparse(ours).splitlines(), ast.unparse(theirs).splitlines(), "model.py", "caderno")
+    )
+
+
+def test_the_whole_notebook_runs_and_trains(workplace, tmp_path):
+    before = (workplace / "best_model.pth").read_bytes()
+    checkpoint = str(tmp_path / "best_model.pth")
+    notebook = with_parameters(read_notebook(), PRESET="rapido", EPOCHS=1, CHECKPOINT=checkpoint, DEVICE="cpu")
+    metrics = execute(notebook, workplace)
+    assert metrics["single_view"]["accuracy"] > 0.65  # one epoch; a network that learns nothing has 0.10
+    assert metrics["model"]["preset"] == "rapido"
+    assert load_model(checkpoint).info["epoch"] == 1
+    assert (workplace / "best_model.pth").read_bytes() == before
+    assert "Época 1/1: perda" in outputs(notebook)
+    assert save_figures(notebook, tmp_path / "figuras") == 8
+
+
+def test_the_prediction_section_runs_alone_in_a_fresh_kernel(workplace):
+    notebook = read_notebook(only_prediction=True)
+    assert "fit(" not in "".join(cell.source for cell in notebook.cells)
+    metrics = execute(notebook, workplace)
+    assert metrics["single_view"]["images"] == 10_000
+    assert f"{100 * metrics['single_view']['accuracy']:.2f}%".replace(".", ",") in outputs(notebook)
+
+
+def test_an_interrupted_training_cell_leaves_the_cells_below_working(workplace, tmp_path):
+    notebook = with_parameters(read_notebook(), BATCH_SIZE=512, DEVICE="cpu", CHECKPOINT=str(tmp_path / "b.pth"))
+    place = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("history = fit("))
+    # What the stop button does, once training is under way.
+    stop = """
+import signal
+
+class LiveCurves(LiveCurves):
+    def __call__(self, history):
+        super().__call__(history)
+        if len(history.steps) == 3 and not history.val_loss:
+            signal.raise_signal(signal.SIGINT)
+"""
+    notebook.cells.insert(place, nbformat.v4.new_code_cell(stop))
+    notebook.cells.insert(place + 2, nbformat.v4.new_code_cell("print(history.interrupted, history.epochs)"))
+    metrics = execute(notebook, workplace)
+    assert "True [0." in outputs(notebook)
+    assert metrics["model"]["epoch"] < 1
+
+
+def test_an_edited_network_cell_is_what_trains_and_predicts(workplace, tmp_path):
+    notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=2048, CHECKPOINT=str(tmp_path / "b.pth"))
+    cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))
+    cell.source = cell.source.replace("hidden=256", "hidden=24").replace("channels=(32, 128)", "channels=(4, 8)")
+    cell.source = cell.source.replace("self.conv2", "self.segunda").replace("F.relu", "F.silu")
+    execute(notebook, workplace)
+    weights = read_checkpoint(tmp_path / "b.pth")["weights"]
+    assert weights["segunda.weight"].shape[:2] == (8, 4)
+    assert weights["fc1.weight"].shape[0] == 24
+
+
+def test_the_committed_notebook_is_one_clean_run(committed):
+    code = [cell for cell in committed.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert all(set(cell.metadata) <= {"tags"} for cell in committed.cells)
+    assert NOTEBOOK.stat().st_size < 1_000_000
+    assert not re.search(r"(/home/|/root/|/tmp/|/work/|[A-Z]:\\\\)", json.dumps(committed))
+
+
+def test_code_cells_are_short_and_follow_an_explanation(committed):
+    for before, cell in zip(committed.cells, committed.cells[1:], strict=False):
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 28
+            assert before.cell_type == "markdown" or "parameters" in before.metadata.get("tags", [])
+
+
+@pytest.fixture(scope="module")
+def committed_model(tmp_path_factory):
+    """The model the notebook's outputs speak of: the file as committed, where only the file was trained anew since."""
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True)
+
+    retrained = git("diff", "--quiet", "HEAD", "--", "best_model.pth").returncode == 1
+    if not (retrained and git("diff", "--quiet", "HEAD", "--", "Pytorch.ipynb").returncode == 0):
+        return load_model(ROOT / "best_model.pth")
+    path = tmp_path_factory.mktemp("commit") / "best_model.pth"
+    path.write_bytes(git("show", "HEAD:best_model.pth").stdout)
+    return load_model(path)
+
+
+def test_the_committed_numbers_are_those_of_the_committed_model(committed, committed_model, cifar10):
+    text = outputs(committed)
+    shown = re.findall(r"Acurácia (\d+,\d+)% .*?F1 macro (\d,\d+)", text)
+    assert len(shown) == 2
+    for flip, figures in zip((False, True), shown, strict=True):
+        report = evaluate(committed_model, cifar10.test, cifar10.classes, flip=flip)
+        accuracy, f1 = (float(figure.replace(",", ".")) for figure in figures)
+        # Another processor rounds otherwise; that turns a few of the 10 000 predictions at most.
+        assert accuracy == pytest.approx(100 * report.accuracy, abs=0.1)
+        assert f1 == pytest.approx(report.macro[2], abs=0.001)
+    assert checkpoint.describe_checkpoint(committed_model.info) in text
+
+
+def test_the_committed_curves_are_those_of_the_committed_model(committed, committed_model):
+    history = committed_model.info["history"]
+    assert len(history["val_loss"]) > 1
+    for loss in history["val_loss"]:
+        assert f"validação {loss:.3f}".replace(".", ",") in outputs(committed)
+
+
+def test_the_committed_model_is_small():
+    assert (ROOT / "best_model.pth").stat().st_size < 12_000_000
+
+
+def test_a_bad_parameter_is_one_line_without_a_traceback(workplace):
+    notebook = with_parameters(read_notebook(), EPOCHS=0)
+    with pytest.raises(CellExecutionError):
+        execute(notebook, workplace)
+    error = next(o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error")
+    assert error.traceback == ["SettingsError: epochs: precisa ser um inteiro a partir de 1."]
+
+
+def test_a_failing_cell_is_told_in_one_line_and_the_notebook_kept(tmp_path, monkeypatch, capsys):
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('antes')\n1 / 0")])
+    (tmp_path / "Pytorch.ipynb").write_text(nbformat.writes(broken))
+    monkeypatch.setattr("classificador.notebook.NOTEBOOK", tmp_path / "Pytorch.ipynb")
+    monkeypatch.setattr("classificador.notebook.read_notebook", lambda only: broken)
+    assert main([]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert "antes" in outputs(nbformat.read(next((tmp_path / "runs").glob("*/Pytorch.ipynb")), as_version=4))

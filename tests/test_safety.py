@@ -1,0 +1,53 @@
+"""Calls that could run code from a file or write outside a folder must not appear anywhere in what we ship."""
+
+import ast
+
+import nbformat
+import pytest
+
+from conftest import ROOT
+
+SOURCES = sorted((ROOT / "classificador").glob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+def unsafe_calls(code: str) -> list[str]:
+    """The unsafe calls in a piece of code, as "line: call"."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        if (
+            (name == "torch.load" and options.get("weights_only") != "True")
+            or name.split(".")[-1] in ("extractall", "extract")
+            or name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "eval", "exec", "os.system")
+            or options.get("shell") == "True"
+            or (name.endswith("np.load") and options.get("allow_pickle") == "True")
+        ):
+            found.append(f"{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_no_unsafe_call_in_the_package(path):
+    assert unsafe_calls(path.read_text(encoding="utf-8")) == []
+
+
+def test_no_unsafe_call_in_the_notebook():
+    cells = nbformat.read(ROOT / "Pytorch.ipynb", as_version=4).cells
+    assert [call for cell in cells if cell.cell_type == "code" for call in unsafe_calls(cell.source)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.load(file)",
+        "archive.extractall(folder)",
+        "subprocess.run(command, shell=True)",
+    ],
+)
+def test_the_search_finds_what_it_should(code):
+    assert unsafe_calls(code)
