@@ -20,6 +20,7 @@ PORTUGUESE = {
     "invalid choice: %(value)r (choose from %(choices)s)": "%(value)r não existe; use um destes: %(choices)s",
     "unrecognized arguments: %s": "argumento desconhecido: %s.",
     "the following arguments are required: %s": "falta dizer: %s.",
+    "ignored explicit argument %r": "não aceita o valor %r",
     "expected one argument": "falta o valor",
     "expected at least one argument": "falta pelo menos um valor",
 }
@@ -85,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     _data_options(train)
     _model_option(train)
 
-    test = _command(commands, evaluate_command, "avaliar", "mede acurácia e F1 nas 10 000 imagens de teste")
+    test = _command(commands, evaluate_command, "avaliar", "mede acurácia e F1 nas 10.000 imagens de teste")
     _data_options(test)
     _model_option(test)
 
@@ -109,7 +110,8 @@ def train_command(options) -> tuple[int, dict]:
     from torch import nn
 
     from classificador import CNN, build, fit, load_cifar10, make_optimizer, make_settings
-    from classificador.brazilian import duration, percent
+    from classificador.brazilian import duration, number, percent
+    from classificador.device import choose_device
 
     settings = make_settings(
         options.receita,
@@ -119,6 +121,7 @@ def train_command(options) -> tuple[int, dict]:
         seed=options.semente,
         device=options.dispositivo,
     )
+    choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_cifar10(options.dados, options.fonte)
     model = build(settings, data, CNN)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
@@ -127,9 +130,8 @@ def train_command(options) -> tuple[int, dict]:
         print("Interrompido antes do primeiro lote; nenhum modelo foi guardado.")
         return 130, history.to_dict()
     best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
-    print(
-        f"Melhor acurácia de validação: {best} (época {history.epochs[history.best]:g}), em {seconds}: {options.modelo}"
-    )
+    epoch = number(history.epochs[history.best], 1 if history.interrupted else 0)
+    print(f"Melhor acurácia de validação: {best} (época {epoch}), em {seconds}: {options.modelo}")
     return 130 if history.interrupted else 0, history.to_dict()
 
 
@@ -165,12 +167,12 @@ def predict_command(options) -> tuple[int, dict]:
 def data_command(options) -> tuple[int, dict]:
     """Bring and verify the data."""
     from classificador import load_cifar10
+    from classificador.brazilian import number
 
     data = load_cifar10(options.dados, options.fonte)
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
-    print(
-        f"CIFAR-10 conferido: {sizes['train']} imagens de treino, {sizes['val']} de validação, {sizes['test']} de teste"
-    )
+    train, val, test = (number(size, 0) for size in sizes.values())
+    print(f"CIFAR-10 conferido: {train} imagens de treino, {val} de validação, {test} de teste")
     return 0, sizes | {"classes": list(data.classes)}
 
 

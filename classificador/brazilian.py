@@ -1,4 +1,22 @@
-"""Numbers as a Brazilian reader writes them: decimal comma, thousands with a point."""
+"""What a Brazilian reader reads: numbers with decimal comma, and the system's own errors in Portuguese."""
+
+import errno
+
+_REASONS = {
+    errno.ENOENT: "o caminho não existe",
+    errno.EEXIST: "já existe um arquivo com esse nome",
+    errno.ENOTDIR: "o caminho passa por um arquivo",
+    errno.EISDIR: "é uma pasta",
+    errno.EACCES: "sem permissão",
+    errno.EPERM: "sem permissão",
+    errno.EROFS: "o disco só permite leitura",
+    errno.ENOSPC: "disco cheio",
+}
+
+
+def reason(error: Exception) -> str:
+    """Return why the system refused, in a few words; an error of another kind speaks for itself."""
+    return _REASONS.get(getattr(error, "errno", None)) or getattr(error, "strerror", None) or str(error)
 
 
 def number(value: float, digits: int = 2) -> str:

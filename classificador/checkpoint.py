@@ -11,19 +11,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from classificador.brazilian import duration, number, percent
+from classificador.brazilian import duration, number, percent, reason
 from classificador.device import describe_device
 from classificador.errors import CheckpointError
 from classificador.model import CNN
 
 FORMAT = 1
 # What the metadata must hold: who made the weights, how good they are, and how to build the network for them.
-INFO_KEYS = {"preset", "settings", "classes", "epoch", "val_accuracy", "val_loss", "seconds", "history", "created"}
-INFO_KEYS |= {"versions", "split", "architecture", "device"}
+INFO_TYPES = dict.fromkeys(["preset", "created", "split", "device"], str)
+INFO_TYPES |= dict.fromkeys(["epoch", "val_accuracy", "val_loss", "seconds"], (int, float))
+INFO_TYPES |= dict.fromkeys(["settings", "versions", "history", "architecture"], dict) | {"classes": list}
 KIND = "classificador/best"
 MAX_BYTES = 512 * 2**20  # far above any network of this shape; bounds what a hostile file can make us read
 UNREADABLE = float("inf")  # the score of a file that cannot be judged: never taken for worse
-REMEDY = "Treine de novo (`python -m classificador treinar`) ou recupere o arquivo original"
+REMEDY = "Treine de novo (`python -m classificador treinar`) ou traga o original: `git checkout best_model.pth`"
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, info: dict) -> None:
@@ -50,7 +51,9 @@ def save_checkpoint(path: str | Path, model: nn.Module, info: dict) -> None:
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch wraps a failed write into RuntimeError
         free = shutil.disk_usage(path.parent).free // 2**20 if path.parent.is_dir() else 0
-        raise CheckpointError(f"Não foi possível gravar {path} ({free} MB livres no disco): {error}.") from error
+        raise CheckpointError(
+            f"Não foi possível gravar {path} ({free} MB livres no disco): {reason(error)}."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -62,7 +65,7 @@ def read_checkpoint(path: str | Path) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        what = "é uma pasta" if path.is_dir() else "não existe"
+        what = "não é um arquivo comum" if path.exists() else f"não existe na pasta {path.resolve().parent}"
         raise CheckpointError(f"{path} {what}. {REMEDY}.")
     if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f"{path} é grande demais para ser um modelo deste projeto. {REMEDY}.")
@@ -92,7 +95,7 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
     try:
         model = network(**content["info"]["architecture"])
         model.load_state_dict(content["weights"])
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         first = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
@@ -123,15 +126,15 @@ class BestCheckpoint:
     def __init__(self, path: str | Path):
         """Check now, not after the first epoch, that `path` can be written. Raises CheckpointError."""
         self.path, self.score, self.kept, self.kept_score = Path(path), None, None, 0.0
+        if self.path.exists() and not self.path.is_file():  # a folder; or a device, which must not be replaced
+            raise CheckpointError(f"Não é possível gravar em {path}: não é um arquivo comum. Escolha outro caminho.")
         probe = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
-            if self.path.is_dir():
-                raise IsADirectoryError("é uma pasta")
             probe.touch()
             probe.unlink()
         except OSError as error:
-            reason = error.strerror or error
-            raise CheckpointError(f"Não é possível gravar em {self.path}: {reason}. Escolha outro caminho.") from error
+            text = f"Não é possível gravar em {self.path}: {reason(error)}. Escolha outro caminho."
+            raise CheckpointError(text) from error
 
     def save(self, model: nn.Module, info: dict) -> None:
         """Save the weights; the first time, set an earlier file aside that scored better or that cannot be read."""
@@ -167,20 +170,27 @@ class BestCheckpoint:
         try:
             shutil.copy2(self.path, self.kept)
         except OSError as error:
-            raise CheckpointError(f"Não foi possível guardar o modelo anterior em {self.kept}: {error}.") from error
+            raise CheckpointError(
+                f"Não foi possível guardar o modelo anterior em {self.kept}: {reason(error)}."
+            ) from error
 
 
 def _is_ours(content: object) -> bool:
     """Whether the content has the parts that save_checkpoint writes, each of the right type."""
+    if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("format"), int):
+        return False
+    info, weights = content.get("info"), content.get("weights")
+    if not isinstance(info, dict) or not isinstance(weights, dict):
+        return False
+    try:
+        datetime.fromisoformat(info["created"])
+    except (KeyError, TypeError, ValueError):
+        return False
     return (
-        isinstance(content, dict)
-        and content.get("kind") == KIND
-        and isinstance(content.get("format"), int)
-        and isinstance(content.get("info"), dict)
-        and content["info"].keys() >= INFO_KEYS
-        and isinstance(content["info"]["architecture"], dict)
-        and isinstance(content.get("weights"), dict)
-        and all(isinstance(value, torch.Tensor) for value in content["weights"].values())
+        all(isinstance(info.get(name), kind) for name, kind in INFO_TYPES.items())
+        and all(isinstance(name, str) for name in info["classes"])
+        and len(info["classes"]) == info["architecture"].get("classes", 10)
+        and all(isinstance(value, torch.Tensor) for value in weights.values())
     )
 
 

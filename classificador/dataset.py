@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from classificador import archive, download
+from classificador.brazilian import reason
 from classificador.errors import DataError
 
 CLASSES = (
@@ -66,11 +67,20 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
         DataError: the data cannot be read, verified or brought; the message says what to do.
     """
     source = source or os.environ.get(download.SOURCE_VARIABLE)
-    records = archive.read(Path(source).expanduser()) if source else _prepare(Path(root).expanduser())
+    records = _read_own(Path(source).expanduser()) if source else _prepare(Path(root).expanduser())
     boundary = archive.TRAIN_FILES * archive.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)
     return CIFAR10(*(_split(records, rows) for rows in (train, val, slice(boundary, None))))
+
+
+def _read_own(path: Path) -> np.ndarray:
+    try:
+        return archive.read(path)
+    except DataError as error:
+        given = os.environ.get(download.SOURCE_VARIABLE)
+        hint = f" O caminho vem da variável {download.SOURCE_VARIABLE}." if given and Path(given) == path else ""
+        raise DataError(f"{error}{hint}") from error
 
 
 def validation_indices(labels: np.ndarray) -> np.ndarray:
@@ -97,7 +107,7 @@ def _prepare(root: Path) -> np.ndarray:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"A pasta de dados {root} não pôde ser criada ({error.strerror}); escolha outra.") from error
+        raise DataError(f"A pasta de dados {root} não pôde ser criada ({reason(error)}); escolha outra.") from error
     with suppress(DataError):
         return archive.read(root / archive.CACHE)  # the usual case; needs no lock, and no right to write
     with _only_process(root):
@@ -160,7 +170,7 @@ def _set_aside(path: Path, error: DataError) -> None:
     except OSError:
         print(f"{error} Será ignorado.", flush=True)
     else:
-        print(f"{error} Foi guardado como {aside.name}.", flush=True)
+        print(f"{error} Foi guardado como {aside.name}, que pode ser apagado.", flush=True)
 
 
 def _write_cache(records: np.ndarray, root: Path) -> bool:
@@ -174,7 +184,9 @@ def _write_cache(records: np.ndarray, root: Path) -> bool:
         archive.read(unfinished)
         os.replace(unfinished, cache)
     except (OSError, DataError) as error:
-        print(f"A cópia rápida {cache} não pôde ser gravada ({error}); os dados ficam só na memória.", flush=True)
+        print(
+            f"A cópia rápida {cache} não pôde ser gravada ({reason(error)}); os dados ficam só na memória.", flush=True
+        )
         return False
     finally:
         with suppress(OSError):  # where it could not be written it cannot be removed either

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from classificador.brazilian import percent
+from classificador.brazilian import number, percent
 from classificador.errors import ClassificadorError, DataError
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pillow", "jupyter", "nbclient", "tqdm")
@@ -32,7 +32,7 @@ def diagnose(data: str, source: str | None, checkpoint: str) -> list[Row]:
         rows += [_device(), _data(Path(data), source), _checkpoint(checkpoint)]
     free = shutil.disk_usage(Path(data) if Path(data).is_dir() else Path.cwd()).free
     problem = "" if free > NEEDED_DISK else "pouco espaço: libere pelo menos 1 GB"
-    return [*rows, Row("disco livre", f"{free / 1e9:.1f} GB", problem)]
+    return [*rows, Row("disco livre", f"{number(free / 1e9, 1)} GB", problem)]
 
 
 def _package(name: str) -> Row:
@@ -68,8 +68,9 @@ def _data(root: Path, source: str | None) -> Row:
     try:
         records = archive.read(path)
     except DataError as error:
-        return Row("dados", str(path), str(error))
-    return Row("dados", f"{path} conferido, {len(records)} imagens")
+        remedy = "" if source else " `python -m classificador dados` os traz de novo."
+        return Row("dados", str(path), f"{error}{remedy}")
+    return Row("dados", f"{path} conferido, {number(len(records), 0)} imagens")
 
 
 def _checkpoint(path: str) -> Row:

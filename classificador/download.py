@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from classificador import npm
 from classificador.archive import PYTHON_ARCHIVE
+from classificador.brazilian import reason
 from classificador.errors import DataError
 from classificador.transfer import SourceError, explain, file_hash, is_there, receive
 
@@ -76,7 +77,7 @@ def _check_room(root: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=root).close()
     except OSError as error:
-        raise DataError(f"Não é possível gravar em {root} ({error.strerror}); escolha outra pasta de dados.") from error
+        raise DataError(f"Não é possível gravar em {root} ({reason(error)}); escolha outra pasta de dados.") from error
     part = _part(root)
     free = shutil.disk_usage(root).free
     if free + (part.stat().st_size if part.exists() else 0) < ROOM:

@@ -21,7 +21,8 @@ def open_image(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     if not path.is_file():
-        raise ImageError(f"{path} {'é uma pasta' if path.is_dir() else 'não existe'}. Dê o caminho de uma imagem.")
+        what = "não é um arquivo comum" if path.exists() else "não existe"
+        raise ImageError(f"{path} {what}. Dê o caminho de uma imagem.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we set our own, lower limit below
@@ -39,7 +40,7 @@ def open_image(path: str | Path) -> Image.Image:
     except PermissionError as error:
         raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say that the file is damaged
-        raise ImageError(f"{path} está danificado ou incompleto ({error}). Escolha outra imagem.") from error
+        raise ImageError(f"{path} está danificado ou incompleto. Escolha outra imagem.") from error
 
 
 def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:
@@ -53,6 +54,8 @@ def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L"):  # Pillow's own conversion clips these to white
         values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("pixels that are no numbers")
         low, high = (0, 65535) if image.mode != "F" else (values.min(), max(values.max(), values.min() + 1e-9))
         return Image.fromarray((255 * ((values - low) / (high - low)).clip(0, 1)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import unicodedata
@@ -70,7 +71,8 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent) -> 
         coalesce_streams=True,
         record_timing=False,
     )
-    with client.setup_kernel():
+    # What the kernel process itself writes (its own warnings, a traceback when interrupted) is not for the user.
+    with client.setup_kernel(stderr=subprocess.DEVNULL):
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "markdown" and cell.source.startswith("#"):
                 print(f"\n[{index + 1}/{len(notebook.cells)}] {cell.source.splitlines()[0].strip('# ')}", flush=True)
@@ -117,7 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
     except DeadKernelError:
         metrics, failure = None, "o kernel do caderno morreu; talvez tenha faltado memória."
     except KeyboardInterrupt:
-        print("\nInterrompido.", file=sys.stderr)
+        print("\nInterrompido. Se o treino já tinha começado, best_model.pth tem o que ele aprendeu até aqui;", end=" ")
+        print("o modelo original volta com `git checkout best_model.pth`.")
         return 130
     folder.mkdir(parents=True)
     nbformat.write(notebook, folder / NOTEBOOK.name)

@@ -1,5 +1,6 @@
 import os
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_missing_file_and_a_folder_say_so(tmp_path):
     with pytest.raises(CheckpointError, match="não existe"):
         load_model(tmp_path / "best_model.pth")
-    with pytest.raises(CheckpointError, match="é uma pasta"):
+    with pytest.raises(CheckpointError, match="não é um arquivo comum"):
         load_model(tmp_path)
 
 
@@ -118,12 +119,44 @@ def test_a_state_dict_of_someone_else_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"weights": 3}, {"info": {}}, {"info": {"architecture": {}}}, {"format": "1"}, {"weights": {"conv1.weight": "x"}}],
+    [
+        {"weights": 3},
+        {"info": {}},
+        {"info": {"architecture": {}}},
+        {"info": INFO | {"device": "CPU", "architecture": {}, "classes": None}},
+        {"format": "1"},
+        {"weights": {"conv1.weight": "x"}},
+    ],
 )
 def test_content_of_the_wrong_types_is_refused(saved, changes):
     rewrite(saved, **changes)
     with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
         load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"classes": ["a"]}, {"classes": [1] * 10}, {"val_accuracy": "x"}, {"created": "ontem"}, {"versions": 3}],
+)
+def test_metadata_that_would_fail_later_is_refused_at_once(model, tmp_path, wrong):
+    save_checkpoint(tmp_path / "m.pth", model, INFO | wrong)
+    with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
+        load_model(tmp_path / "m.pth")
+
+
+def test_an_impossible_architecture_is_one_line(model, saved):
+    content = torch.load(saved, weights_only=True)
+    rewrite(saved, info=content["info"] | {"architecture": {"pools": [0, 0]}})
+    with pytest.raises(CheckpointError, match="não combinam"):
+        load_model(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no fifo")
+def test_what_is_no_plain_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "fila")
+    for path in (tmp_path / "fila", tmp_path, Path(""), os.devnull):
+        with pytest.raises(CheckpointError, match="não é um arquivo comum"):
+            BestCheckpoint(path)
 
 
 def test_a_newer_format_is_refused(saved):
@@ -164,7 +197,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(model, saved, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(CheckpointError, match=r"MB livres.*No space left"):
+    with pytest.raises(CheckpointError, match=r"MB livres.*disco cheio"):
         save_checkpoint(saved, model, INFO)
     assert saved.read_bytes() == before
     assert len(list(saved.parent.iterdir())) == 1

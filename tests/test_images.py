@@ -49,6 +49,12 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     assert open_image(tmp_path / "a.png").getpixel((4, 4)) == (127, 127, 127)
 
 
+def test_pixels_that_are_no_numbers_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError):
+        open_image(tmp_path / "a.tif")
+
+
 def test_bad_files_are_refused_in_one_line(tmp_path):
     whole = left_is_red(tmp_path / "whole.png", size=(300, 300)).read_bytes()
     (tmp_path / "text.jpg").write_text("não sou uma imagem")
