@@ -75,10 +75,10 @@ def read_checkpoint(path: str | Path) -> dict:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {REMEDY}.") from error
+    if _is_newer(content):
+        raise CheckpointError(f"{path} foi gravado por uma versão mais nova deste projeto. Atualize o projeto.")
     if not _is_ours(content):
         raise CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {REMEDY}.")
-    if content["format"] > FORMAT:
-        raise CheckpointError(f"{path} foi gravado por uma versão mais nova deste projeto. Atualize o projeto.")
     for name, value in content["weights"].items():
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{path} contém valores não finitos em {name}. {REMEDY}.")
@@ -138,7 +138,7 @@ class BestCheckpoint:
 
     def save(self, model: nn.Module, info: dict) -> None:
         """Save the weights; the first time, set an earlier file aside that scored better or that cannot be read."""
-        if self.score is None and self.path.exists():
+        if self.score is None and self.kept is None and self.path.exists():
             self._set_aside(info["val_accuracy"])
         save_checkpoint(self.path, model, info)
         self.score = info["val_accuracy"]
@@ -173,6 +173,13 @@ class BestCheckpoint:
             raise CheckpointError(
                 f"Não foi possível guardar o modelo anterior em {self.kept}: {reason(error)}."
             ) from error
+
+
+def _is_newer(content: object) -> bool:
+    """Whether a later version of this project wrote the content, whose other parts may then be of any kind."""
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        return False
+    return isinstance(content.get("format"), int) and content["format"] > FORMAT
 
 
 def _is_ours(content: object) -> bool:

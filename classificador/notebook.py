@@ -47,9 +47,9 @@ class TerminalClient(NotebookClient):
         return super().process_message(message, cell, cell_index)
 
 
-def read_notebook(only_prediction: bool = False, path: Path = NOTEBOOK) -> nbformat.NotebookNode:
+def read_notebook(only_prediction: bool = False) -> nbformat.NotebookNode:
     """Return the notebook without outputs; with only_prediction, its prediction section alone."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     if only_prediction:
         starts = [i for i, cell in enumerate(notebook.cells) if PREDICTION_TAG in cell.metadata.get("tags", [])]
         notebook.cells = notebook.cells[starts[0] :]

@@ -160,7 +160,7 @@ def test_what_is_no_plain_file_is_never_replaced(tmp_path):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewrite(saved, format=checkpoint.FORMAT + 1)
+    rewrite(saved, format=checkpoint.FORMAT + 1, info="of a kind this version does not know")
     with pytest.raises(CheckpointError, match="mais nova"):
         load_model(saved)
 
@@ -236,11 +236,17 @@ def test_two_better_files_of_the_same_score_are_both_kept(model, saved):
 
 
 def test_a_first_save_that_fails_is_told_as_such(model, saved, monkeypatch):
+    def full_disk(content, file):
+        raise OSError(28, "No space left on device")
+
     best = BestCheckpoint(saved)
-    monkeypatch.setattr(torch, "save", lambda content, file: file.write(b"") and None or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        best.save(model, INFO | {"val_accuracy": 0.4})
-    best.finish()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full_disk)
+        with pytest.raises(CheckpointError, match="disco cheio"):
+            best.save(model, INFO | {"val_accuracy": 0.4})
+    best.finish()  # has nothing to compare, and must not hide the error above by one of its own
+    best.save(model, INFO | {"val_accuracy": 0.4})  # the earlier file is not set aside a second time
+    assert [path.name for path in saved.parent.glob("*anterior*")] == ["best_model.anterior-50.00.pth"]
 
 
 def test_the_description_says_what_the_model_is(saved):
