@@ -25,8 +25,10 @@ test: .venv/.pronto-dev  ## executa os testes
 lint: .venv/.pronto-dev  ## confere o estilo do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: .venv/.pronto  ## mede acurácia e tempo das receitas rapido e original, 5 sementes cada (uns 25 min)
-	@$(BIN)/python -m benchmarks.presets rapido original
+bench: .venv/.pronto  ## mede tempo até cada acurácia, passo de treino e predição; 5 sementes (uns 50 min)
+	@$(BIN)/python -m benchmarks.step
+	@$(BIN)/python -m benchmarks.prediction
+	@$(BIN)/python -m benchmarks.time_to_accuracy
 
 notebook: .venv/.pronto  ## executa o caderno e grava as saídas nele próprio
 	@$(BIN)/python -m classificador.notebook --gravar

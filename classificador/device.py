@@ -7,7 +7,7 @@ import torch
 
 from classificador.errors import SettingsError
 
-EVAL_BATCH = 500  # images a forward pass: enough to keep two cores busy, few enough to bound the memory
+EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
 
 
 def choose_device(name: str = "auto") -> torch.device:

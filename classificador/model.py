@@ -9,13 +9,13 @@ class CNN(nn.Module):
     """N×3×side×side images (uint8, or float in [0, 1]) in, N×classes logits out."""
 
     def __init__(
-        self, channels=(32, 128), kernels=(3, 3), pools=(2, 4), hidden=256, dropout=0, norm=True, classes=10, side=32
+        self, channels=(64, 128), kernels=(5, 3), pools=(2, 4), hidden=256, dropout=0, norm=True, classes=10, side=32
     ):
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if norm else (nn.Identity, nn.Identity)
         self.conv1 = nn.Conv2d(3, channels[0], kernels[0], padding="same", bias=not norm)
-        self.pool1, self.norm1 = nn.MaxPool2d(pools[0]), norm2d(channels[0])
+        self.pool1 = nn.MaxPool2d(pools[0])
         self.conv2 = nn.Conv2d(channels[0], channels[1], kernels[1], padding="same", bias=not norm)
         self.pool2, self.norm2 = nn.MaxPool2d(pools[1]), norm2d(channels[1])
         self.fc1 = nn.Linear(channels[1] * (side // pools[0] // pools[1]) ** 2, hidden, bias=not norm)
@@ -25,7 +25,7 @@ class CNN(nn.Module):
     def forward(self, images):
         x = images.float() / 255 if images.dtype == torch.uint8 else images
         x = (x - 0.5) / 0.5
-        x = F.relu(self.norm1(self.pool1(self.conv1(x))))
+        x = F.relu(self.pool1(self.conv1(x)))
         x = F.relu(self.norm2(self.pool2(self.conv2(x))))
         x = F.relu(self.norm3(self.fc1(x.flatten(1))))
         return self.fc2(self.dropout(x))

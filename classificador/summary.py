@@ -1,4 +1,4 @@
-"""A table of a network's layers: what comes out of each, and how many weights it learns."""
+"""A table of a network's layers: what comes out of each, and how many weights it has."""
 
 import torch
 from torch import nn
@@ -8,7 +8,10 @@ from classificador.brazilian import number
 
 @torch.no_grad()
 def layer_table(model: nn.Module, side: int = 32) -> str:
-    """Return an aligned table (Portuguese) of layer, output shape and learned parameters for one 3×side×side image."""
+    """Return an aligned table (Portuguese) of layer, output shape and parameters for one 3×side×side image.
+
+    A layer with frozen weights is marked: they do not learn.
+    """
     rows, hooks = [], []
     for name, layer in model.named_children():
         if isinstance(layer, nn.Identity):
@@ -27,6 +30,7 @@ def layer_table(model: nn.Module, side: int = 32) -> str:
     lines.append("─" * len(lines[0]))
     for name, layer, shape in rows:
         count = sum(parameter.numel() for parameter in layer.parameters())
-        lines.append(f"{name:<10}{type(layer).__name__:<14}{'×'.join(map(str, shape)):<14}{number(count, 0):>12}")
+        mark = "" if all(parameter.requires_grad for parameter in layer.parameters()) else " (fixos)"
+        lines.append(f"{name:<10}{type(layer).__name__:<14}{'×'.join(map(str, shape)):<14}{number(count, 0):>12}{mark}")
     total = sum(parameter.numel() for parameter in model.parameters())
     return "\n".join([*lines, lines[1], f"{'Total':<38}{number(total, 0):>12}"])

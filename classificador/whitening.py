@@ -1,4 +1,4 @@
-"""The first layer started from patch-whitening filters, the trick that saves the most epochs (Thiry et al. 2021)."""
+"""The first layer fixed to patch-whitening filters, the trick that saves the most time (Thiry et al. 2021)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,12 @@ RIDGE = 1e-2  # added to the eigenvalues, so that directions of mere noise are n
 
 @torch.no_grad()
 def whiten(conv: nn.Conv2d, images: torch.Tensor) -> None:
-    """Start half of the filters of `conv` as the strongest whitening filters of `images`, the rest as their negatives.
+    """Fix half of the filters of `conv` to the strongest whitening filters of `images`, the rest to their negatives.
 
     images: uint8, N×C×S×S. The filters are eigenvectors of the covariance of the k×k patches, divided by the square
-    root of their eigenvalues, so that their responses start uncorrelated and of equal size. Filters beyond twice the
-    patch dimension (C·k²) keep their random start.
+    root of their eigenvalues, so that their responses are uncorrelated and of like size. Filters beyond twice the patch
+    dimension (C·k²) keep their random start. The layer is frozen: nothing in front of the second convolution then needs
+    a backward pass, which saves about a quarter of the training time.
     """
     size = conv.kernel_size[0]
     patches = F.unfold((images[:IMAGES].cpu().float() / 255 - 0.5) / 0.5, size, stride=2).transpose(1, 2).flatten(0, 1)
@@ -23,3 +24,4 @@ def whiten(conv: nn.Conv2d, images: torch.Tensor) -> None:
     count = min(conv.out_channels // 2, len(filters))
     pairs = torch.cat([filters[:count], -filters[:count]]).reshape(2 * count, *conv.weight.shape[1:])
     conv.weight[: 2 * count] = pairs.to(conv.weight)
+    conv.weight.requires_grad_(False)

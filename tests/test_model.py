@@ -50,4 +50,5 @@ def test_the_layer_table_counts_every_parameter():
     total = sum(p.numel() for p in model.parameters())
     assert f"{total:,}".replace(",", ".") in table.splitlines()[-1]
     assert "128×16×16" in table
+    assert "fixos" not in table
     assert model.training

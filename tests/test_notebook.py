@@ -111,7 +111,7 @@ class LiveCurves(LiveCurves):
 def test_an_edited_network_cell_is_what_trains_and_predicts(workplace, tmp_path):
     notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=2048, CHECKPOINT=str(tmp_path / "b.pth"))
     cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))
-    cell.source = cell.source.replace("hidden=256", "hidden=24").replace("channels=(32, 128)", "channels=(4, 8)")
+    cell.source = cell.source.replace("hidden=256", "hidden=24").replace("channels=(64, 128)", "channels=(4, 8)")
     cell.source = cell.source.replace("self.conv2", "self.segunda").replace("F.relu", "F.silu")
     execute(notebook, workplace)
     weights = read_checkpoint(tmp_path / "b.pth")["weights"]

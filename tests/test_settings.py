@@ -31,7 +31,7 @@ def test_a_change_is_taken():
         ("dropout", 1.0),
         ("shift", 32),
         ("weight_decay", -1e-4),
-        ("pools", (3, 4)),
+        ("pools", (8, 5)),
         ("channels", (0, 8)),
         ("device", 3),
     ],

@@ -56,7 +56,7 @@ def test_evaluation_is_exact_whatever_the_batch(toy):
     model = CNN(channels=(4, 8), hidden=16).eval()
     with torch.no_grad():
         logits = model(toy.train.images)
-    loss, accuracy = evaluate_loss(model, toy.train, nn.CrossEntropyLoss())  # 520 images: batches of 500 and 20
+    loss, accuracy = evaluate_loss(model, toy.train, nn.CrossEntropyLoss())  # 520 images: batches of 200, 200 and 120
     assert loss == pytest.approx(nn.functional.cross_entropy(logits, toy.train.labels).item(), rel=1e-5)
     assert accuracy == (logits.argmax(1) == toy.train.labels).sum().item() / 520
 

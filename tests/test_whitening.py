@@ -2,6 +2,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from classificador.model import CNN
+from classificador.summary import layer_table
+from classificador.training import build, fit, make_optimizer
 from classificador.whitening import whiten
 
 
@@ -28,3 +31,13 @@ def test_filters_beyond_the_patch_dimension_stay_random(toy):
     whiten(conv, toy.train.images)
     assert torch.equal(conv.weight[54:], before[54:])
     assert not torch.equal(conv.weight[:54], before[:54])
+
+
+def test_the_whitened_layer_stays_as_it_is_and_the_others_learn(toy, small, tmp_path):
+    model = build(small, toy, CNN)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / "best.pth")
+    assert torch.equal(model.conv1.weight, before["conv1.weight"])
+    assert "(fixos)" in next(line for line in layer_table(model).splitlines() if line.startswith("conv1"))
+    for name in ("conv2.weight", "fc1.weight", "fc2.weight"):
+        assert not torch.equal(model.state_dict()[name], before[name])
