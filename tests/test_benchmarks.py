@@ -1,0 +1,44 @@
+"""The arithmetic of the benchmarks; what they measure is not for a test."""
+
+import pytest
+
+from benchmarks import time_to_accuracy
+from benchmarks.search import parse
+from benchmarks.step import multiply_adds
+from classificador import CNN, build, make_settings
+
+
+def test_multiply_adds_of_the_original_network():
+    # By hand: conv1 3·9·32·32², conv2 32·9·64·16², fc1 4096·512, fc2 512·10; the pixels need no gradient.
+    conv1, others = 3 * 9 * 32 * 32**2, 32 * 9 * 64 * 16**2 + 4096 * 512 + 512 * 10
+    model = CNN(**make_settings("original").architecture)
+    assert multiply_adds(model) == (conv1 + others, conv1 + 2 * others)
+
+
+def test_a_frozen_first_layer_needs_no_backward_pass_before_the_second(toy):
+    model = build(make_settings(channels=(4, 8), hidden=16), toy, CNN)
+    conv1, conv2, linear = 3 * 25 * 4 * 32**2, 4 * 9 * 8 * 16**2, 128 * 16 + 160
+    assert multiply_adds(model) == (conv1 + conv2 + linear, conv2 + 2 * linear)
+
+
+def test_a_target_is_reached_by_the_mean_over_the_seeds():
+    def run(*accuracies):
+        return [{"seconds": 10.0 * (i + 1), "accuracy": accuracy} for i, accuracy in enumerate(accuracies)]
+
+    rows = time_to_accuracy.summarise([run(0.6, 0.74, 0.76), run(0.8, 0.75, 0.78)])
+    assert [row["accuracy"][0] for row in rows] == pytest.approx([0.70, 0.745, 0.77])
+    assert time_to_accuracy.reached(rows, 0.75) == 30
+    assert time_to_accuracy.reached(rows, 0.80) is None
+
+
+def test_a_result_of_other_settings_is_not_taken_for_todays():
+    settings = time_to_accuracy.settings_of("rapido")
+    result = {"settings": settings, "runs": [[]], "machine": time_to_accuracy.machine.describe()}
+    assert time_to_accuracy.still_true(result, "rapido")
+    assert not time_to_accuracy.still_true(result | {"settings": settings | {"epochs": 9}}, "rapido")
+    assert not time_to_accuracy.still_true(result | {"runs": []}, "rapido")
+    assert not time_to_accuracy.still_true(result | {"machine": {"processor": "outro"}}, "rapido")
+
+
+def test_search_values_are_numbers_pairs_or_truths():
+    assert [parse(text) for text in ("0.01", "3", "24x64", "True")] == [0.01, 3, (24, 64), True]
