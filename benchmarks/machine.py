@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -57,7 +57,7 @@ def original_accuracy(model: nn.Module, split: Split) -> float:
     return right / len(split)
 
 
-def describe() -> dict[str, str]:
+def describe() -> dict[str, str | int]:
     """The machine and the versions a figure was measured with, and this process's largest memory so far."""
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
@@ -69,8 +69,17 @@ def describe() -> dict[str, str]:
         "device": describe_device(choose_device()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": str(torch.__version__),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
+    } | _peak_memory()
+
+
+def _peak_memory() -> dict[str, int]:
+    """Empty on Windows, whose Python has no such figure; on macOS it comes in bytes."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    unit = 1 << (20 if sys.platform == "darwin" else 10)
+    return {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)}
 
 
 def save(script: str, results: dict) -> None:

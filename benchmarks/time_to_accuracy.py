@@ -77,14 +77,13 @@ def train_ours(data, seed: int, preset: str, changes: dict, every_epoch: bool = 
             for seconds, copied in snapshots
         ]
     single, flip = (evaluate(best, data.test, data.classes, flip=flip) for flip in (False, True))
-    validation = best.info["val_accuracy"]
     return [
         {
             "seconds": seconds,
             "accuracy": single.accuracy,
             "accuracy_flip": flip.accuracy,
             "macro_f1": float(single.macro[2]),
-            "val_accuracy": validation,
+            "val_accuracy": best.info["val_accuracy"],
         }
     ]
 
