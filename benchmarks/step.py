@@ -62,7 +62,8 @@ def measure(preset: str, batch_size: int, data) -> dict:
         batch = torch.randint(len(data.train), (batch_size,), generator=generator)
         images, labels = data.train.images[batch], data.train.labels[batch]
         if settings.shift or settings.flip:
-            images = augment(images, settings.shift, settings.flip, generator)
+            mirrored = torch.randint(2, (batch_size,), generator=generator) > 0
+            images = augment(images, settings.shift, mirrored & settings.flip, generator)
         images = images.contiguous(memory_format=torch.channels_last)
         times.append(time.perf_counter())
         loss = criterion(model(images), labels)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import replace
 
 from classificador.errors import ClassificadorError
 
@@ -26,7 +27,14 @@ PORTUGUESE = {
 }
 
 # A setting's name, with which its error messages begin, and the option that sets it.
-OPTIONS = {"epochs": "--epocas", "batch_size": "--lote", "lr": "--lr", "seed": "--semente", "device": "--dispositivo"}
+OPTIONS = {
+    "preset": "--receita",
+    "epochs": "--epocas",
+    "batch_size": "--lote",
+    "lr": "--lr",
+    "seed": "--semente",
+    "device": "--dispositivo",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,9 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="comando")
 
     train = _command(commands, train_command, "treinar", "treina a rede e guarda os melhores pesos pela validação")
-    train.add_argument(
-        "--receita", default="rapido", metavar="NOME", help="rapido, completo ou original (padrão: rapido)"
-    )
+    train.add_argument("--receita", metavar="NOME", help="rapido, completo ou original (padrão: rapido)")
     train.add_argument(
         "--epocas", type=int, metavar="N", help="passagens pelas imagens de treino (padrão: o da receita)"
     )
@@ -83,6 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)",
     )
     train.add_argument("--dispositivo", metavar="D", help="auto, cpu, cuda ou mps (padrão: auto)")
+    train.add_argument(
+        "--retomar", action="store_true", help="continua o treino interrompido de --modelo, com as opções que ele tinha"
+    )
     _data_options(train)
     _model_option(train)
 
@@ -106,33 +115,29 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def train_command(options) -> tuple[int, dict]:
-    """Train; the exit code is 130 when interrupted, with the best weights so far on disk."""
+    """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
     from torch import nn
 
     from classificador import CNN, build, fit, load_cifar10, make_optimizer, make_settings
-    from classificador.brazilian import duration, number, percent
+    from classificador.brazilian import duration, percent
     from classificador.device import choose_device
+    from classificador.resume import read_resume
 
-    settings = make_settings(
-        options.receita,
-        epochs=options.epocas,
-        batch_size=options.lote,
-        lr=options.lr,
-        seed=options.semente,
-        device=options.dispositivo,
-    )
+    given = {name: getattr(options, option.strip("-")) for name, option in OPTIONS.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = replace(read_resume(options.modelo)[1], **given) if options.retomar else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_cifar10(options.dados, options.fonte)
     model = build(settings, data, CNN)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    history = fit(model, data, criterion, make_optimizer(model, settings), settings, options.modelo)
-    if not history.val_accuracy:
-        print("Interrompido antes do primeiro lote; nenhum modelo foi guardado.")
-        return 130, history.to_dict()
-    best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
-    epoch = number(history.epochs[history.best], 1 if history.interrupted else 0)
-    print(f"Melhor acurácia de validação: {best} (época {epoch}), em {seconds}: {options.modelo}")
-    return 130 if history.interrupted else 0, history.to_dict()
+    optimizer = make_optimizer(model, settings)
+    history = fit(model, data, criterion, optimizer, settings, options.modelo, resume=options.retomar)
+    if history.val_accuracy:
+        best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
+        print(f"Melhor acurácia de validação: {best} (época {history.best + 1}), em {seconds}: {options.modelo}")
+    if history.interrupted:
+        print("Para continuar: o mesmo comando, com --retomar.")
+    return 128 + history.interrupted if history.interrupted else 0, history.to_dict()
 
 
 def evaluate_command(options) -> tuple[int, dict]:

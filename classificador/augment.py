@@ -1,22 +1,22 @@
-"""Data augmentation on whole batches: random shift and horizontal flip in one indexing operation, on any device."""
+"""Data augmentation on whole batches: random shift and mirroring, on any device."""
 
 import torch
 
 
-def augment(images: torch.Tensor, shift: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
-    """Return a randomly shifted and mirrored copy of a batch.
+def augment(images: torch.Tensor, shift: int, mirrored: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return a randomly shifted and, where asked for, mirrored copy of a batch.
 
     images: uint8 or float, N×C×S×S. shift: at most this many pixels each way, the border filled by reflection.
-    flip: mirror each image left to right with probability 1/2. generator: of the same device as the images.
-    The result has the shape and type of `images`, in channels_last memory order, the one convolutions are fastest in.
+    mirrored: bool, N: which images to turn left to right. generator: of the same device as the images.
+    The result has the shape and type of `images`.
     """
+    if shift == 0:
+        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
     n, side, device = len(images), images.shape[-1], images.device
     position = torch.arange(side, device=device)
     moves = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator, device=device)
     rows, columns = (_reflect(position + move, side) for move in moves)
-    if flip:
-        mirrored = torch.randint(2, (n, 1), generator=generator, device=device, dtype=torch.bool)
-        columns = torch.where(mirrored, side - 1 - columns, columns)
+    columns = torch.where(mirrored[:, None], side - 1 - columns, columns)
     image = torch.arange(n, device=device)[:, None, None]
     return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

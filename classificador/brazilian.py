@@ -11,6 +11,8 @@ _REASONS = {
     errno.EPERM: "sem permissão",
     errno.EROFS: "o disco só permite leitura",
     errno.ENOSPC: "disco cheio",
+    errno.EDQUOT: "cota de disco esgotada",
+    errno.EFBIG: "o arquivo passaria do tamanho permitido",
 }
 
 

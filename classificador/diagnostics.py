@@ -74,7 +74,7 @@ def _data(root: Path, source: str | None) -> Row:
 
 
 def _checkpoint(path: str) -> Row:
-    from classificador.checkpoint import load_model
+    from classificador.model_file import load_model
 
     try:
         info = load_model(path).info

@@ -9,6 +9,11 @@ class ClassificadorError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+def brief(error: Exception) -> str:
+    """Return the error's text on one line, cut short, for a message of ours to quote."""
+    return " ".join(str(error).split())[:200]
+
+
 class DataError(ClassificadorError):
     """The data set could not be brought, read or verified."""
 

@@ -1,5 +1,6 @@
 """Opening a user's own picture as what the network takes: a square uint8 RGB tensor."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from classificador.errors import ImageError
 
 # Only formats with a plain decoder: Pillow would hand EPS to an external program.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
 MAX_PIXELS = 50_000_000  # a 50-megapixel photo decodes to 150 MB; anything larger is refused before decoding
 
 
@@ -26,7 +28,8 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we set our own, lower limit below
-            with Image.open(path, formats=FORMATS) as image:
+            # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
+            with Image.open(io.BytesIO(_content(path)), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(f"{path} tem {image.width}×{image.height} pixels, demais. Reduza a imagem antes.")
                 image.load()
@@ -39,7 +42,8 @@ def open_image(path: str | Path) -> Image.Image:
         raise ImageError(f"{path} tem pixels demais. Reduza a imagem antes.") from error
     except PermissionError as error:
         raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say that the file is damaged
+    # Pillow's ways to say that the file is damaged:
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise ImageError(f"{path} está danificado ou incompleto. Escolha outra imagem.") from error
 
 
@@ -49,6 +53,14 @@ def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:
         image, (side, side), method=Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
     )
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def _content(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo). Reduza a imagem antes.")
+    with open(path, "rb") as file:
+        return file.read(size)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -5,8 +5,8 @@ import time
 import matplotlib.pyplot as plt
 from IPython.display import display
 
+from classificador.history import History
 from classificador.plots import training_curves
-from classificador.training import History
 
 
 class LiveCurves:

@@ -8,8 +8,8 @@ from matplotlib.ticker import FuncFormatter
 
 from classificador.brazilian import number, percent
 from classificador.dataset import Split
+from classificador.history import History
 from classificador.metrics import Report
-from classificador.training import History
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, and by lightness when printed in grey.
 BLUE, ORANGE, BLACK = "#0072B2", "#D55E00", "#222222"
@@ -87,15 +87,16 @@ def training_curves(history: History, figure: Figure | None = None) -> Figure:
                 axis.plot(
                     [s[0] for s in history.steps], [s[column] for s in history.steps], color=BLUE, alpha=0.25, lw=1
                 )
-            axis.plot(history.epochs, train, "o-", color=BLUE, markersize=4, label="treino")
-            axis.plot(history.epochs, val, "s--", color=ORANGE, markersize=4, label="validação")
+            epochs = range(1, len(val) + 1)
+            axis.plot(epochs, train, "o-", color=BLUE, markersize=4, label="treino")
+            axis.plot(epochs, val, "s--", color=ORANGE, markersize=4, label="validação")
             if val:
-                best = history.epochs[history.best]
-                axis.axvline(best, color=BLACK, lw=1, ls=":", label=f"melhor época ({best:g})".replace(".", ","))
+                best = history.best + 1
+                axis.axvline(best, color=BLACK, lw=1, ls=":", label=f"melhor época ({best})")
             axis.set(xlabel="época", title="perda" if name == "loss" else "acurácia")
             axis.yaxis.set_major_formatter(COMMA if name == "loss" else PERCENT)
             axis.xaxis.set_major_formatter(COMMA)
-            axis.xaxis.get_major_locator().set_params(integer=len(history.epochs) > 2)
+            axis.xaxis.get_major_locator().set_params(integer=len(val) > 2)
             axis.grid(axis="y")
             if val:
                 axis.legend()

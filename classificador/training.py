@@ -1,12 +1,10 @@
-"""The training loop: batches, schedule, validation, and the best weights kept on disk as they improve."""
+"""The training loop: batches, schedule, validation, the best weights kept as they improve."""
 
-import inspect
 import math
 import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,70 +13,19 @@ from torch import nn
 from tqdm import tqdm
 
 from classificador.augment import augment
+from classificador.best import BestCheckpoint
 from classificador.brazilian import number, percent
-from classificador.checkpoint import BestCheckpoint
 from classificador.dataset import CIFAR10, Split
 from classificador.device import EVAL_BATCH, choose_device, keep_freed_memory, memory_format
 from classificador.errors import ClassificadorError, SettingsError
-from classificador.model import CNN
+from classificador.history import History
+from classificador.interrupt import StopRequest, stop_requests
+from classificador.resume import prepare_resume, restore_state, resume_path, save_state
 from classificador.settings import Settings
-from classificador.whitening import whiten
 
 
 class DivergenceError(ClassificadorError):
     """The loss became NaN or infinite."""
-
-
-@dataclass
-class History:
-    """What happened in a run, an entry an epoch: mean loss per image, accuracy as a fraction, seconds since start."""
-
-    train_loss: list[float] = field(default_factory=list)
-    train_accuracy: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    # position of each entry: a whole number, or a fraction where the run was interrupted
-    epochs: list[float] = field(default_factory=list)
-    steps: list[tuple[float, float, float]] = field(default_factory=list)  # (epoch, loss, accuracy) within the epochs
-    interrupted: bool = False
-
-    @property
-    def best(self) -> int:
-        """Index of the entry with the highest validation accuracy (the first of equals). Raises ValueError if empty."""
-        return self.val_accuracy.index(max(self.val_accuracy))
-
-    def to_dict(self) -> dict:
-        """The history as plain lists, for a checkpoint or a JSON file."""
-        return asdict(self) | {"steps": [list(step) for step in self.steps]}
-
-
-def build(settings: Settings, data: CIFAR10, network: Callable[..., nn.Module]) -> nn.Module:
-    """Return a network of class `network` with this run's reproducible starting weights.
-
-    Only the sizes in which the recipe differs from CNN's defaults are passed on, so that new defaults in an edited
-    class take effect. Raises TypeError when an edited class lacks an argument that the recipe needs.
-    """
-    torch.manual_seed(settings.seed)
-    defaults = inspect.signature(CNN).parameters
-    wanted = settings.architecture | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
-    model = network(**{name: value for name, value in wanted.items() if value != defaults[name].default})
-    first = getattr(model, "conv1", None)
-    if settings.whiten and isinstance(first, nn.Conv2d):
-        whiten(first, data.train.images)
-    return model
-
-
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Adam:
-    """Return Adam as the settings ask for it; the notebook writes out the same call."""
-    return torch.optim.Adam(
-        model.parameters(),
-        lr=settings.lr,
-        betas=(0.9, settings.beta2),
-        weight_decay=settings.weight_decay,
-        decoupled_weight_decay=True,
-        fused=True,
-    )
 
 
 def fit(
@@ -89,35 +36,37 @@ def fit(
     settings: Settings,
     checkpoint: str | Path = "best_model.pth",
     watch: Callable[[History], None] | None = None,
+    resume: bool = False,
 ) -> History:
     """Train `model` in place on `data.train` and keep its best weights by validation accuracy in the file `checkpoint`.
 
-    watch: called with the history a few times an epoch and after each one, to draw it. An interrupt (Ctrl-C, or the
-    notebook's stop button) ends the run early: the partial epoch is validated and the history so far returned.
-    Raises SettingsError (batch larger than the set, device missing), CheckpointError (file cannot be written) and
-    DivergenceError (loss NaN or infinite; the file keeps the best weights reached before).
+    An interrupt (Ctrl-C, the notebook's stop button, SIGTERM) ends the run after the batch at hand and returns the
+    history of the complete epochs. With resume=True a later call goes on from there, or, when the process was killed,
+    from the last complete epoch; on a CPU the result is that of an uninterrupted run, bit for bit.
+    watch: called with the history a few times an epoch and after each one, to draw it.
+    Raises SettingsError (batch larger than the set or than the GPU holds, device missing, resumed with other settings),
+    CheckpointError (file cannot be written, or in use, or nothing to resume) and DivergenceError (loss NaN or infinite;
+    the file keeps the best weights reached before).
     """
     if settings.batch_size > len(data.train.labels):
         raise SettingsError(
             f"batch_size: {settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino."
         )
     device = choose_device(settings.device)
-    best = BestCheckpoint(checkpoint)
     keep_freed_memory()
-    model.to(device=device, memory_format=memory_format(device))
-    run = _Run(model, data, criterion, optimizer, settings, device, watch or (lambda history: None))
-    try:
-        for epoch in range(settings.epochs):
-            run.train_epoch(epoch)
-            run.validate(epoch + 1, best)
-    except KeyboardInterrupt:
-        run.history.interrupted = True
-        if run.seen:
-            run.validate(epoch + run.done, best)
-        run.keep(best)  # in case the interrupt hit the saving itself
-    finally:
-        run.bar.close()
-        best.finish()
+    with stop_requests() as stop, BestCheckpoint(checkpoint) as best:
+        prepare_resume(checkpoint, resume)
+        model.to(device=device, memory_format=memory_format(device))
+        run = _Run(model, data, criterion, optimizer, settings, device, best, watch or (lambda history: None))
+        if resume:
+            restore_state(run)
+        try:
+            run.train(stop)
+        except torch.OutOfMemoryError as error:
+            remedy = f"não cabem {settings.batch_size} na memória do dispositivo; tente {settings.batch_size // 2}."
+            raise SettingsError(f"batch_size: {remedy}") from error
+        finally:
+            run.bar.close()
     return run.history
 
 
@@ -135,43 +84,67 @@ def evaluate_loss(model: nn.Module, split: Split, criterion: nn.Module) -> tuple
 
 
 class _Run:
-    """The moving parts of one call of fit()."""
+    """The moving parts of one call of fit(). Whatever changes from batch to batch is kept by resume.py."""
 
-    def __init__(self, model, data, criterion, optimizer, settings, device, watch):
+    def __init__(self, model, data, criterion, optimizer, settings, device, best, watch):
         self.model, self.criterion, self.optimizer = model, criterion, optimizer
-        self.settings, self.watch = settings, watch
-        self.classes = data.classes
-        self.train = Split(data.train.images.to(device), data.train.labels.to(device))
-        self.val = Split(data.val.images.to(device), data.val.labels.to(device))
-        self.steps = len(self.train.labels) // settings.batch_size  # the last, incomplete batch is left out
+        self.settings, self.device, self.best, self.watch = settings, device, best, watch
+        self.classes = list(data.classes)
+        self.train_split = Split(data.train.images.to(device), data.train.labels.to(device))
+        self.val_split = Split(data.val.images.to(device), data.val.labels.to(device))
+        self.steps = len(self.train_split) // settings.batch_size  # the last, incomplete batch is left out
         total = settings.epochs * self.steps
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, total, settings.warmup)
         )
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         torch.manual_seed(settings.seed)  # dropout draws from the global generator
-        self.history, self.started, self.seen, self.done = History(), time.perf_counter(), 0, 0.0
+        self.mirrored_first = torch.randint(2, (len(self.train_split),), generator=self.generator, device=device) > 0
+        self.history, self.started = History(), time.perf_counter()
+        self.epoch, self.step = 0, 0  # complete epochs, and batches of the one under way
         watch(self.history)  # before the bar, so that in a notebook the curves stand above it
         self.bar = tqdm(total=total, unit="lote", file=sys.stdout, mininterval=0.5, dynamic_ncols=True)
 
-    def train_epoch(self, epoch: int) -> None:
-        """One pass over the training images in a new random order."""
-        self.model.train()
-        self.bar.set_description(f"Época {epoch + 1}/{self.settings.epochs}")
-        self.loss_sum, self.correct, self.seen = 0.0, 0, 0
-        order = torch.randperm(len(self.train.labels), generator=self.generator, device=self.train.labels.device)
-        report_every = max(1, self.steps // 20)
-        for step, batch in enumerate(order.split(self.settings.batch_size)[: self.steps], 1):
-            self._step(batch)
-            self.done = step / self.steps
-            if step % report_every == 0 or step == self.steps:
-                self._report(epoch, step)
-            self.bar.update()
+    def train(self, stop: StopRequest) -> None:
+        """Train to the last epoch or until asked to stop; an unfinished run leaves its resume file."""
+        resume = resume_path(self.best.path)
+        self.bar.update(self.epoch * self.steps + self.step)  # 0, or what an earlier call did
+        while self.epoch < self.settings.epochs and not self.history.interrupted:
+            if self._train_epoch(stop):
+                self._validate()
+                self.epoch, self.step = self.epoch + 1, 0
+            if self.epoch < self.settings.epochs:
+                save_state(self)
+                self.history.interrupted = stop.signal
+        if self.history.interrupted:
+            self.bar.write(f"Interrompido; guardado em {resume}, para retomar.", file=sys.stdout)
+        else:
+            resume.unlink(missing_ok=True)
 
-    def _step(self, batch: torch.Tensor) -> None:
-        images, labels = self.train.images[batch], self.train.labels[batch]
+    def _train_epoch(self, stop: StopRequest) -> bool:
+        """The rest of the epoch, in a new random order if it begins. False if asked to stop before its end."""
+        self.model.train()
+        self.bar.set_description(f"Época {self.epoch + 1}/{self.settings.epochs}")
+        if self.step == 0:
+            self.order = torch.randperm(len(self.train_split), generator=self.generator, device=self.device)
+            self.loss_sum, self.correct = torch.zeros(2, device=self.device).unbind()
+        # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
+        self.mirrored = (self.mirrored_first ^ bool(self.epoch % 2)) & self.settings.flip
+        report_every = max(1, self.steps // 20)
+        for batch in self.order.split(self.settings.batch_size)[self.step : self.steps]:
+            self._train_batch(batch)
+            self.step += 1
+            if self.step % report_every == 0 or self.step == self.steps:
+                self._report()
+            self.bar.update()
+            if stop.signal and self.step < self.steps:
+                return False
+        return True
+
+    def _train_batch(self, batch: torch.Tensor) -> None:
+        images, labels = self.train_split.images[batch], self.train_split.labels[batch]
         if self.settings.shift or self.settings.flip:
-            images = augment(images, self.settings.shift, self.settings.flip, self.generator)
+            images = augment(images, self.settings.shift, self.mirrored[batch], self.generator)
         logits = self.model(images.contiguous(memory_format=memory_format(images.device)))
         loss = self.criterion(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -181,63 +154,57 @@ class _Run:
         # Sums stay tensors: reading a value here would make a GPU wait at every step.
         self.loss_sum += loss.detach() * len(labels)
         self.correct += (logits.detach().argmax(1) == labels).sum()
-        self.seen += len(labels)
 
-    def _report(self, epoch: int, step: int) -> None:
-        loss, accuracy = float(self.loss_sum) / self.seen, float(self.correct) / self.seen
+    def _means(self) -> tuple[float, float]:
+        """Mean loss and accuracy of the epoch under way, up to here."""
+        seen = self.step * self.settings.batch_size
+        return float(self.loss_sum) / seen, float(self.correct) / seen
+
+    def _report(self) -> None:
+        loss, accuracy = self._means()
         if not math.isfinite(loss):
             lr = self.optimizer.param_groups[0]["lr"]
             raise DivergenceError(
-                f"O treino divergiu (perda {loss}): época {epoch + 1}, até o lote {step}, lr {lr:.2g}. Use um lr menor."
+                f"O treino divergiu (perda {loss}): época {self.epoch + 1}, até o lote {self.step}, lr {lr:.2g}. "
+                "Use um lr menor."
             )
-        self.history.steps.append((epoch + self.done, loss, accuracy))
+        self.history.steps.append([self.epoch + self.step / self.steps, loss, accuracy])
         self.bar.set_postfix_str(f"perda {number(loss, 3)}, acurácia {percent(accuracy)}", refresh=False)
         self.watch(self.history)
 
-    def validate(self, epoch: float, best: BestCheckpoint) -> None:
-        """Add an entry to the history and keep the weights if they are the run's best so far."""
-        val_loss, val_accuracy = evaluate_loss(self.model, self.val, self.criterion)
-        history = self.history
-        history.train_loss.append(float(self.loss_sum) / self.seen)
-        history.train_accuracy.append(float(self.correct) / self.seen)
+    def _validate(self) -> None:
+        """Add the epoch to the history and keep the weights if they are the run's best so far."""
+        val_loss, val_accuracy = evaluate_loss(self.model, self.val_split, self.criterion)
+        (loss, accuracy), history = self._means(), self.history
+        history.train_loss.append(loss)
+        history.train_accuracy.append(accuracy)
         history.val_loss.append(val_loss)
         history.val_accuracy.append(val_accuracy)
-        history.epochs.append(epoch)
         history.seconds.append(time.perf_counter() - self.started)
-        self.seen = 0
-        self.keep(best)
+        if math.isfinite(val_loss) and (self.best.score is None or val_accuracy > self.best.score):
+            self.best.save(self.model, self._describe())
         self.watch(history)
-        done = f"{epoch:.0f}" if epoch == round(epoch) else number(epoch, 1)
         self.bar.write(
-            f"Época {done}/{self.settings.epochs}: perda {number(history.train_loss[-1], 3)}, "
-            f"validação {number(val_loss, 3)}; "
-            f"acurácia {percent(history.train_accuracy[-1])}, validação {percent(val_accuracy)}",
+            f"Época {self.epoch + 1}/{self.settings.epochs}: perda {number(loss, 3)}, validação {number(val_loss, 3)}; "
+            f"acurácia {percent(accuracy)}, validação {percent(val_accuracy)}",
             file=sys.stdout,
         )
 
-    def keep(self, best: BestCheckpoint) -> None:
-        """Save the current weights if they are the run's best and not saved yet."""
-        history = self.history
-        if history.val_accuracy and history.best == len(history.val_accuracy) - 1:
-            score = history.val_accuracy[-1]
-            if math.isfinite(history.val_loss[-1]) and (best.score is None or score > best.score):
-                best.save(self.model, self.describe())
-
-    def describe(self) -> dict:
-        """The plain metadata that travels with the best weights: what they are, how good, when and how made."""
-        history, best = self.history, self.history.best
+    def _describe(self) -> dict:
+        """The plain metadata that travels with the weights: what they are, how good, when and how made."""
+        history, train, val = self.history, len(self.train_split), len(self.val_split)
         return {
             "preset": self.settings.preset,
             "settings": self.settings.to_dict(),
-            "classes": list(self.classes),
-            "epoch": history.epochs[best],
-            "val_accuracy": history.val_accuracy[best],
-            "val_loss": history.val_loss[best],
-            "seconds": history.seconds[best],
+            "classes": self.classes,
+            "epoch": len(history.val_loss),
+            "val_accuracy": history.val_accuracy[-1],
+            "val_loss": history.val_loss[-1],
+            "seconds": history.seconds[-1],
             "history": history.to_dict(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-            "split": f"{number(len(self.train), 0)} imagens de treino, {number(len(self.val), 0)} de validação",
+            "split": f"{number(train, 0)} imagens de treino, {number(val, 0)} de validação",
         }
 
 

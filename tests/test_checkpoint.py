@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from classificador import checkpoint
-from classificador.checkpoint import BestCheckpoint, load_model, read_checkpoint, save_checkpoint
+from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.model import CNN
+from classificador.model_file import describe_checkpoint, load_model, read_checkpoint, save_checkpoint
 from conftest import INFO
 
 
@@ -23,6 +24,11 @@ def model() -> CNN:
 def saved(model, tmp_path):
     save_checkpoint(tmp_path / "best_model.pth", model, INFO)
     return tmp_path / "best_model.pth"
+
+
+def files(folder):
+    """What a user sees in the folder, the lock's hidden file apart."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def rewrite(path, **changes):
@@ -104,7 +110,7 @@ def test_a_malicious_file_is_refused_and_its_code_never_runs(tmp_path, monkeypat
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     path, canary = tmp_path / "best_model.pth", tmp_path / "canary"
     torch.save(
-        {"kind": checkpoint.KIND, "format": 1, "x": Canary(canary)}, path, _use_new_zipfile_serialization=not legacy
+        {"kind": checkpoint.BEST, "format": 1, "x": Canary(canary)}, path, _use_new_zipfile_serialization=not legacy
     )
     with pytest.raises(CheckpointError):
         load_model(path)
@@ -155,8 +161,8 @@ def test_an_impossible_architecture_is_one_line(model, saved):
 def test_what_is_no_plain_file_is_never_replaced(tmp_path):
     os.mkfifo(tmp_path / "fila")
     for path in (tmp_path / "fila", tmp_path, Path(""), os.devnull):
-        with pytest.raises(CheckpointError, match="não é um arquivo comum"):
-            BestCheckpoint(path)
+        with pytest.raises(CheckpointError, match="não é um arquivo comum"), BestCheckpoint(path):
+            pass
 
 
 def test_a_newer_format_is_refused(saved):
@@ -189,25 +195,22 @@ def test_half_precision_weights_load_as_single(model, saved):
     assert load_model(saved).conv1.weight.dtype == torch.float32
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(model, saved, monkeypatch):
+def test_an_error_of_the_content_propagates_and_changes_nothing(model, saved):
+    class Unsaveable:
+        def __reduce__(self):
+            raise ArithmeticError("cannot be saved")
+
     before = saved.read_bytes()
-
-    def full_disk(content, file):
-        file.write(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(CheckpointError, match=r"MB livres.*disco cheio"):
-        save_checkpoint(saved, model, INFO)
+    with pytest.raises(ArithmeticError, match="cannot be saved"):
+        save_checkpoint(saved, model, INFO | {"settings": Unsaveable()})
     assert saved.read_bytes() == before
-    assert len(list(saved.parent.iterdir())) == 1
+    assert files(saved.parent) == ["best_model.pth"]
 
 
 def test_a_better_earlier_file_is_kept_beside_and_said(model, saved, capsys):
     before = saved.read_bytes()
-    best = BestCheckpoint(saved)
-    best.save(model, INFO | {"val_accuracy": 0.4})
-    best.finish()
+    with BestCheckpoint(saved) as best:
+        best.save(model, INFO | {"val_accuracy": 0.4})
     kept = saved.with_name("best_model.anterior-50.00.pth")
     assert kept.read_bytes() == before
     assert read_checkpoint(saved)["info"]["val_accuracy"] == 0.4
@@ -215,19 +218,17 @@ def test_a_better_earlier_file_is_kept_beside_and_said(model, saved, capsys):
 
 
 def test_a_worse_earlier_file_is_replaced(model, saved, capsys):
-    best = BestCheckpoint(saved)
-    best.save(model, INFO | {"val_accuracy": 0.3})  # the first epoch is worse, …
-    best.save(model, INFO | {"val_accuracy": 0.6})  # … the run as a whole is not
-    best.finish()
-    assert [path.name for path in saved.parent.iterdir()] == ["best_model.pth"]
+    with BestCheckpoint(saved) as best:
+        best.save(model, INFO | {"val_accuracy": 0.3})  # the first epoch is worse, …
+        best.save(model, INFO | {"val_accuracy": 0.6})  # … the run as a whole is not
+    assert files(saved.parent) == ["best_model.pth"]
     assert capsys.readouterr().out == ""
 
 
 def test_two_better_files_of_the_same_score_are_both_kept(model, saved):
     for _ in range(2):
-        best = BestCheckpoint(saved)
-        best.save(model, INFO | {"val_accuracy": 0.4})
-        best.finish()
+        with BestCheckpoint(saved) as best:
+            best.save(model, INFO | {"val_accuracy": 0.4})
         save_checkpoint(saved, model, INFO)
     assert {path.name for path in saved.parent.glob("*anterior*")} == {
         "best_model.anterior-50.00.pth",
@@ -235,22 +236,21 @@ def test_two_better_files_of_the_same_score_are_both_kept(model, saved):
     }
 
 
-def test_a_first_save_that_fails_is_told_as_such(model, saved, monkeypatch):
-    def full_disk(content, file):
+def test_a_save_that_fails_is_told_as_such(model, saved, monkeypatch):
+    def full_disk(handle):
         raise OSError(28, "No space left on device")
 
-    best = BestCheckpoint(saved)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full_disk)
-        with pytest.raises(CheckpointError, match="disco cheio"):
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"MB livres.*disco cheio"):
+        patch.setattr(os, "fsync", full_disk)
+        with BestCheckpoint(saved) as best:
             best.save(model, INFO | {"val_accuracy": 0.4})
-    best.finish()  # has nothing to compare, and must not hide the error above by one of its own
-    best.save(model, INFO | {"val_accuracy": 0.4})  # the earlier file is not set aside a second time
-    assert [path.name for path in saved.parent.glob("*anterior*")] == ["best_model.anterior-50.00.pth"]
+    with BestCheckpoint(saved) as best:  # the earlier file, still there, is set aside under its own name
+        best.save(model, INFO | {"val_accuracy": 0.4})
+    assert read_checkpoint(saved)["info"]["val_accuracy"] == 0.4
 
 
 def test_the_description_says_what_the_model_is(saved):
-    text = checkpoint.describe_checkpoint(load_model(saved).info)
+    text = describe_checkpoint(load_model(saved).info)
     assert "rapido, época 1 de 1" in text
     assert "acurácia 50,00%" in text
     assert "01/01/2026" in text
@@ -259,8 +259,60 @@ def test_the_description_says_what_the_model_is(saved):
 def test_an_unreadable_earlier_file_is_kept_too(model, tmp_path, capsys):
     path = tmp_path / "best_model.pth"
     path.write_text("minhas anotações")
-    best = BestCheckpoint(path)
-    best.save(model, INFO)
-    best.finish()
+    with BestCheckpoint(path) as best:
+        best.save(model, INFO)
     assert (tmp_path / "best_model.anterior-ilegivel.pth").read_text() == "minhas anotações"
     assert "guardado em" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_names_that_torch_wraps_around_a_network_do_no_harm(model, saved, prefix):
+    content = torch.load(saved, weights_only=True)
+    rewrite(saved, weights={prefix + name: value for name, value in content["weights"].items()})
+    assert torch.equal(load_model(saved).fc1.weight, model.fc1.weight)
+
+
+def test_weights_saved_on_a_gpu_load_without_one(model, saved):
+    with zipfile.ZipFile(saved) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0") if name.endswith(".pkl") else data)
+    assert b"cuda:0" in saved.read_bytes()
+    assert torch.equal(load_model(saved).fc1.weight, model.fc1.weight)
+
+
+def test_a_symbolic_link_is_replaced_and_its_target_stays(model, tmp_path):
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / "best_model.pth").symlink_to(tmp_path / "target")
+    save_checkpoint(tmp_path / "best_model.pth", model, INFO)
+    assert (tmp_path / "target").read_text() == "mine"
+    load_model(tmp_path / "best_model.pth")
+
+
+def test_a_difference_is_named_and_the_network_at_hand_unchanged(model, saved):
+    content = torch.load(saved, weights_only=True)
+    for change, words in (
+        ({"fc2.bias": None}, "fc2.bias: na rede .10., no arquivo não tem"),
+        ({"fc2.bias": torch.zeros(9)}, "fc2.bias: na rede .10., no arquivo .9."),
+        ({"fc3.bias": torch.zeros(9)}, "fc3.bias: na rede não tem, no arquivo .9."),
+    ):
+        weights = content["weights"] | change
+        rewrite(saved, weights={name: value for name, value in weights.items() if value is not None})
+        with pytest.raises(CheckpointError, match=words):
+            load_model(saved)
+
+
+def test_a_file_of_format_1_still_loads_and_predicts_the_same():
+    """Made once, on 24/11/2026, by save_checkpoint; it must never be made anew."""
+    folder = Path(__file__).parent / "fixtures"
+    loaded = load_model(folder / "formato-1.pth")
+    images = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(251).to(torch.uint8)
+    expected = torch.tensor(
+        [
+            [-0.177096, 0.16625, 0.168319, -0.122266, -0.100622, -0.176859, 0.029425, -0.06407, 0.01794, 0.065574],
+            [-0.176041, 0.176628, 0.171898, -0.116003, -0.103596, -0.196987, 0.038951, -0.05514, 0.005632, 0.081596],
+        ]
+    )
+    assert torch.allclose(loaded(images), expected, atol=1e-5)
+    assert "rapido, época 1 de 1" in describe_checkpoint(loaded.info)

@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 
@@ -7,8 +8,9 @@ import torch
 from PIL import Image
 
 import classificador.__main__ as cli
-from classificador.checkpoint import read_checkpoint, save_checkpoint
+from classificador import training
 from classificador.model import CNN
+from classificador.model_file import read_checkpoint, save_checkpoint
 from conftest import INFO, ROOT
 
 
@@ -91,12 +93,20 @@ def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
     assert result["with_flip"]["test_time_augmentation"] is True
 
 
-def test_an_interrupt_ends_training_with_130(no_fetch, tmp_path, monkeypatch):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "randperm", stop)
-    assert cli.main(["treinar", "--modelo", str(tmp_path / "m.pth")]) == 130
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_has_its_exit_code_and_goes_on(no_fetch, tmp_path, monkeypatch, capsys, number, code):
+    path, save = str(tmp_path / "m.pth"), training.save_state
+    command = ["treinar", "--epocas", "2", "--lote", "64", "--semente", "3", "--modelo", path]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_state", lambda run: (save(run), signal.raise_signal(number)))
+        assert cli.main(command) == code
+    assert "--retomar" in capsys.readouterr().out
+    assert cli.main(["treinar", "--retomar", "--epocas", "3", "--modelo", path]) == 1
+    assert "erro: --epocas: 3 aqui, 2 no treino interrompido" in capsys.readouterr().err
+    assert cli.main(["treinar", "--retomar", "--json", "--modelo", path]) == 0
+    assert len(json.loads(capsys.readouterr().out)["val_accuracy"]) == 2
+    assert cli.main(["treinar", "--retomar", "--modelo", path]) == 1
+    assert "Não há treino interrompido" in capsys.readouterr().err
 
 
 def test_predict_goes_on_after_a_bad_picture(model_file, tmp_path, capsys):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,3 +76,32 @@ def test_a_picture_with_too_many_pixels_is_refused_before_decoding(tmp_path, mon
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(ImageError, match="40×20"):
         open_image(path)
+
+
+def test_a_picture_cannot_ask_for_memory_it_does_not_fill(tmp_path):
+    path = left_is_red(tmp_path / "a.png")
+    data = path.read_bytes()
+    place = data.index(b"IDAT")
+    path.write_bytes(data[: place - 4] + (0xF0000000).to_bytes(4, "big") + data[place:])  # a part of 4 GB, it says
+    tracemalloc.start()
+    try:
+        open_image(path)  # its pixels are all there
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_too_large_is_refused(tmp_path, monkeypatch):
+    path = left_is_red(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MAX_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ImageError, match="grande demais"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_a_moving_picture_the_first_frame_counts(tmp_path, form):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a", form, save_all=True, append_images=frames[1:])
+    red, _, blue = open_image(tmp_path / "a").getpixel((10, 10))
+    assert red > 240
+    assert blue < 15

@@ -1,6 +1,7 @@
 """The notebook as its users run it: whole, and its prediction section alone in a fresh kernel."""
 
 import ast
+import copy
 import difflib
 import inspect
 import json
@@ -12,9 +13,9 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from classificador import checkpoint, model
-from classificador.checkpoint import load_model, read_checkpoint
+from classificador import model, model_file
 from classificador.metrics import evaluate
+from classificador.model_file import load_model, read_checkpoint
 from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures
 from conftest import ROOT
 
@@ -80,6 +81,22 @@ def test_the_whole_notebook_runs_and_trains(workplace, tmp_path):
     assert save_figures(notebook, tmp_path / "figuras") == 8
 
 
+def test_the_notebook_run_twice_in_one_kernel_gives_the_same_numbers(workplace, tmp_path):
+    checkpoint = str(tmp_path / "best_model.pth")
+    notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=1024, CHECKPOINT=checkpoint, DEVICE="cpu")
+    cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))
+    cell.source = cell.source.replace("channels=(64, 128)", "channels=(8, 16)")  # not to wait for long
+    once = len(notebook.cells)
+    notebook.cells += copy.deepcopy(notebook.cells)
+    execute(notebook, workplace)
+    first, second = (
+        re.findall(r"(?:Acurácia|Época 1/1: perda) .*", outputs(nbformat.v4.new_notebook(cells=cells)))
+        for cells in (notebook.cells[:once], notebook.cells[once:])
+    )
+    assert len(first) == 3
+    assert first == second
+
+
 def test_the_prediction_section_runs_alone_in_a_fresh_kernel(workplace):
     notebook = read_notebook(only_prediction=True)
     assert "fit(" not in "".join(cell.source for cell in notebook.cells)
@@ -88,8 +105,9 @@ def test_the_prediction_section_runs_alone_in_a_fresh_kernel(workplace):
     assert f"{100 * metrics['single_view']['accuracy']:.2f}%".replace(".", ",") in outputs(notebook)
 
 
-def test_an_interrupted_training_cell_leaves_the_cells_below_working(workplace, tmp_path):
-    notebook = with_parameters(read_notebook(), BATCH_SIZE=512, DEVICE="cpu", CHECKPOINT=str(tmp_path / "b.pth"))
+def test_an_interrupted_training_cell_leaves_the_rest_working_and_goes_on_when_asked(workplace, tmp_path):
+    checkpoint = str(tmp_path / "b.pth")
+    notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=512, DEVICE="cpu", CHECKPOINT=checkpoint)
     place = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("history = fit("))
     # What the stop button does, once training is under way.
     stop = """
@@ -98,14 +116,19 @@ import signal
 class LiveCurves(LiveCurves):
     def __call__(self, history):
         super().__call__(history)
-        if len(history.steps) == 3 and not history.val_loss:
+        if len(history.steps) == 3:
             signal.raise_signal(signal.SIGINT)
 """
+    # What the user then does: RETOMAR = True, and the training cell once more.
+    again = notebook.cells[place].source.replace("RETOMAR", "True")
     notebook.cells.insert(place, nbformat.v4.new_code_cell(stop))
-    notebook.cells.insert(place + 2, nbformat.v4.new_code_cell("print(history.interrupted, history.epochs)"))
+    notebook.cells.insert(place + 2, nbformat.v4.new_code_cell("print(history.interrupted, history.val_loss)"))
+    notebook.cells.insert(place + 3, nbformat.v4.new_code_cell("plots.training_curves(history)\nplt.show()"))
+    notebook.cells.insert(place + 4, nbformat.v4.new_code_cell(again))
     metrics = execute(notebook, workplace)
-    assert "True [0." in outputs(notebook)
-    assert metrics["model"]["epoch"] < 1
+    assert "2 []" in outputs(notebook)
+    assert metrics["single_view"]["accuracy"] > 0.6
+    assert len(load_model(checkpoint).info["history"]["steps"]) > 3
 
 
 def test_an_edited_network_cell_is_what_trains_and_predicts(workplace, tmp_path):
@@ -160,7 +183,7 @@ def test_the_committed_numbers_are_those_of_the_committed_model(committed, commi
         # Another processor rounds otherwise; that turns a few of the 10 000 predictions at most.
         assert accuracy == pytest.approx(100 * report.accuracy, abs=0.1)
         assert f1 == pytest.approx(report.macro[2], abs=0.001)
-    assert checkpoint.describe_checkpoint(committed_model.info) in text
+    assert model_file.describe_checkpoint(committed_model.info) in text
 
 
 def test_the_committed_curves_are_those_of_the_committed_model(committed, committed_model):

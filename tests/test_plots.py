@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from classificador import live, plots
+from classificador.history import History
 from classificador.metrics import Report
-from classificador.training import History
 
 
 @pytest.fixture
@@ -28,7 +28,6 @@ def history() -> History:
         val_loss=[1.8, 1.4, 1.5],
         val_accuracy=[0.4, 0.6, 0.5],
         seconds=[1, 2, 3],
-        epochs=[1, 2, 3],
         steps=[(0.5, 2.1, 0.2), (1.0, 2.0, 0.3)],
     )
 

@@ -1,6 +1,7 @@
 """Calls that could run code from a file or write outside a folder must not appear anywhere in what we ship."""
 
 import ast
+import re
 
 import nbformat
 import pytest
@@ -51,3 +52,12 @@ def test_no_unsafe_call_in_the_notebook():
 )
 def test_the_search_finds_what_it_should(code):
     assert unsafe_calls(code)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
+def test_the_tests_that_prove_the_promises_exist(readme):
+    tests = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    named = re.findall(r"`(?:tests/)?(test_\w+(?:\.py)?)`", (ROOT / readme).read_text(encoding="utf-8"))
+    assert len(named) >= 8
+    for name in named:
+        assert name in tests or any(f"def {name}(" in source for source in tests.values())

@@ -1,15 +1,15 @@
-import os
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from classificador.checkpoint import load_model, read_checkpoint
+from classificador.assemble import build, make_optimizer
 from classificador.errors import CheckpointError, SettingsError
 from classificador.model import CNN
+from classificador.model_file import load_model, read_checkpoint
 from classificador.settings import make_settings
-from classificador.training import DivergenceError, build, evaluate_loss, fit, lr_factor, make_optimizer
+from classificador.training import DivergenceError, evaluate_loss, fit, lr_factor
 
 
 def run(settings, data, path, watch=None):
@@ -61,33 +61,6 @@ def test_evaluation_is_exact_whatever_the_batch(toy):
     assert accuracy == (logits.argmax(1) == toy.train.labels).sum().item() / 520
 
 
-def test_an_interrupt_returns_the_partial_history_and_keeps_the_weights(toy, small, tmp_path):
-    def stop_in_the_second_epoch(history):
-        if history.steps and history.steps[-1][0] > 1.4 and len(history.val_loss) == 1:
-            raise KeyboardInterrupt
-
-    _, history = run(small, toy, tmp_path / "best.pth", stop_in_the_second_epoch)
-    assert history.interrupted
-    assert len(history.val_accuracy) == 2
-    assert 1 < history.epochs[-1] < 2
-    assert load_model(tmp_path / "best.pth").info["val_accuracy"] == max(history.val_accuracy)
-
-
-def test_an_interrupt_during_the_save_still_leaves_the_best_weights(toy, small, tmp_path, monkeypatch):
-    saved, replace_file = [], os.replace
-
-    def interrupted_once(source, target):
-        saved.append(target)
-        if len(saved) == 1:
-            raise KeyboardInterrupt
-        replace_file(source, target)
-
-    monkeypatch.setattr(os, "replace", interrupted_once)
-    _, history = run(small, toy, tmp_path / "best.pth")
-    assert history.interrupted
-    assert load_model(tmp_path / "best.pth").info["val_accuracy"] == history.val_accuracy[0]
-
-
 def test_new_defaults_in_an_edited_class_take_effect(toy):
     class Edited(CNN):
         def __init__(self, hidden=99, **architecture):
@@ -104,17 +77,6 @@ def test_a_class_without_our_names_builds_too(toy):
             self.layer = nn.Linear(3072, 10)
 
     assert isinstance(build(make_settings("rapido"), toy, Other), Other)
-
-
-def test_an_interrupt_before_the_first_step_gives_an_empty_history(toy, small, tmp_path, monkeypatch):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "randperm", stop)
-    _, history = run(small, toy, tmp_path / "best.pth")
-    assert history.interrupted
-    assert history.val_accuracy == []
-    assert not (tmp_path / "best.pth").exists()
 
 
 def test_a_diverged_run_stops_and_leaves_the_best_file_alone(toy, small, tmp_path):
@@ -154,3 +116,19 @@ def test_the_learning_rate_rises_then_falls_to_almost_nothing():
     assert 0 < factors[-1] < 0.02
     assert all(0 < factor <= 1 for factor in factors)
     assert {lr_factor(step, 100, 0.0) for step in range(100)} == {1.0}
+
+
+def test_a_learning_rate_beyond_reason_ends_in_a_named_error(toy, small, tmp_path):
+    with pytest.raises(DivergenceError, match=r"época 1, até o lote \d+, lr 1e\+30"):
+        run(replace(small, lr=1e30, warmup=0.0, norm=False, whiten=False), toy, tmp_path / "best.pth")
+    assert not (tmp_path / "best.pth").exists()
+
+
+def test_a_full_gpu_is_told_with_a_batch_size_to_try(toy, small, tmp_path):
+    class Greedy(CNN):
+        def forward(self, images):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = build(small, toy, Greedy)
+    with pytest.raises(SettingsError, match="^batch_size: não cabem 64 .* tente 32"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / "best.pth")

@@ -2,9 +2,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from classificador.assemble import build, make_optimizer
 from classificador.model import CNN
 from classificador.summary import layer_table
-from classificador.training import build, fit, make_optimizer
+from classificador.training import fit
 from classificador.whitening import whiten
 
 

@@ -1,0 +1,35 @@
+"""Ctrl-C, the notebook's stop button and SIGTERM: noted at once, acted upon between two batches."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StopRequest:
+    """`signal` is the number of the first signal that asked to stop, 0 while none has."""
+
+    signal = 0
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """While the block runs, SIGINT and SIGTERM raise nothing; they set `.signal` of what the block gets.
+
+    An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
+    there as if nothing had happened. Outside the main thread signals cannot be caught, and none is noted.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def note(number, frame) -> None:
+        request.signal = request.signal or number
+
+    earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

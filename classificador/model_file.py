@@ -1,0 +1,119 @@
+"""The file of a trained network, `best_model.pth`: its weights, and what it says about itself."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from classificador.brazilian import duration, number, percent
+from classificador.checkpoint import BEST, REMEDY, read_file, write_file
+from classificador.device import describe_device
+from classificador.errors import CheckpointError, brief
+from classificador.model import CNN
+
+# What the metadata must hold: who made the weights, how good they are, and how to build the network for them.
+TYPES = dict.fromkeys(["preset", "created", "split", "device"], str)
+TYPES |= dict.fromkeys(["epoch", "val_accuracy", "val_loss", "seconds"], (int, float))
+TYPES |= dict.fromkeys(["settings", "versions", "history", "architecture"], dict) | {"classes": list}
+
+
+def save_checkpoint(path: str | Path, model: nn.Module, info: dict) -> None:
+    """Write the weights of `model` and `info` (plain values only) to `path`; see write_file."""
+    write_file(Path(path), BEST, pack(model, info))
+
+
+def pack(model: nn.Module, info: dict) -> dict:
+    """Return what a model file holds: copies of the weights, contiguous on the CPU, and the completed metadata."""
+    architecture = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in getattr(model, "architecture", {}).items()
+    }
+    device = describe_device(next(model.parameters()).device)
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    return {"info": info | {"architecture": architecture, "device": device}, "weights": weights}
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Return "info" (metadata) and "weights" (tensors on the CPU) of a model file; errors as in read_file."""
+    path = Path(path)
+    content = read_file(path, BEST)
+    weights = content.get("weights")
+    sound = isinstance(weights, dict) and all(isinstance(value, torch.Tensor) for value in weights.values())
+    if not (sound and info_is_sound(content.get("info"))):
+        raise CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {REMEDY}.")
+    return content
+
+
+def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> nn.Module:
+    """Return the network saved in `path`, on the CPU, ready to predict; its metadata is the attribute `info`.
+
+    network: builds the model from the saved architecture; give the notebook's own class after editing it. Floating
+    point weights of any precision take the network's own, float32.
+    Raises CheckpointError when the file cannot be used or its weights do not fit the network.
+    """
+    content = read_checkpoint(path)
+    # What DistributedDataParallel and torch.compile put before the names.
+    weights = {k.removeprefix("module.").removeprefix("_orig_mod."): v for k, v in content["weights"].items()}
+    try:
+        with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
+            expected = network(**content["info"]["architecture"])
+        check_fit(expected, weights)
+        model = network(**content["info"]["architecture"])
+        model.load_state_dict(weights)
+    except Exception as error:  # the class is the user's to edit
+        raise CheckpointError(
+            f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
+            f"antes a célula que a define, ou treine de novo. Primeira diferença: {brief(error)}"
+        ) from error
+    model.info = content["info"]
+    return model.eval()
+
+
+def check_fit(model: nn.Module, weights: dict) -> None:
+    """Raise ValueError naming the first difference if `weights` are not the network's by name and shape."""
+    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
+    found = {name: list(value.shape) for name, value in weights.items()}
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            mine, theirs = (sizes.get(name, "não tem") for sizes in (expected, found))
+            raise ValueError(f"{name}: na rede {mine}, no arquivo {theirs}")
+
+
+def info_is_sound(info: object) -> bool:
+    """Whether `info` has every part that this project writes and shows, each of the right type and printable."""
+    if not isinstance(info, dict) or not all(isinstance(info.get(name), kind) for name, kind in TYPES.items()):
+        return False
+    architecture, classes = info["architecture"], info["classes"]
+    texts = [info["preset"], info["split"], info["device"], info["versions"].get("torch"), *classes, *architecture]
+    numbers = [info[name] for name in ("epoch", "val_accuracy", "val_loss", "seconds")]
+    numbers.append(info["settings"].get("epochs"))
+    for value in architecture.values():
+        numbers += value if isinstance(value, list) else [value]
+    try:
+        datetime.fromisoformat(info["created"])
+    except ValueError:
+        return False
+    # Control characters could rewrite the terminal they are printed to, and endless texts or numbers fill it.
+    return (
+        all(isinstance(text, str) and text.isprintable() and len(text) < 200 for text in texts)
+        and all(isinstance(value, int | float) and abs(value) < 1e9 for value in numbers)
+        and len(numbers) < 50
+        and len(classes) == architecture.get("classes", 10)
+    )
+
+
+def describe_checkpoint(info: dict) -> str:
+    """Return in a few Portuguese lines what a model is: recipe, epoch, validation score, when and where it was made."""
+    created = datetime.fromisoformat(info["created"])
+    epoch = number(info["epoch"], 0 if info["epoch"] == round(info["epoch"]) else 1)
+    size = ", ".join(f"{name} {value}" for name, value in info["architecture"].items())
+    return (
+        f"Receita:     {info['preset']}, época {epoch} de {info['settings']['epochs']}, {duration(info['seconds'])}\n"
+        f"Validação:   acurácia {percent(info['val_accuracy'], 2)}, perda {number(info['val_loss'], 3)}\n"
+        f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info['device']}, torch {info['versions']['torch']}\n"
+        f"Divisão:     {info['split']}\n"
+        f"Rede:        {size}\n"
+        f"Classes:     {', '.join(info['classes'])}"
+    )

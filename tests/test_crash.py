@@ -1,0 +1,128 @@
+"""Whatever kills a save, the file is the complete old one or the complete new one; and full disks are told."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from classificador.best import BestCheckpoint
+from classificador.errors import CheckpointError
+from classificador.model import CNN
+from classificador.model_file import load_model, save_checkpoint
+from conftest import INFO, ROOT
+
+resource = pytest.importorskip("resource")  # not on Windows, where nobody can be sent SIGKILL either
+
+# Saves the weights again and again, with the number of the save in the metadata; says which it began.
+SAVING = """
+import os, signal, sys
+sys.path.insert(0, "tests")
+import torch
+from conftest import INFO
+from classificador.model_file import save_checkpoint
+from classificador.model import CNN
+torch.manual_seed(0)
+model = CNN(channels=(16, 64))
+{hook}
+for number in range(1, 10_000):
+    print(number, flush=True)
+    save_checkpoint(sys.argv[1], model, INFO | {{"epoch": number}})
+"""
+# Kills the process inside the second save, at a given step; the line it prints first proves that it got there.
+HOOK = """
+import builtins, io
+calls = []
+def kill(step):
+    print("killed at", step, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+class HalfWriter(io.FileIO):
+    def write(self, data):
+        calls.append(1)
+        if len(calls) == 2:
+            super().write(data[: len(data) // 2])
+            kill("write")
+        return super().write(data)
+step = {step!r}
+if step == "write":
+    plain = builtins.open
+    builtins.open = lambda name, mode="r", *rest, **more: HalfWriter(name, mode) if mode == "xb" else plain(name, mode, *rest, **more)
+else:
+    original = getattr(os, step)
+    def killing(*arguments):
+        calls.append(1)
+        if len(calls) == {at}:
+            kill(step)
+        return original(*arguments)
+    setattr(os, step, killing)
+"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def same_weights():
+    torch.manual_seed(0)
+    return CNN(channels=(16, 64)).state_dict()
+
+
+def start(path, hook=""):
+    code = SAVING.format(hook=hook)
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def check_whole(path, same_weights):
+    """The file loads, with the weights and a number that was really saved; return that number."""
+    model = load_model(path)
+    assert all(torch.equal(value, same_weights[name]) for name, value in model.state_dict().items())
+    return model.info["epoch"]
+
+
+# Before the content is complete, before it is on the disk, before it takes the old file's place, and after that.
+@pytest.mark.parametrize(("step", "at", "left"), [("write", 2, 1), ("fsync", 3, 1), ("replace", 2, 1), ("fsync", 4, 2)])
+def test_a_kill_at_each_step_of_the_save(tmp_path, same_weights, step, at, left):
+    path = tmp_path / "best_model.pth"
+    child = start(path, HOOK.format(step=step, at=at))
+    out = child.communicate()[0]
+    assert child.returncode == -signal.SIGKILL
+    assert f"killed at {step}" in out
+    assert check_whole(path, same_weights) == left
+    if left == 1:
+        assert list(tmp_path.glob(".*.tmp")), "the kill came before the unfinished file was there"
+    with BestCheckpoint(path):  # the next start
+        assert not list(tmp_path.glob(".*.tmp"))
+    assert check_whole(path, same_weights) == left
+
+
+def test_kills_at_random_moments(tmp_path, same_weights):
+    draw, path, hits, tries = random.Random(0), tmp_path / "best_model.pth", 0, 0
+    while hits < 3:  # kills that fell inside a write, as the unfinished file shows
+        tries += 1
+        assert tries < 60, f"only {hits} of {tries} kills fell inside a write"
+        child = start(path)
+        child.stdout.readline()
+        time.sleep(draw.uniform(0, 0.15))
+        child.kill()
+        begun = [1, *map(int, child.communicate()[0].split())][-1]
+        unfinished = list(tmp_path.glob(".*.tmp"))
+        if path.exists():
+            assert check_whole(path, same_weights) <= begun
+            hits += len(unfinished)
+        for file in unfinished:
+            file.unlink()
+
+
+def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path):
+    path, model = tmp_path / "best_model.pth", CNN(channels=(4, 8), hidden=16)
+    save_checkpoint(path, model, INFO)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the write fails halfway
+    try:
+        with pytest.raises(CheckpointError, match=r"MB livres no disco"):
+            save_checkpoint(path, model, INFO)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["best_model.pth"]

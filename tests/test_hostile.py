@@ -1,0 +1,207 @@
+"""Checkpoints made to harm: refused before anything of theirs runs, with bounded memory and time."""
+
+import io
+import os
+import pickle
+import struct
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from classificador import checkpoint
+from classificador.best import BestCheckpoint
+from classificador.errors import CheckpointError
+from classificador.model import CNN
+from classificador.model_file import load_model, pack, save_checkpoint
+from conftest import INFO
+
+resource = pytest.importorskip("resource")
+MEGABYTE = 1024 if sys.platform == "linux" else 1024**2  # in the units of ru_maxrss
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "best_model.pth"
+
+
+@pytest.fixture(autouse=True)
+def bounded():
+    """Whatever the test loads may take neither 200 MB more than before nor ten seconds."""
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * MEGABYTE
+    assert time.perf_counter() - started < 10
+
+
+def content(**info):
+    model = CNN(channels=(4, 8), hidden=16)
+    return {"format": 1, "kind": checkpoint.BEST} | pack(model, INFO | info)
+
+
+def with_pickle(path, data):
+    """A container as torch.save makes it, with this pickle in place of its own."""
+    buffer = io.BytesIO()
+    torch.save({"w": torch.arange(4.0)}, buffer)
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, data if entry.filename.endswith(".pkl") else source.read(entry))
+
+
+def refused(path, words="foi recusado|danificado|não combinam"):
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+class Call:
+    """Unpickling it calls `function`."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("form", ["torch", "legacy tar", "pickle", "protocol 4"])
+@pytest.mark.parametrize("function", [os.system, eval, exec, torch.load])
+def test_code_in_a_checkpoint_never_runs(path, tmp_path, monkeypatch, function, form):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    canary = tmp_path / "canary"
+    inner = tmp_path / "inner.pth"
+    torch.save(Call(os.system, f"touch {canary}"), inner)
+    text = f"touch {canary}" if function is os.system else f"open({str(canary)!r}, 'w')"
+    hostile = content() | {"x": Call(function, str(inner) if function is torch.load else text)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(hostile["x"]))
+    elif form == "protocol 4":
+        torch.save(hostile, path, pickle_protocol=4)
+    else:
+        torch.save(hostile, path, _use_new_zipfile_serialization=form == "torch")
+    refused(path)
+    assert not canary.exists()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_a_torchscript_archive_is_refused(path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    refused(path)
+
+
+def test_the_canary_would_have_died_without_our_care(path, tmp_path):
+    canary = tmp_path / "canary"
+    torch.save(Call(os.system, f"touch {canary}"), path)
+    torch.load(path, weights_only=False)
+    assert canary.exists()
+
+
+# What weights_only itself calls for any size the file names; 4 GB each.
+@pytest.mark.parametrize("name", [b"cbuiltins\nbytearray\n", b"ctorch\nFloatTensor\n", b"ctorch\nByteStorage\n"])
+def test_a_kilobyte_cannot_ask_for_gigabytes(path, name):
+    with_pickle(path, b"\x80\x02" + name + b"\x8a\x05" + struct.pack("<q", 1 << 32)[:5] + b"\x85R.")
+    assert path.stat().st_size < 3000
+    refused(path)
+
+
+def test_a_tensor_larger_than_its_bytes_is_refused(path):
+    weights = content()["weights"] | {"fc1.weight": torch.zeros(1).expand(100_000, 100_000)}
+    torch.save(content() | {"weights": weights}, path)
+    refused(path)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.zeros(3, 3).to_sparse(),
+        lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.quint8),
+        lambda: torch.empty(3, device="meta"),
+        lambda: torch.zeros(3, dtype=torch.complex64),
+        lambda: torch.nn.Parameter(torch.zeros(3)),
+        lambda: torch.zeros(4, 4).T[1:],
+    ],
+    ids=["sparse", "quantised", "meta", "complex", "parameter", "view"],
+)
+def test_other_kinds_of_tensors_are_refused(path, make):
+    torch.save(content() | {"weights": content()["weights"] | {"fc2.bias": make()}}, path)
+    refused(path)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+@pytest.mark.parametrize("sizes", [[10**6, 10**6], [10**12, 10**12], [-4, 8], [0, 0], ["4", 8], []])
+def test_an_architecture_cannot_ask_for_memory(path, sizes):
+    hostile = content()
+    hostile["info"]["architecture"]["channels"] = sizes
+    torch.save(hostile, path)
+    refused(path)
+
+
+def test_containers_named_in_each_other_are_walked_once(path):
+    nested = [1]
+    for _ in range(60):
+        nested = [nested, nested]  # 2^60 elements, for whoever does not look
+    loop = []
+    loop.append(loop)
+    deep = []
+    for _ in range(200):
+        deep = [deep]
+    torch.save(content(history={"a": nested, "b": loop, "c": deep}), path)
+    load_model(path)  # unusual, but nothing of it is used
+    hostile = content()
+    hostile["info"]["architecture"]["channels"] = nested
+    torch.save(hostile, path)
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"preset": "\x1b[2J\x1b]0;pwned\x07"},
+        {"classes": ["x\ny"] + ["z"] * 9},
+        {"split": "x" * 10**6},
+        {"epoch": 10**400},
+        {"seconds": float("inf")},
+        {"val_loss": float("nan")},
+        {"settings": {}},
+        {"versions": {}},
+    ],
+    ids=["escapes", "newline", "endless", "huge", "infinite", "nan", "no epochs", "no version"],
+)
+def test_metadata_that_would_spoil_the_screen_is_refused(path, info):
+    torch.save(content(**info), path)
+    refused(path)
+
+
+def test_a_zip_bomb_is_refused(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as entry:
+        for _ in range(300):
+            entry.write(bytes(2**20))
+    assert path.stat().st_size < 2**20
+    refused(path)
+
+
+def test_a_file_above_the_limit_is_refused_unread(path, monkeypatch):
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", path.stat().st_size - 1)
+    refused(path, "grande demais")
+
+
+def test_a_resume_file_cannot_remove_other_files(path, tmp_path):
+    victim = tmp_path / "outro" / "precioso.txt"
+    victim.parent.mkdir()
+    victim.write_text("")
+    with BestCheckpoint(path) as best:
+        for name in (str(victim), "outro/precioso.txt", "best_model.anterior-/../outro/precioso.txt"):
+            state = {"aside": name, "aside_score": 0.0, "saved": pack(CNN(), INFO)}
+            try:
+                best.restore(state)
+                best._settle()
+            except ValueError:
+                pass
+    assert victim.exists()
+    assert not Path("outro").exists()

@@ -1,0 +1,254 @@
+"""Interrupted and resumed equals uninterrupted, bit for bit: on a CPU, with as many threads."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from classificador import training
+from classificador.assemble import build, make_optimizer
+from classificador.errors import CheckpointError, SettingsError
+from classificador.model import CNN
+from classificador.model_file import load_model, save_checkpoint
+from classificador.resume import resume_path
+from classificador.settings import make_settings
+from classificador.training import fit
+from conftest import INFO, ROOT
+
+STEPS = 8  # batches an epoch: 520 // 64
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """A second's run of three epochs with every random part of training on."""
+    return make_settings(epochs=3, batch_size=64, channels=(4, 8), hidden=16, dropout=0.2, device="cpu")
+
+
+class Outcome:
+    """All that a run leaves: weights, optimizer, random draws, history (but for the seconds) and the best file."""
+
+    def __init__(self, settings, data, path, resume=False):
+        model = build(settings, data, CNN)
+        optimizer, criterion = make_optimizer(model, settings), nn.CrossEntropyLoss(label_smoothing=0.1)
+        self.history = fit(model, data, criterion, optimizer, settings, path, resume=resume)
+        moments = [value for state in optimizer.state_dict()["state"].values() for value in state.values()]
+        self.tensors = [*model.state_dict().values(), *moments, torch.rand(3)]
+        self.lr = optimizer.param_groups[0]["lr"]
+        self.best = list(load_model(path).state_dict().values()) if path.exists() else []
+
+    def __eq__(self, other):
+        mine, theirs = self.tensors + self.best, other.tensors + other.best
+        same = len(mine) == len(theirs) and all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        histories = [outcome.history.to_dict() | {"seconds": None} for outcome in (self, other)]
+        return same and self.lr == other.lr and histories[0] == histories[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(settings, toy, tmp_path_factory):
+    return Outcome(settings, toy, tmp_path_factory.mktemp("whole") / "best.pth")
+
+
+def stop_after(monkeypatch, batches, number=signal.SIGINT):
+    """Let the signal arrive inside each of the batches with these numbers, counted over the whole run."""
+    original, seen = training._Run._train_batch, []
+
+    def train_batch(run, batch):
+        original(run, batch)
+        seen.append(batch)
+        if len(seen) in batches:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(training._Run, "_train_batch", train_batch)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("batch", [1, 5, STEPS, STEPS + 1, 2 * STEPS - 1, 3 * STEPS - 1])
+def test_stopped_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, monkeypatch, batch, number):
+    path = tmp_path / "best.pth"
+    with monkeypatch.context() as patch:
+        stop_after(patch, {batch}, number)
+        stopped = Outcome(settings, toy, path).history
+    assert stopped.interrupted == number
+    assert len(stopped.val_loss) == batch // STEPS
+    torch.rand(7)  # the global generator's past must not matter
+    assert Outcome(settings, toy, path, resume=True) == uninterrupted
+    assert not resume_path(path).exists()
+
+
+def test_a_run_stopped_many_times_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, monkeypatch):
+    path = tmp_path / "best.pth"
+    stop_after(monkeypatch, {2, 3, 9, 16, 20})
+    outcomes = [Outcome(settings, toy, path, resume=turn > 0) for turn in range(6)]
+    assert [bool(outcome.history.interrupted) for outcome in outcomes] == [True] * 5 + [False]
+    assert outcomes[-1] == uninterrupted
+
+
+def test_a_signal_while_the_last_epoch_is_validated_comes_too_late(toy, settings, uninterrupted, tmp_path, monkeypatch):
+    stop_after(monkeypatch, {3 * STEPS})
+    assert Outcome(settings, toy, tmp_path / "best.pth") == uninterrupted
+
+
+def test_two_signals_the_second_while_saving(toy, settings, uninterrupted, tmp_path, monkeypatch):
+    path = tmp_path / "best.pth"
+    with monkeypatch.context() as patch:
+        stop_after(patch, {5})
+        save = training.save_state
+        patch.setattr(training, "save_state", lambda run: (signal.raise_signal(signal.SIGINT), save(run)))
+        assert Outcome(settings, toy, path).history.interrupted
+    assert Outcome(settings, toy, path, resume=True) == uninterrupted
+
+
+def test_an_interrupt_leaves_the_best_file_untouched(toy, settings, tmp_path, monkeypatch):
+    path = tmp_path / "best.pth"
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    before = path.read_bytes()
+    stop_after(monkeypatch, {STEPS - 1})
+    assert Outcome(settings, toy, path).history.val_loss == []
+    assert path.read_bytes() == before
+
+
+def test_signals_work_as_before_after_training(toy, small, tmp_path):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    Outcome(small, toy, tmp_path / "best.pth")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+CHILD = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads({threads})
+from conftest import toy
+from test_resume import Outcome
+from classificador import training
+from classificador.settings import make_settings
+function, at, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+owner, name = {{"batch": (training._Run, "_train_batch"), "fsync": (os, "fsync"), "replace": (os, "replace")}}[function]
+original, calls = getattr(owner, name), []
+def killing(*arguments):
+    calls.append(arguments)
+    if len(calls) == at:
+        print("killed in", function, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments)
+setattr(owner, name, killing)
+from pathlib import Path
+Outcome(make_settings(**{settings!r}), toy.__wrapped__(), Path(path))
+"""
+
+
+# Each epoch writes the best weights, then the resume file: a replace each, after one fsync and before another.
+@pytest.mark.parametrize(
+    ("function", "at"), [("batch", 13), ("fsync", 5), ("fsync", 7), ("replace", 3), ("replace", 4), ("replace", 5)]
+)
+def test_killed_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, function, at):
+    path = tmp_path / "best.pth"
+    changes = {name: getattr(settings, name) for name in ("epochs", "batch_size", "channels", "hidden", "dropout")}
+    code = CHILD.format(root=str(ROOT / "tests"), threads=torch.get_num_threads(), settings=changes | {"device": "cpu"})
+    child = subprocess.run(
+        [sys.executable, "-c", code, function, str(at), str(path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert f"killed in {function}" in child.stdout
+    load_model(path)  # complete, whenever the kill came
+    assert Outcome(settings, toy, path, resume=True) == uninterrupted
+    assert {file.name for file in tmp_path.iterdir()} == {"best.pth", ".best.pth.lock"}
+
+
+@pytest.fixture
+def stopped(toy, settings, tmp_path, monkeypatch):
+    """The path of a run that was stopped in its second epoch."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, {11})
+        Outcome(settings, toy, tmp_path / "best.pth")
+    return tmp_path / "best.pth"
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.02}, {"epochs": 9}, {"seed": 1}, {"channels": (8, 8)}])
+def test_other_settings_are_refused(toy, settings, stopped, change):
+    before = resume_path(stopped).read_bytes()
+    with pytest.raises(SettingsError, match=f"^{next(iter(change))}: "):
+        Outcome(replace(settings, **change), toy, stopped, resume=True)
+    assert resume_path(stopped).read_bytes() == before
+
+
+def test_nothing_to_resume_says_so(toy, settings, tmp_path):
+    with pytest.raises(CheckpointError, match="Não há treino interrompido"):
+        Outcome(settings, toy, tmp_path / "best.pth", resume=True)
+
+
+def test_another_network_is_refused_by_name(toy, settings, stopped):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    with pytest.raises(CheckpointError, match="1.weight: na rede"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, stopped, resume=True)
+
+
+def test_other_data_are_refused(toy, settings, stopped):
+    other = replace(toy, val=type(toy.val)(toy.val.images[:50], toy.val.labels[:50]))
+    with pytest.raises(CheckpointError, match="os dados são outros"):
+        Outcome(settings, other, stopped, resume=True)
+
+
+def test_best_and_resume_files_are_told_apart(toy, settings, stopped):
+    with pytest.raises(CheckpointError, match="um treino interrompido, para retomar"):
+        load_model(resume_path(stopped))
+    resume_path(stopped).write_bytes(stopped.read_bytes())
+    with pytest.raises(CheckpointError, match="é um modelo pronto"):
+        Outcome(settings, toy, stopped, resume=True)
+
+
+def test_a_damaged_resume_file_is_refused(toy, settings, stopped):
+    data = bytearray(resume_path(stopped).read_bytes())
+    data[len(data) // 2] ^= 1
+    resume_path(stopped).write_bytes(data)
+    with pytest.raises(CheckpointError, match="danificado"):
+        Outcome(settings, toy, stopped, resume=True)
+
+
+@pytest.mark.parametrize("part", ["epoch", "order", "sums", "model", "optimizer", "schedule", "generators", "best"])
+def test_a_state_without_one_of_its_parts_is_refused_in_one_line(toy, settings, stopped, part):
+    content = torch.load(resume_path(stopped), weights_only=True)
+    del content[part]
+    torch.save(content, resume_path(stopped))
+    with pytest.raises(CheckpointError, match="não serve para retomar") as caught:
+        Outcome(settings, toy, stopped, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_best_weights_come_back_when_their_file_was_replaced(toy, settings, uninterrupted, stopped):
+    save_checkpoint(stopped, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
+    foreign = stopped.read_bytes()
+    assert Outcome(settings, toy, stopped, resume=True) == uninterrupted
+    assert stopped.with_name("best.anterior-200.00.pth").read_bytes() == foreign
+
+
+def test_a_better_earlier_file_set_aside_is_still_known_after_a_stop(toy, settings, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "best.pth"
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
+    with monkeypatch.context() as patch:
+        stop_after(patch, {11})
+        Outcome(settings, toy, path)
+    capsys.readouterr()
+    Outcome(settings, toy, path, resume=True)
+    assert f"guardado em {tmp_path / 'best.anterior-200.00.pth'}" in capsys.readouterr().out
+
+
+def test_a_second_training_on_the_same_file_is_refused_and_names_the_first(toy, small, tmp_path):
+    path = tmp_path / "best.pth"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from classificador.best import BestCheckpoint\n"
+         "with BestCheckpoint(sys.argv[1]): print(flush=True); sys.stdin.read()", str(path)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    holder.stdout.readline()
+    with pytest.raises(CheckpointError, match=f"processo {holder.pid}"):
+        Outcome(small, toy, path)
+    holder.kill()
+    holder.communicate()
+    Outcome(small, toy, path)  # a dead holder holds nothing
+    assert json.loads((tmp_path / ".best.pth.lock").read_text() or "0") >= 0
