@@ -64,7 +64,6 @@ def measure(preset: str, batch_size: int, data) -> dict:
         if settings.shift or settings.flip:
             mirrored = torch.randint(2, (batch_size,), generator=generator) > 0
             images = augment(images, settings.shift, mirrored & settings.flip, generator)
-        images = images.contiguous(memory_format=torch.channels_last)
         times.append(time.perf_counter())
         loss = criterion(model(images), labels)
         times.append(time.perf_counter())

@@ -27,7 +27,7 @@ def predict(model: nn.Module, images: torch.Tensor, flip: bool = False) -> torch
     model.eval().to(memory_format=memory_format(device))
     parts = []
     for batch in images.split(EVAL_BATCH):
-        batch = batch.to(device).contiguous(memory_format=memory_format(device))
+        batch = batch.to(device)
         probabilities = model(batch).softmax(1)
         if flip:
             probabilities = (probabilities + model(batch.flip(-1)).softmax(1)) / 2

@@ -23,7 +23,7 @@ class CNN(nn.Module):
         self.fc2 = nn.Linear(hidden, classes)
 
     def forward(self, images):
-        x = images.float() / 255 if images.dtype == torch.uint8 else images
+        x = images / 255 if images.dtype == torch.uint8 else images
         x = (x - 0.5) / 0.5
         x = F.relu(self.pool1(self.conv1(x)))
         x = F.relu(self.norm2(self.pool2(self.conv2(x))))

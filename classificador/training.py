@@ -76,7 +76,7 @@ def evaluate_loss(model: nn.Module, split: Split, criterion: nn.Module) -> tuple
     training, total_loss, correct = model.training, 0.0, 0
     model.eval()
     for images, labels in zip(split.images.split(EVAL_BATCH), split.labels.split(EVAL_BATCH), strict=True):
-        logits = model(images.contiguous(memory_format=memory_format(images.device)))
+        logits = model(images)
         total_loss += criterion(logits, labels).item() * len(labels)
         correct += (logits.argmax(1) == labels).sum().item()
     model.train(training)
@@ -145,7 +145,7 @@ class _Run:
         images, labels = self.train_split.images[batch], self.train_split.labels[batch]
         if self.settings.shift or self.settings.flip:
             images = augment(images, self.settings.shift, self.mirrored[batch], self.generator)
-        logits = self.model(images.contiguous(memory_format=memory_format(images.device)))
+        logits = self.model(images)
         loss = self.criterion(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
