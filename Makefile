@@ -28,6 +28,7 @@ lint: .venv/.pronto-dev  ## confere o estilo do código e do caderno
 bench: .venv/.pronto  ## mede tempo até cada acurácia, passo de treino e predição; 5 sementes (uns 50 min)
 	@$(BIN)/python -m benchmarks.step
 	@$(BIN)/python -m benchmarks.prediction
+	@$(BIN)/python -m benchmarks.use
 	@$(BIN)/python -m benchmarks.time_to_accuracy
 
 notebook: .venv/.pronto  ## executa o caderno e grava as saídas nele próprio

@@ -121,11 +121,11 @@ def train_command(options) -> tuple[int, dict]:
     from classificador import CNN, build, fit, load_cifar10, make_optimizer, make_settings
     from classificador.brazilian import duration, percent
     from classificador.device import choose_device
-    from classificador.resume import read_resume
+    from classificador.resume import resumed_settings
 
     given = {name: getattr(options, option.strip("-")) for name, option in OPTIONS.items()}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = replace(read_resume(options.modelo)[1], **given) if options.retomar else make_settings(**given)
+    settings = replace(resumed_settings(options.modelo), **given) if options.retomar else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_cifar10(options.dados, options.fonte)
     model = build(settings, data, CNN)

@@ -1,17 +1,18 @@
 """The best weights of one run, kept in one file as they improve; one run at a time, and nothing better is lost."""
 
+import errno
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
+from string import digits
 
 from filelock import FileLock, Timeout
 from torch import nn
 
 from classificador.brazilian import percent, reason
-from classificador.checkpoint import BEST, remove_unfinished, temporary, write_file
+from classificador.checkpoint import BEST, free_name, remove_unfinished, temporary, write_bytes, write_file
 from classificador.errors import CheckpointError
-from classificador.model_file import pack, read_checkpoint
+from classificador.model_file import is_model, pack, read_checkpoint
 
 UNREADABLE = float("inf")  # the score of a file that cannot be judged: never taken for worse
 
@@ -20,7 +21,7 @@ class BestCheckpoint:
     """Use it in a `with` block: the file is this run's alone until the block ends.
 
     An earlier file that scored better, or that cannot be read, is set aside when the run first saves; at the block's
-    end it is dropped if the run beat it after all, and named otherwise.
+    end it is dropped if the run beat it after all, put back if the run failed, and named otherwise.
     """
 
     def __init__(self, path: str | Path):
@@ -47,9 +48,9 @@ class BestCheckpoint:
         remove_unfinished(path)
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind: type | None, *error) -> None:
         try:
-            self._settle()
+            self._settle(failed=kind is not None)
         finally:
             if self._lock:
                 self._lock.release()
@@ -63,26 +64,22 @@ class BestCheckpoint:
     def restore(self, state: dict) -> None:
         """Go on from the `state()` of a run that was stopped; the file is written again if it is another by now."""
         # Only the name, and only one of ours: _settle() may remove the file.
-        ours = state["aside"].startswith(f"{self.path.stem}.anterior-")
-        self.aside = self.path.with_name(state["aside"]) if ours else None
-        self.aside_score, saved = state["aside_score"], state["saved"]
+        if state["aside"].startswith(f"{self.path.stem}.anterior-"):
+            aside = self.path.with_name(state["aside"])
+            if aside.is_file():
+                self.aside, self.aside_score = aside, self._score_of(aside)
+        saved = state["saved"]
         if saved is None:
             return
-        try:
-            unchanged = read_checkpoint(self.path)["info"] == saved["info"]
-        except CheckpointError:
-            unchanged = False
-        if not unchanged and self.path.exists():
+        if not is_model(saved):
+            raise ValueError("os melhores pesos não são um modelo")
+        if self.path.exists() and not self._is_of_this_run(saved["info"]):
             self._set_aside(saved["info"]["val_accuracy"])
         self._write(saved)
 
     def state(self) -> dict:
         """What restore() needs: tensors and plain values."""
-        return {
-            "saved": self.saved,
-            "aside": self.aside.name if self.aside else "",
-            "aside_score": self.aside_score,
-        }
+        return {"saved": self.saved, "aside": self.aside.name if self.aside else ""}
 
     def _write(self, saved: dict) -> None:
         write_file(self.path, BEST, saved)
@@ -100,33 +97,47 @@ class BestCheckpoint:
             raise CheckpointError(
                 f"{self.path} é de um treino em andamento ({name}). Espere que termine ou escolha outro caminho."
             ) from None
-        except (OSError, NotImplementedError):
+        except NotImplementedError:
             return  # a file system without locks
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK):
+                return
+            raise CheckpointError(f"Não é possível reservar {self.path} em {holder}: {reason(error)}.") from error
         with suppress(OSError):  # Windows lets nobody write to a locked file
-            holder.write_text(str(os.getpid()))
+            if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
+                holder.write_text(str(os.getpid()))
 
     def _set_aside(self, new_score: float) -> None:
-        try:
-            old_score = read_checkpoint(self.path)["info"]["val_accuracy"]
-            label = f"{100 * old_score:.2f}"
-        except CheckpointError:
-            old_score, label = UNREADABLE, "ilegivel"
+        old_score = self._score_of(self.path)
         if old_score <= new_score:
             return
-        names = (
-            f"{self.path.stem}.anterior-{label}{n}{self.path.suffix}" for n in ("", *(f"-{i}" for i in range(2, 99)))
-        )
-        self.aside_score = old_score
-        self.aside = next(path for path in map(self.path.with_name, names) if not path.exists())
+        label = "ilegivel" if old_score == UNREADABLE else f"{100 * old_score:.2f}"
+        name = free_name(self.path, f"anterior-{label}")
         try:
-            shutil.copy2(self.path, self.aside)
+            data = self.path.read_bytes()
         except OSError as error:
-            raise CheckpointError(
-                f"Não foi possível guardar o modelo anterior em {self.aside}: {reason(error)}."
-            ) from error
+            raise CheckpointError(f"Não foi possível guardar {self.path} em {name}: {reason(error)}.") from error
+        write_bytes(name, data)
+        self.aside, self.aside_score = name, old_score
 
-    def _settle(self) -> None:
-        """Drop the file set aside if the run beat it, else say where it is."""
+    @staticmethod
+    def _score_of(path: Path) -> float:
+        try:
+            return read_checkpoint(path)["info"]["val_accuracy"]
+        except CheckpointError:
+            return UNREADABLE
+
+    def _is_of_this_run(self, info: dict) -> bool:
+        """Whether the file at our place is what this run saved, then or one epoch later, before it was killed."""
+        try:
+            history = read_checkpoint(self.path)["info"]["history"].get("val_loss", [])
+        except CheckpointError:
+            return False
+        mine = info["history"].get("val_loss", [])
+        return bool(mine) and history[: len(mine)] == mine
+
+    def _settle(self, failed: bool) -> None:
+        """Drop the file set aside if the run beat it, put it back if the run failed before, else say where it is."""
         if self.aside is None or self.score is None:
             return
         if self.score >= self.aside_score:
@@ -134,6 +145,9 @@ class BestCheckpoint:
             self.aside = None
         elif self.aside_score == UNREADABLE:
             print(f"O arquivo que estava em {self.path} não era um modelo legível e foi guardado em {self.aside}.")
+        elif failed:
+            os.replace(self.aside, self.path)
+            self.aside = None
         else:
             old, new = percent(self.aside_score, 2), percent(self.score, 2)
             print(f"O modelo anterior era melhor na validação ({old} contra {new}) e foi guardado em {self.aside}.")

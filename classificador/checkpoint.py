@@ -1,102 +1,120 @@
-"""Files of weights: written whole or not at all, read without running anything from them, refused when damaged."""
+"""Files of weights: written whole or not at all, read without running anything from them, refused when damaged.
 
-import glob
+Writing: serialise, read back as any reader would, then a temporary file, fsync, replace, fsync of the folder.
+Reading: size, check sums, the names in the pickle, weights_only, kind and format, kinds and values of the tensors.
+"""
+
 import io
 import os
 import pickletools
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from classificador.brazilian import reason
-from classificador.errors import CheckpointError
+from classificador.errors import CheckpointError, brief
 
 FORMAT = 1
 BEST, RESUME = "classificador/best", "classificador/resume"
 NAMES = {BEST: "um modelo pronto", RESUME: "um treino interrompido, para retomar"}
-MAX_BYTES = 512 * 2**20  # far above any network of this shape; bounds what a hostile file can make us read
-DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64}
-# What the pickle inside may name, and the ways of pickle to name or call things that torch.save does not use.
-STORAGES = {f"torch {kind}Storage" for kind in ("Half", "BFloat16", "Float", "Double", "Byte", "Int", "Long")}
-PICKLED = STORAGES | {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
-CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
 REMEDY = "Treine de novo (`python -m classificador treinar`) ou traga o original: `git checkout best_model.pth`"
+# Bounds on what a hostile file can make us hold, far above what any network of this shape needs.
+MAX_BYTES, MAX_PICKLE, MAX_ENTRIES = 512 * 2**20, 2 * 2**20, 10_000
+STORAGES = {
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Float": torch.float32,
+    "Double": torch.float64,
+    "Byte": torch.uint8,
+    "Int": torch.int32,
+    "Long": torch.int64,
+    "Bool": torch.bool,
+}
+# All that torch.save writes into the pickle of plain values and tensors: names, and opcodes.
+PICKLED = {f"torch {name}Storage" for name in STORAGES} | {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+}
+PLAIN = "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT SETITEM"
+PLAIN += (
+    " SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 BINPUT LONG_BINPUT BINGET LONG_BINGET"
+)
+OPCODES = {*PLAIN.split(), "GLOBAL", "REDUCE", "BINPERSID"}  # the last three for tensors
 
 
 def write_file(path: Path, kind: str, content: dict) -> None:
-    """Write `content` (tensors and plain values only) to `path`, atomically and durably.
+    """Write `content` (tensors and plain values only) to `path`, so that read_file takes it; see write_bytes.
 
-    At every moment the file is absent, the complete old one or the complete new one. Raises CheckpointError naming the
-    path when it cannot be written; the old file is then unchanged. An error of `content` itself propagates. Where
-    `path` is a symbolic link, the new file takes the link's place; what it pointed to stays as it was.
+    Raises CheckpointError also when `content` holds what read_file would refuse. Errors of `content` itself propagate.
     """
+    write_bytes(path, serialise(kind, content))
+
+
+def serialise(kind: str, content: dict) -> bytes:
+    """Return the bytes of a file. Raises CheckpointError for content that read_file would refuse."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "kind": kind} | content, buffer)
+    data = buffer.getvalue()
+    try:
+        _parse(data, kind)
+    except CheckpointError as error:
+        raise CheckpointError(f"Isto não pode ser salvo: {error}.") from error
+    return data
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically and durably: at every moment it is absent, the complete old one or the complete new one.
+
+    Raises CheckpointError naming the path when it cannot be written; the old file is then unchanged. Where `path` is a
+    symbolic link, the new file takes the link's place; what it pointed to stays as it was.
+    """
     unfinished = temporary(path)
     try:
         unfinished.unlink(missing_ok=True)  # of a process that died and had our number
         with open(unfinished, "xb") as file:
-            file.write(buffer.getbuffer())
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
         _sync_folder(path.parent)
     except OSError as error:
-        free = shutil.disk_usage(path.parent).free // 2**20 if path.parent.is_dir() else 0
+        free = shutil.disk_usage(path.parent).free // 2**20 if os.path.isdir(path.parent) else 0
         raise CheckpointError(
             f"Não foi possível gravar {path} ({free} MB livres no disco): {reason(error)}."
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def read_file(path: Path, kind: str, remedy: str = REMEDY) -> dict:
-    """Return the content of a file that write_file wrote: its check sums, kind, format and tensors are sound.
+    """Return the content of a file that write_file wrote.
 
     Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign or newer, or whose
     tensors are not finite.
     """
-    if not path.is_file():
-        what = "não é um arquivo comum" if path.exists() else f"não existe na pasta {path.resolve().parent}"
+    if not os.path.isfile(path):
+        what = (
+            "não é um arquivo comum" if os.path.exists(path) else f"não existe na pasta {Path(path).absolute().parent}"
+        )
         raise CheckpointError(f"{path} {what}. {remedy}.")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise CheckpointError(f"{path} é grande demais para ser um modelo deste projeto. {remedy}.")
     try:
         with open(path, "rb") as file:
-            data = file.read(size)  # once: what is checked below is what is loaded
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size) if size <= MAX_BYTES else None  # once: what is checked is what is loaded
     except OSError as error:
         raise CheckpointError(f"{path} não pôde ser lido: {reason(error)}. {remedy}.") from error
     try:
-        damaged = _find_damage(data)
-    except Exception as error:  # whatever a file makes of its reader, it is refused; so below
-        raise CheckpointError(f"{path} está danificado ou não é um modelo. {remedy}.") from error
-    if damaged:
-        raise CheckpointError(f"{path} está danificado ({damaged}). {remedy}.")
-    foreign = CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {remedy}.")
-    try:
-        _refuse_foreign_names(data)
-        # weights_only stays explicit: an environment variable can change the default.
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise foreign from error
-    if not isinstance(content, dict) or content.get("kind") not in NAMES or type(content.get("format")) is not int:
-        raise foreign
-    if content["kind"] != kind:
-        raise CheckpointError(f"{path} é {NAMES[content['kind']]}, e aqui se esperava {NAMES[kind]}. {remedy}.")
-    if content["format"] > FORMAT:
-        raise CheckpointError(f"{path} foi gravado por uma versão mais nova deste projeto. Atualize o projeto.")
-    for name, value in _tensors(content):
-        # A hostile tensor can claim more elements than the file has: strides of 0, other layouts.
-        plain = type(value) is torch.Tensor and value.layout == torch.strided and value.dtype in DTYPES
-        if not plain or not value.is_contiguous():
-            raise foreign
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f"{path} contém valores não finitos em {name}. {remedy}.")
-    return content
+        if data is None:
+            raise CheckpointError("é grande demais para ser um modelo deste projeto")
+        return _parse(data, kind)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} {error}. {remedy}.") from error
 
 
 def temporary(path: Path) -> Path:
@@ -106,43 +124,98 @@ def temporary(path: Path) -> Path:
 
 def remove_unfinished(path: Path) -> None:
     """Remove what processes that were killed while writing `path` left; only for who holds its lock."""
-    for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        file.unlink(missing_ok=True)
+    for file in path.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.tmp", file.name):
+            file.unlink(missing_ok=True)
 
 
-def _find_damage(data: bytes) -> str | None:
-    """What is wrong with the zip: compressed, or a check sum that does not hold. torch.load itself does not look."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+def free_name(path: Path, label: str) -> Path:
+    """A name beside `path` that nothing has: best_model.anterior-84.42.pth, or with -2, -3 … behind the label."""
+    number, name = 1, path.with_name(f"{path.stem}.{label}{path.suffix}")
+    while os.path.lexists(name):
+        number += 1
+        name = path.with_name(f"{path.stem}.{label}-{number}{path.suffix}")
+    return name
+
+
+def _parse(data: bytes, kind: str) -> dict:
+    """Return the content of a file's bytes. Raises CheckpointError saying what is wrong, to stand behind a name."""
+    try:
+        sound = _checked_copy(data)
+    except Exception as error:  # whatever a file makes of its reader, it is refused; so below
+        raise CheckpointError("está danificado ou não é um modelo") from error
+    foreign = CheckpointError("não foi gravado por este projeto e foi recusado")
+    try:
+        _refuse_foreign_names(sound)
+        # weights_only stays explicit: an environment variable can change the default.
+        content = torch.load(sound, map_location="cpu", weights_only=True)
+        found, version = content["kind"], content["format"]
+        name = NAMES[found]
+        newer = version > FORMAT
+    except Exception as error:
+        raise foreign from error
+    if newer:
+        raise CheckpointError("foi gravado por uma versão mais nova deste projeto: atualize-o")
+    if found != kind:
+        raise CheckpointError(f"é {name}, e aqui se esperava {NAMES[kind]}")
+    for key, value in _tensors(content):
+        # A hostile tensor can claim more elements than the file has: strides of 0, other layouts.
+        plain = type(value) is torch.Tensor and value.layout == torch.strided and value.dtype in STORAGES.values()
+        if not plain or not value.is_contiguous():
+            raise foreign
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"contém valores não finitos em {brief(key)}")
+    return content
+
+
+def _checked_copy(data: bytes) -> io.BytesIO:
+    """The same zip written anew from entries that are stored and whole: torch.load looks at no check sum.
+
+    Anew, because torch has its own reader of zips, which could find other entries in the same bytes. Raises any error.
+    """
+    if data.count(b"PK\1\2") > MAX_ENTRIES:
+        raise ValueError("entradas demais")
+    copy = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(copy, "w") as target:
         entries = archive.infolist()
-        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-        whole = sum(entry.file_size for entry in entries) <= len(data)  # no entry inside another
-        return archive.testzip() if stored and whole else "compactado"
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("compactado")
+        if len({entry.filename.lower() for entry in entries}) < len(entries):
+            raise ValueError("duas entradas de um nome")
+        if sum(entry.file_size for entry in entries) > len(data):
+            raise ValueError("uma entrada dentro de outra")
+        for entry in entries:
+            target.writestr(entry.filename, archive.read(entry))  # read() checks the sum
+    copy.seek(0)
+    return copy
 
 
-def _refuse_foreign_names(data: bytes) -> None:
-    """Raise ValueError if the pickle names anything but what makes plain tensors.
+def _refuse_foreign_names(file: io.BytesIO) -> None:
+    """Raise ValueError if the pickle holds anything but what makes plain values and tensors.
 
     weights_only runs no code, but on torch 2.14 it still calls bytearray(n) or FloatTensor(n) for any n the file says:
     a kilobyte can fill the memory.
     """
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        (pickle,) = (name for name in archive.namelist() if name.endswith(".pkl"))
+    with zipfile.ZipFile(file) as archive:
+        (pickle,) = (entry for entry in archive.infolist() if entry.filename.lower().endswith(".pkl"))
+        if pickle.file_size > MAX_PICKLE:
+            raise ValueError("pickle too long")
         for opcode, argument, _ in pickletools.genops(archive.read(pickle)):
-            if opcode.name in CALLS or (opcode.name == "GLOBAL" and argument not in PICKLED):
+            if opcode.name not in OPCODES or (opcode.name == "GLOBAL" and argument not in PICKLED):
                 raise ValueError(f"{opcode.name} {argument}")
+    file.seek(0)
 
 
 def _tensors(content: dict) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor inside nested dicts and lists, with where it was found; each container once, however often named."""
+    """Every tensor inside nested dicts and lists, with its key; each container once, however often it is named."""
     waiting, seen = [("", content)], set()
     while waiting:
-        name, value = waiting.pop()
+        key, value = waiting.pop()
         if isinstance(value, torch.Tensor):
-            yield name, value
+            yield str(key), value
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
-            parts = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [(f"{name}.{key}".lstrip("."), part) for key, part in parts]
+            waiting += value.items() if isinstance(value, dict) else enumerate(value)
 
 
 def _sync_folder(folder: Path) -> None:

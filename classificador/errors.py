@@ -9,9 +9,9 @@ class ClassificadorError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
-def brief(error: Exception) -> str:
-    """Return the error's text on one line, cut short, for a message of ours to quote."""
-    return " ".join(str(error).split())[:200]
+def brief(error: Exception | str) -> str:
+    """Return a foreign text or error on one line, cut short, with no characters that act on a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split())[:200])
 
 
 class DataError(ClassificadorError):

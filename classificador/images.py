@@ -1,19 +1,30 @@
 """Opening a user's own picture as what the network takes: a square uint8 RGB tensor."""
 
 import io
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from classificador.errors import ImageError
 
 # Only formats with a plain decoder: Pillow would hand EPS to an external program.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
-MAX_PIXELS = 50_000_000  # a 50-megapixel photo decodes to 150 MB; anything larger is refused before decoding
+MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
+# What EXIF orientations 2 to 8 ask for; 1 is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -21,19 +32,20 @@ def open_image(path: str | Path) -> Image.Image:
 
     Raises ImageError, one line naming the file, when it is no readable picture of an allowed format or too large.
     """
-    path = Path(path)
-    if not path.is_file():
-        what = "não é um arquivo comum" if path.exists() else "não existe"
+    if not os.path.isfile(path):
+        what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
         raise ImageError(f"{path} {what}. Dê o caminho de uma imagem.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we set our own, lower limit below
+            warnings.simplefilter("ignore")  # about damage that can be read past, and a limit above ours
             # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
             with Image.open(io.BytesIO(_content(path)), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(f"{path} tem {image.width}×{image.height} pixels, demais. Reduza a imagem antes.")
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _to_rgb(_turned(image))
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{path} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
@@ -42,8 +54,9 @@ def open_image(path: str | Path) -> Image.Image:
         raise ImageError(f"{path} tem pixels demais. Reduza a imagem antes.") from error
     except PermissionError as error:
         raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
-    # Pillow's ways to say that the file is damaged:
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except MemoryError as error:
+        raise ImageError(f"{path} não cabe na memória. Reduza a imagem antes.") from error
+    except Exception as error:  # Pillow has many ways to say that a file is damaged
         raise ImageError(f"{path} está danificado ou incompleto. Escolha outra imagem.") from error
 
 
@@ -55,21 +68,34 @@ def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
-def _content(path: Path) -> bytes:
-    size = path.stat().st_size
+def _content(path: str | Path) -> bytes:
+    size = os.path.getsize(path)
     if size > MAX_BYTES:
         raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo). Reduza a imagem antes.")
     with open(path, "rb") as file:
         return file.read(size)
 
 
+def _turned(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF says it is to be held; as it is where the EXIF is damaged."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F", "I;16", "I;16B", "I;16L"):  # Pillow's own conversion clips these to white
-        values = np.asarray(image, dtype=np.float64)
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips them to white
+        values = np.asarray(image)
+        return Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":  # any scale: the darkest value becomes black, the lightest white
+        values = np.array(image, dtype=np.float32)
         if not np.isfinite(values).all():
             raise ValueError("pixels that are no numbers")
-        low, high = (0, 65535) if image.mode != "F" else (values.min(), max(values.max(), values.min() + 1e-9))
-        return Image.fromarray((255 * ((values - low) / (high - low)).clip(0, 1)).astype(np.uint8)).convert("RGB")
+        values -= values.min()
+        values *= 255 / max(values.max(), np.finfo(np.float32).tiny * 1e6)
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

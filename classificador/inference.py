@@ -22,17 +22,22 @@ def predict(model: nn.Module, images: torch.Tensor, flip: bool = False) -> torch
         )
     if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
         raise ValueError("Imagens float precisam estar em [0, 1]; divida por 255 ou use uint8.")
+    side = getattr(model, "architecture", {}).get("side", images.shape[-1])
+    if images.shape[2:] != (side, side):
+        raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
     keep_freed_memory()
     device, training = next(model.parameters()).device, model.training
     model.eval().to(memory_format=memory_format(device))
     parts = []
-    for batch in images.split(EVAL_BATCH):
-        batch = batch.to(device)
-        probabilities = model(batch).softmax(1)
-        if flip:
-            probabilities = (probabilities + model(batch.flip(-1)).softmax(1)) / 2
-        parts.append(probabilities.cpu())
-    model.train(training)
+    try:
+        for batch in images.split(EVAL_BATCH):
+            batch = batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)
+            probabilities = model(batch).softmax(1)
+            if flip:
+                probabilities = (probabilities + model(batch.flip(-1)).softmax(1)) / 2
+            parts.append(probabilities.cpu())
+    finally:
+        model.train(training)
     return torch.cat(parts)
 
 

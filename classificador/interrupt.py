@@ -1,20 +1,23 @@
-"""Ctrl-C, the notebook's stop button and SIGTERM: noted at once, acted upon between two batches."""
+"""Ctrl-C, the notebook's stop button, SIGTERM, a closed terminal: noted at once, acted upon between two batches."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Ctrl-C, a polite end, and a terminal that was closed (which Windows has not).
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class StopRequest:
-    """`signal` is the number of the first signal that asked to stop, 0 while none has."""
+    """`number` is that of the first signal that asked to stop, 0 while none has."""
 
-    signal = 0
+    number = 0
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """While the block runs, SIGINT and SIGTERM raise nothing; they set `.signal` of what the block gets.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing; they set `.number` of what the block gets.
 
     An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
     there as if nothing had happened. Outside the main thread signals cannot be caught, and none is noted.
@@ -25,9 +28,9 @@ def stop_requests() -> Iterator[StopRequest]:
         return
 
     def note(number, frame) -> None:
-        request.signal = request.signal or number
+        request.number = request.number or number
 
-    earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, note) for number in STOPPING}
     try:
         yield request
     finally:

@@ -9,6 +9,7 @@ from torch import nn
 
 from classificador.brazilian import number, percent
 from classificador.dataset import Split
+from classificador.errors import CheckpointError
 from classificador.inference import predict
 
 
@@ -105,7 +106,15 @@ class Report:
 
 
 def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...], flip: bool = False) -> Report:
-    """Return the Report of `model` on a labelled split; flip adds the mirrored view of each image."""
+    """Return the Report of `model` on a labelled split; flip adds the mirrored view of each image.
+
+    Raises CheckpointError when the model was trained on other classes.
+    """
+    known = getattr(model, "info", {}).get("classes", classes)
+    if list(known) != list(classes):
+        raise CheckpointError(
+            f"O modelo conhece outras classes ({', '.join(known)[:80]}). Avalie-o com os dados delas."
+        )
     probabilities = predict(model, split.images, flip=flip)
     return Report(tuple(classes), split.labels.cpu().numpy(), probabilities.numpy(), flip)
 

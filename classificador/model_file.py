@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from classificador.brazilian import duration, number, percent
-from classificador.checkpoint import BEST, REMEDY, read_file, write_file
+from classificador.checkpoint import BEST, REMEDY, read_file, serialise, write_file
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.model import CNN
@@ -17,6 +17,8 @@ from classificador.model import CNN
 TYPES = dict.fromkeys(["preset", "created", "split", "device"], str)
 TYPES |= dict.fromkeys(["epoch", "val_accuracy", "val_loss", "seconds"], (int, float))
 TYPES |= dict.fromkeys(["settings", "versions", "history", "architecture"], dict) | {"classes": list}
+LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
+LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, info: dict) -> None:
@@ -35,15 +37,32 @@ def pack(model: nn.Module, info: dict) -> dict:
     return {"info": info | {"architecture": architecture, "device": device}, "weights": weights}
 
 
+def check_saveable(model: nn.Module) -> None:
+    """Raise CheckpointError, before a long training rather than after it, if `model` could not be saved and loaded."""
+    packed = pack(model, {})
+    if not _architecture_is_sound(packed["info"]["architecture"]):
+        raise CheckpointError(
+            "Esta rede não pode ser salva: seus argumentos precisam ser números, textos curtos, None ou listas deles."
+        )
+    serialise(BEST, packed)
+
+
 def read_checkpoint(path: str | Path) -> dict:
     """Return "info" (metadata) and "weights" (tensors on the CPU) of a model file; errors as in read_file."""
     path = Path(path)
     content = read_file(path, BEST)
-    weights = content.get("weights")
-    sound = isinstance(weights, dict) and all(isinstance(value, torch.Tensor) for value in weights.values())
-    if not (sound and info_is_sound(content.get("info"))):
+    if not is_model(content):
         raise CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {REMEDY}.")
     return content
+
+
+def is_model(content: dict) -> bool:
+    """Whether the content of a file has what pack() makes, each part of the right kind."""
+    weights = content.get("weights")
+    sound = isinstance(weights, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    )
+    return sound and _info_is_sound(content.get("info"))
 
 
 def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> nn.Module:
@@ -81,29 +100,6 @@ def check_fit(model: nn.Module, weights: dict) -> None:
             raise ValueError(f"{name}: na rede {mine}, no arquivo {theirs}")
 
 
-def info_is_sound(info: object) -> bool:
-    """Whether `info` has every part that this project writes and shows, each of the right type and printable."""
-    if not isinstance(info, dict) or not all(isinstance(info.get(name), kind) for name, kind in TYPES.items()):
-        return False
-    architecture, classes = info["architecture"], info["classes"]
-    texts = [info["preset"], info["split"], info["device"], info["versions"].get("torch"), *classes, *architecture]
-    numbers = [info[name] for name in ("epoch", "val_accuracy", "val_loss", "seconds")]
-    numbers.append(info["settings"].get("epochs"))
-    for value in architecture.values():
-        numbers += value if isinstance(value, list) else [value]
-    try:
-        datetime.fromisoformat(info["created"])
-    except ValueError:
-        return False
-    # Control characters could rewrite the terminal they are printed to, and endless texts or numbers fill it.
-    return (
-        all(isinstance(text, str) and text.isprintable() and len(text) < 200 for text in texts)
-        and all(isinstance(value, int | float) and abs(value) < 1e9 for value in numbers)
-        and len(numbers) < 50
-        and len(classes) == architecture.get("classes", 10)
-    )
-
-
 def describe_checkpoint(info: dict) -> str:
     """Return in a few Portuguese lines what a model is: recipe, epoch, validation score, when and where it was made."""
     created = datetime.fromisoformat(info["created"])
@@ -117,3 +113,46 @@ def describe_checkpoint(info: dict) -> str:
         f"Rede:        {size}\n"
         f"Classes:     {', '.join(info['classes'])}"
     )
+
+
+def _info_is_sound(info: object) -> bool:
+    """Whether the metadata has every part that this project shows, each of the right type, printable and of a size."""
+    if not isinstance(info, dict) or not all(isinstance(info.get(name), kind) for name, kind in TYPES.items()):
+        return False
+    classes, numbers = info["classes"], [info[name] for name in ("epoch", "val_accuracy", "val_loss", "seconds")]
+    try:
+        datetime.fromisoformat(info["created"])
+    except ValueError:
+        return False
+    return (
+        all(map(_printable, [info["preset"], info["split"], info["device"], info["versions"].get("torch"), *classes]))
+        and all(isinstance(value, int | float) and abs(value) < 1e12 for value in numbers)
+        and type(info["settings"].get("epochs")) is int
+        and abs(info["settings"]["epochs"]) < 1e12
+        and _architecture_is_sound(info["architecture"])
+        and len(classes) == info["architecture"].get("classes", 10)
+    )
+
+
+def _architecture_is_sound(architecture: dict) -> bool:
+    """Whether these can be the arguments of a network: few, plain, printable and of a size."""
+    values = []
+    for value in architecture.values():
+        values += value if isinstance(value, list) and len(value) < 50 else [value]
+    side = architecture.get("side", 32)
+    return (
+        len(architecture) < 50
+        and all(map(_printable, architecture))
+        and all(value is None or _printable(value) or _bounded(value) for value in values)
+        and type(side) is int
+        and side <= LARGEST_SIDE
+    )
+
+
+def _bounded(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) <= LARGEST
+
+
+def _printable(text: object) -> bool:
+    """Control characters could rewrite the terminal they are printed to, and endless texts fill it."""
+    return isinstance(text, str) and text.isprintable() and len(text) < 200

@@ -21,6 +21,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from classificador.__main__ import speak_portuguese
 from classificador.brazilian import duration, number, percent
+from classificador.checkpoint import write_bytes
+from classificador.errors import brief
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "Pytorch.ipynb"
 ABOUT = "Executa o Pytorch.ipynb de cima a baixo e guarda o resultado em runs/."
@@ -115,12 +117,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         metrics, failure = execute(notebook), ""
     except CellExecutionError as error:
-        metrics, failure = None, f"{error.ename}: {error.evalue}"
+        metrics, failure = None, f"{error.ename}: {brief(error.evalue)}"
     except DeadKernelError:
         metrics, failure = None, "o kernel do caderno morreu; talvez tenha faltado memória."
     except KeyboardInterrupt:
-        print("\nInterrompido. Se o treino já tinha começado, best_model.pth tem o que ele aprendeu até aqui;", end=" ")
-        print("o modelo original volta com `git checkout best_model.pth`.")
+        print("\nInterrompido. Se o treino já tinha uma época completa, best_model.pth tem o melhor até aqui; o modelo")
+        print("original volta com `git checkout best_model.pth`.")
         return 130
     folder.mkdir(parents=True)
     nbformat.write(notebook, folder / NOTEBOOK.name)
@@ -131,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
     if options.gravar:
-        nbformat.write(notebook, NOTEBOOK)
+        write_bytes(NOTEBOOK, (nbformat.writes(notebook).rstrip() + "\n").encode())
     print(
         f"\nPronto em {duration(time.perf_counter() - started)}, em {shown}: caderno, {figures} figuras, metricas.json"
     )

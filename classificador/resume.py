@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
-from classificador.checkpoint import RESUME, read_file, remove_unfinished, write_file
-from classificador.errors import CheckpointError, SettingsError, brief
+from classificador.brazilian import reason
+from classificador.checkpoint import RESUME, free_name, read_file, remove_unfinished, write_file
+from classificador.errors import CheckpointError, ClassificadorError, SettingsError, brief
 from classificador.history import History
+from classificador.model import CNN
 from classificador.model_file import check_fit
-from classificador.settings import Settings
+from classificador.settings import Settings, make_settings
 
 REMEDY = "Para treinar do começo, não peça para retomar (RETOMAR = False; no terminal, sem --retomar)"
 
@@ -28,11 +30,25 @@ def read_resume(checkpoint: str | Path) -> tuple[dict, Settings]:
         raise CheckpointError(f"Não há treino interrompido para retomar ({path} não existe). {REMEDY}.")
     state = read_file(path, RESUME, REMEDY)
     try:
-        values = state["settings"].items()
-        settings = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} não serve para retomar. {REMEDY}.") from error
-    return state, settings
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in state["settings"].items()}
+        return state, make_settings(values.pop("preset"), **values)
+    except Exception as error:
+        raise CheckpointError(f"{path} não serve para retomar ({brief(error)}). {REMEDY}.") from error
+
+
+def resumed_settings(checkpoint: str | Path) -> Settings:
+    """Return the settings of the interrupted run, for the command line, which trains the package's own network.
+
+    Raises CheckpointError, before any memory is asked for, when the state is of another network.
+    """
+    state, settings = read_resume(checkpoint)
+    try:
+        with torch.device("meta"):
+            check_fit(CNN(**settings.architecture), state["model"])
+    except Exception as error:
+        text = f"{resume_path(checkpoint)} é de outra rede ({brief(error)}). Retome no caderno que a define"
+        raise CheckpointError(f"{text}. {REMEDY}.") from error
+    return settings
 
 
 def prepare_resume(checkpoint: str | Path, resume: bool) -> None:
@@ -40,19 +56,22 @@ def prepare_resume(checkpoint: str | Path, resume: bool) -> None:
     path = resume_path(checkpoint)
     remove_unfinished(path)
     if path.exists() and not resume:
-        aside = path.with_name(f"{path.stem}.anterior{path.suffix}")
-        os.replace(path, aside)
-        print(f"Havia um treino interrompido; este começa do zero, e aquele foi guardado em {aside}.")
+        aside = free_name(path, "anterior")
+        try:
+            os.replace(path, aside)
+        except OSError as error:
+            raise CheckpointError(f"Não foi possível guardar {path} em {aside}: {reason(error)}.") from error
+        print(
+            f"Havia um treino interrompido; este começa do zero, e aquele foi guardado em {aside} "
+            f"(para retomá-lo, devolva-lhe o nome {path.name})."
+        )
 
 
 def save_state(run) -> None:
     """Write everything the rest of the run depends on, as tensors and plain values. Raises CheckpointError."""
-    generators = [run.generator.get_state(), torch.get_rng_state()]
-    if run.device.type != "cpu":
-        generators.append(getattr(torch, run.device.type).get_rng_state())
     state = {
         "settings": run.settings.to_dict(),
-        "data": _data(run),
+        "setup": _setup(run),
         "epoch": run.epoch,
         "step": run.step,
         "order": run.order.cpu(),
@@ -60,7 +79,7 @@ def save_state(run) -> None:
         "model": {name: value.cpu().contiguous() for name, value in run.model.state_dict().items()},
         "optimizer": _contiguous(run.optimizer.state_dict()),
         "schedule": run.schedule.state_dict(),
-        "generators": generators,
+        "generators": [run.generator.get_state(), torch.get_rng_state(), *_device_random_state(run.device)],
         "history": run.history.to_dict(),
         "seconds": time.perf_counter() - run.started,
         "best": run.best.state(),
@@ -72,7 +91,7 @@ def restore_state(run) -> None:
     """Put the saved state into `run`, a run that has not begun.
 
     Raises SettingsError naming the first setting that is not what it was, and CheckpointError for a state that is not
-    ours or belongs to other data or another network.
+    ours or belongs to other data, another network, optimizer or loss.
     """
     path = run.best.path
     state, before = read_resume(path)
@@ -81,31 +100,69 @@ def restore_state(run) -> None:
             raise SettingsError(f"{name}: {now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.")
     try:
         check_fit(run.model, state["model"])
-        if state["data"] != _data(run):
-            raise ValueError("os dados são outros")
+        for name, now in _setup(run).items():
+            if state["setup"][name] != now:
+                raise ValueError(f"mudou: {name}")
         in_order = torch.equal(state["order"].sort().values, torch.arange(len(run.train_split)))
-        if not (in_order and 0 <= state["epoch"] < run.settings.epochs and 0 <= state["step"] < run.steps):
+        position = (state["epoch"], state["step"])
+        whole = all(type(number) is int for number in position)
+        if not (whole and in_order and 0 <= position[0] < run.settings.epochs and 0 <= position[1] < run.steps):
             raise ValueError("posição impossível")
         history, seconds = History(**state["history"]), float(state["seconds"])
-        run.optimizer.load_state_dict(state["optimizer"])  # checks by itself that it fits
+        run.optimizer.load_state_dict(state["optimizer"])
         _reorder(run.optimizer)
         run.model.load_state_dict(state["model"])
         run.schedule.load_state_dict(state["schedule"])
-        run.epoch, run.step, run.order = state["epoch"], state["step"], state["order"].to(run.device)
+        (run.epoch, run.step), run.order = position, state["order"].to(run.device)
         run.loss_sum, run.correct = state["sums"].to(run.device).unbind()
         run.generator.set_state(state["generators"][0])
         torch.set_rng_state(state["generators"][1])
-        if run.device.type != "cpu":
-            getattr(torch, run.device.type).set_rng_state(state["generators"][2])
+        _set_device_random_state(run.device, state["generators"][2:])
         run.best.restore(state["best"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+    except ClassificadorError:
+        raise
+    except Exception as error:  # whatever is wrong with a state, it is refused
         text = f"{resume_path(path)} não serve para retomar este treino ({brief(error)}). {REMEDY}."
         raise CheckpointError(text) from error
     run.history, run.started = history, time.perf_counter() - seconds
 
 
-def _data(run) -> list:
-    return [run.classes, len(run.train_split), len(run.val_split)]
+def _setup(run) -> dict:
+    """What must be as it was, besides the settings, under the names a reader finds in the message."""
+    groups = [
+        {name: _plain(value) for name, value in group.items() if name not in ("params", "lr")}
+        for group in run.optimizer.param_groups
+    ]
+    return {
+        "dados": [run.classes, len(run.train_split), len(run.val_split)],
+        "rede": [name for name, _ in run.model.named_parameters()],  # the optimizer knows them by their order
+        "otimizador": [type(run.optimizer).__name__, groups],
+        "critério": [type(run.criterion).__name__, _options(run.criterion)],
+        "dispositivo": run.device.type,
+    }
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _options(criterion: object) -> dict:
+    """The plain attributes of a loss, such as label_smoothing; its repr does not show them."""
+    return {name: value for name, value in vars(criterion).items() if isinstance(value, int | float | str)}
+
+
+def _device_random_state(device: torch.device) -> list[torch.Tensor]:
+    """The state of the generator from which dropout draws on this device; on a CPU it is the global one."""
+    if device.type == "cuda":
+        return [torch.cuda.get_rng_state(device)]
+    return [torch.mps.get_rng_state()] if device.type == "mps" else []
+
+
+def _set_device_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[0], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states[0])
 
 
 def _contiguous(optimizer: dict) -> dict:
@@ -118,8 +175,13 @@ def _contiguous(optimizer: dict) -> dict:
 
 
 def _reorder(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimizer's averages the memory order of their weights, which fused Adam takes for granted."""
+    """Give the optimizer's averages the memory order of their weights, which fused Adam takes for granted.
+
+    Raises ValueError for averages of another shape, which torch loads and fused Adam reads beyond their end.
+    """
     for weight, averages in optimizer.state.items():
         for name, value in averages.items():
-            if value.shape == weight.shape:
+            if isinstance(value, torch.Tensor) and value.ndim:
+                if value.shape != weight.shape:
+                    raise ValueError(f"{name}: {list(value.shape)} em vez de {list(weight.shape)}")
                 averages[name] = torch.empty_like(weight).copy_(value)

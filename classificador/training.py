@@ -20,6 +20,7 @@ from classificador.device import EVAL_BATCH, choose_device, keep_freed_memory, m
 from classificador.errors import ClassificadorError, SettingsError
 from classificador.history import History
 from classificador.interrupt import StopRequest, stop_requests
+from classificador.model_file import check_saveable
 from classificador.resume import prepare_resume, restore_state, resume_path, save_state
 from classificador.settings import Settings
 
@@ -54,19 +55,21 @@ def fit(
         )
     device = choose_device(settings.device)
     keep_freed_memory()
+    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+        raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
+    check_saveable(model)
     with stop_requests() as stop, BestCheckpoint(checkpoint) as best:
         prepare_resume(checkpoint, resume)
-        model.to(device=device, memory_format=memory_format(device))
-        run = _Run(model, data, criterion, optimizer, settings, device, best, watch or (lambda history: None))
-        if resume:
-            restore_state(run)
         try:
+            model.to(device=device, memory_format=memory_format(device))
+            run = _Run(model, data, criterion, optimizer, settings, device, best, watch or (lambda history: None))
+            if resume:
+                restore_state(run)
             run.train(stop)
         except torch.OutOfMemoryError as error:
-            remedy = f"não cabem {settings.batch_size} na memória do dispositivo; tente {settings.batch_size // 2}."
+            smaller = max(2, settings.batch_size // 2)
+            remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
             raise SettingsError(f"batch_size: {remedy}") from error
-        finally:
-            run.bar.close()
     return run.history
 
 
@@ -102,20 +105,23 @@ class _Run:
         self.mirrored_first = torch.randint(2, (len(self.train_split),), generator=self.generator, device=device) > 0
         self.history, self.started = History(), time.perf_counter()
         self.epoch, self.step = 0, 0  # complete epochs, and batches of the one under way
-        watch(self.history)  # before the bar, so that in a notebook the curves stand above it
-        self.bar = tqdm(total=total, unit="lote", file=sys.stdout, mininterval=0.5, dynamic_ncols=True)
 
     def train(self, stop: StopRequest) -> None:
         """Train to the last epoch or until asked to stop; an unfinished run leaves its resume file."""
-        resume = resume_path(self.best.path)
-        self.bar.update(self.epoch * self.steps + self.step)  # 0, or what an earlier call did
+        self.watch(self.history)  # before the bar, so that in a notebook the curves stand above it
+        total, done = self.settings.epochs * self.steps, self.epoch * self.steps + self.step
+        options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
+        with tqdm(total=total, initial=done, **options) as self.bar:
+            self._train(stop, resume_path(self.best.path))
+
+    def _train(self, stop: StopRequest, resume: Path) -> None:
         while self.epoch < self.settings.epochs and not self.history.interrupted:
             if self._train_epoch(stop):
                 self._validate()
                 self.epoch, self.step = self.epoch + 1, 0
             if self.epoch < self.settings.epochs:
                 save_state(self)
-                self.history.interrupted = stop.signal
+                self.history.interrupted = stop.number
         if self.history.interrupted:
             self.bar.write(f"Interrompido; guardado em {resume}, para retomar.", file=sys.stdout)
         else:
@@ -137,7 +143,8 @@ class _Run:
             if self.step % report_every == 0 or self.step == self.steps:
                 self._report()
             self.bar.update()
-            if stop.signal and self.step < self.steps:
+            if stop.number and self.step < self.steps:
+                self._check_loss()
                 return False
         return True
 
@@ -160,14 +167,18 @@ class _Run:
         seen = self.step * self.settings.batch_size
         return float(self.loss_sum) / seen, float(self.correct) / seen
 
-    def _report(self) -> None:
-        loss, accuracy = self._means()
-        if not math.isfinite(loss):
+    def _check_loss(self, *val_loss: float) -> None:
+        """Raise DivergenceError unless the losses so far are finite."""
+        if not all(map(math.isfinite, [self._means()[0], *val_loss])):
             lr = self.optimizer.param_groups[0]["lr"]
             raise DivergenceError(
-                f"O treino divergiu (perda {loss}): época {self.epoch + 1}, até o lote {self.step}, lr {lr:.2g}. "
+                f"O treino divergiu: perda infinita na época {self.epoch + 1}, até o lote {self.step}, lr {lr:.2g}. "
                 "Use um lr menor."
             )
+
+    def _report(self) -> None:
+        self._check_loss()
+        loss, accuracy = self._means()
         self.history.steps.append([self.epoch + self.step / self.steps, loss, accuracy])
         self.bar.set_postfix_str(f"perda {number(loss, 3)}, acurácia {percent(accuracy)}", refresh=False)
         self.watch(self.history)
@@ -175,13 +186,14 @@ class _Run:
     def _validate(self) -> None:
         """Add the epoch to the history and keep the weights if they are the run's best so far."""
         val_loss, val_accuracy = evaluate_loss(self.model, self.val_split, self.criterion)
+        self._check_loss(val_loss)
         (loss, accuracy), history = self._means(), self.history
         history.train_loss.append(loss)
         history.train_accuracy.append(accuracy)
         history.val_loss.append(val_loss)
         history.val_accuracy.append(val_accuracy)
         history.seconds.append(time.perf_counter() - self.started)
-        if math.isfinite(val_loss) and (self.best.score is None or val_accuracy > self.best.score):
+        if self.best.score is None or val_accuracy > self.best.score:
             self.best.save(self.model, self._describe())
         self.watch(history)
         self.bar.write(

@@ -110,8 +110,9 @@ def work(folder: Path, seed: int, report) -> None:
                 model = load_model(now)
                 describe_checkpoint(model.info)
                 model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-        except ClassificadorError:
-            report.put(("refused", ""))
+        except ClassificadorError as error:
+            out_of_memory = isinstance(error.__cause__, MemoryError) or "allocate" in str(error.__cause__)
+            report.put(("find", traceback.format_exc(limit=-4)) if out_of_memory else ("refused", ""))
         except Exception:
             report.put(("find", traceback.format_exc(limit=-4)))
             (folder / f"find-{seed}-{time.time_ns()}").write_bytes(data)

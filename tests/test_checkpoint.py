@@ -7,10 +7,13 @@ import torch
 from torch import nn
 
 from classificador import checkpoint
+from classificador.assemble import make_optimizer
 from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.model import CNN
 from classificador.model_file import describe_checkpoint, load_model, read_checkpoint, save_checkpoint
+from classificador.settings import make_settings
+from classificador.training import fit
 from conftest import INFO
 
 
@@ -172,9 +175,9 @@ def test_a_newer_format_is_refused(saved):
 
 
 def test_weights_that_are_not_finite_are_refused(model, saved):
-    with torch.no_grad():
-        model.fc1.weight[0, 0] = float("nan")
-    save_checkpoint(saved, model, INFO)
+    content = torch.load(saved, weights_only=True)
+    content["weights"]["fc1.weight"][0, 0] = float("nan")
+    rewrite(saved, weights=content["weights"])
     with pytest.raises(CheckpointError, match="fc1.weight"):
         load_model(saved)
 
@@ -290,7 +293,7 @@ def test_a_symbolic_link_is_replaced_and_its_target_stays(model, tmp_path):
     load_model(tmp_path / "best_model.pth")
 
 
-def test_a_difference_is_named_and_the_network_at_hand_unchanged(model, saved):
+def test_the_first_difference_is_named(model, saved):
     content = torch.load(saved, weights_only=True)
     for change, words in (
         ({"fc2.bias": None}, "fc2.bias: na rede .10., no arquivo não tem"),
@@ -316,3 +319,40 @@ def test_a_file_of_format_1_still_loads_and_predicts_the_same():
     )
     assert torch.allclose(loaded(images), expected, atol=1e-5)
     assert "rapido, época 1 de 1" in describe_checkpoint(loaded.info)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [{"activation": nn.functional.relu}, {"sizes": [[1, 2], [3, 4]]}, {"width": 10**6}, {"name": "a\nb"}],
+    ids=["function", "nested", "huge", "two lines"],
+)
+def test_a_network_that_could_not_be_loaded_is_told_before_it_is_trained(model, toy, tmp_path, architecture):
+    model.architecture |= architecture
+    settings = make_settings(epochs=1, batch_size=64)
+    with pytest.raises(CheckpointError, match="não pode ser salva"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, tmp_path / "best.pth")
+    assert files(tmp_path) == []
+
+
+def test_what_read_would_refuse_is_not_written(model, saved):
+    before = saved.read_bytes()
+    with pytest.raises(CheckpointError, match="Isto não pode ser salvo"):
+        save_checkpoint(saved, model, INFO | {"settings": {"epochs": 1, "x": {1, 2}}})
+    assert saved.read_bytes() == before
+
+
+def test_texts_none_and_truth_values_may_describe_a_network(saved):
+    content = torch.load(saved, weights_only=True)
+    described = content["info"]["architecture"] | {"activation": "relu", "bias": None, "residual": True}
+    rewrite(saved, info=content["info"] | {"architecture": described})
+    assert load_model(saved, lambda activation, bias, residual, **known: CNN(**known)).info["preset"] == "rapido"
+
+
+def test_endless_names_and_missing_folders_are_one_line(tmp_path, model):
+    for path in (tmp_path / ("x" * 300), tmp_path / "nada" / "m.pth"):
+        with pytest.raises(CheckpointError, match="não existe"):
+            load_model(path)
+    (tmp_path / "file").write_text("")
+    for folder in ("nada", "file"):
+        with pytest.raises(CheckpointError, match="Não foi possível gravar"):
+            save_checkpoint(tmp_path / folder / "m.pth", model, INFO)

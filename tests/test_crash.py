@@ -9,11 +9,14 @@ import time
 
 import pytest
 import torch
+from torch import nn
 
+from classificador.assemble import build, make_optimizer
 from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.model import CNN
 from classificador.model_file import load_model, save_checkpoint
+from classificador.training import fit
 from conftest import INFO, ROOT
 
 resource = pytest.importorskip("resource")  # not on Windows, where nobody can be sent SIGKILL either
@@ -105,13 +108,27 @@ def test_kills_at_random_moments(tmp_path, same_weights):
         child.stdout.readline()
         time.sleep(draw.uniform(0, 0.15))
         child.kill()
-        begun = [1, *map(int, child.communicate()[0].split())][-1]
+        begun = [1, *map(int, child.stdout.read().split())][-1]
+        child.wait()
         unfinished = list(tmp_path.glob(".*.tmp"))
         if path.exists():
             assert check_whole(path, same_weights) <= begun
             hits += len(unfinished)
         for file in unfinished:
             file.unlink()
+
+
+def test_a_full_disk_ends_a_training_and_leaves_the_old_file(toy, small, tmp_path):
+    path, model = tmp_path / "best_model.pth", build(small, toy, CNN)
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.0})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=rf"{path} \(\d+ MB livres no disco\)"):
+            fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
 
 
 def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path):

@@ -1,7 +1,9 @@
+import os
 import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from classificador import images
@@ -105,3 +107,58 @@ def test_of_a_moving_picture_the_first_frame_counts(tmp_path, form):
     red, _, blue = open_image(tmp_path / "a").getpixel((10, 10))
     assert red > 240
     assert blue < 15
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [("P", "PNG"), ("P", "GIF"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("CMYK", "TIFF"), ("CMYK", "JPEG"), ("RGB", "BMP")],
+)
+def test_colours_keep_their_channels_in_every_mode(tmp_path, mode, form):
+    Image.new("RGB", (16, 16), (250, 120, 10)).convert(mode).save(tmp_path / "a", form)
+    assert np.abs(np.array(open_image(tmp_path / "a").getpixel((8, 8))) - (250, 120, 10)).max() < 60
+
+
+def test_transparency_lies_on_white_in_part_and_in_palettes(tmp_path):
+    Image.new("RGBA", (8, 8), (200, 0, 0, 128)).save(tmp_path / "half.png")
+    assert open_image(tmp_path / "half.png").getpixel((4, 4)) == pytest.approx((227, 127, 127), abs=2)
+    Image.new("P", (8, 8), 0).save(tmp_path / "hole.png", transparency=0)
+    assert open_image(tmp_path / "hole.png").getpixel((4, 4)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("mode", "values", "expected"), [("I", (0, 65535), (0, 255)), ("F", (-3.0, 5.0), (0, 255))])
+def test_deep_greys_are_scaled_not_clipped(tmp_path, mode, values, expected):
+    picture = Image.new(mode, (16, 8), values[0])
+    picture.paste(values[1], (8, 0, 16, 8))
+    picture.save(tmp_path / "a.tif")
+    opened = open_image(tmp_path / "a.tif")
+    assert tuple(opened.getpixel((x, 4))[0] for x in (2, 13)) == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (33, 31)])
+def test_extreme_shapes_are_pictures_too(tmp_path, size):
+    Image.new("RGB", size, RED).save(tmp_path / "a.png")
+    tensor = to_tensor(open_image(tmp_path / "a.png"))
+    assert (tensor == torch.tensor(RED)[:, None, None]).all()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM"])
+def test_a_truncated_picture_is_refused(tmp_path, form):
+    Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "a", form)
+    data = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match="danificado"):
+        open_image(tmp_path / "a")
+
+
+def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path, recwarn):
+    path = left_is_red(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f", quality=95)
+    assert open_image(path).size == (40, 20)
+    assert not recwarn
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no fifo")
+def test_what_is_no_file_and_endless_names_are_one_line(tmp_path):
+    os.mkfifo(tmp_path / "fila")
+    for path, words in ((tmp_path / "fila", "não é um arquivo comum"), (tmp_path / ("x" * 300), "não existe")):
+        with pytest.raises(ImageError, match=words):
+            open_image(path)

@@ -47,6 +47,16 @@ def test_images_of_another_kind_are_refused(model, images):
         predict(model, images)
 
 
+def test_numpys_own_kind_of_float_will_do(model):
+    images = torch.rand(3, 3, 32, 32, dtype=torch.float64)
+    assert torch.allclose(predict(model, images), predict(model, images.float()))
+
+
+def test_images_of_another_side_are_refused(model):
+    with pytest.raises(ValueError, match="imagens de 32×32"):
+        predict(model, torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+
+
 def test_a_picture_gives_its_classes_most_probable_first(model, tmp_path):
     from PIL import Image
 

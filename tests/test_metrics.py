@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from classificador.metrics import Report, wilson_interval
+from classificador.errors import CheckpointError
+from classificador.metrics import Report, evaluate, wilson_interval
+from classificador.model import CNN
 
 CLASSES = ("Gato", "Navio", "Sapo")
 
@@ -49,3 +51,10 @@ def test_texts_are_in_portuguese_with_decimal_comma(report):
 
 def test_the_dict_is_json(report):
     assert json.loads(json.dumps(report.to_dict()))["per_class"]["Navio"]["recall"] == 0.75
+
+
+def test_a_model_of_other_classes_is_refused(toy):
+    model = CNN(channels=(4, 8), hidden=16)
+    model.info = {"classes": ["gato", "cachorro"]}
+    with pytest.raises(CheckpointError, match="outras classes"):
+        evaluate(model, toy.test, toy.classes)

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from classificador import model, model_file
+from classificador import assemble, model, model_file
 from classificador.metrics import evaluate
 from classificador.model_file import load_model, read_checkpoint
 from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures
@@ -66,6 +66,13 @@ def test_the_network_cell_is_the_packages_class(committed):
     assert ast.dump(ours) == ast.dump(theirs), "\n".join(
         difflib.unified_diff(ast.unparse(ours).splitlines(), ast.unparse(theirs).splitlines(), "model.py", "caderno")
     )
+
+
+def test_the_optimizer_cell_is_the_packages_call(committed):
+    cell = next(cell.source for cell in committed.cells if "torch.optim.Adam(\n    model" in cell.source)
+    ours = ast.unparse(ast.parse(inspect.getsource(assemble.make_optimizer)).body[0].body[-1].value)
+    theirs = next(node for node in ast.parse(cell).body if ast.unparse(node).startswith("optimizer = "))
+    assert ast.unparse(theirs.value).replace("config.", "settings.") == ours
 
 
 def test_the_whole_notebook_runs_and_trains(workplace, tmp_path):

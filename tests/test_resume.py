@@ -1,6 +1,7 @@
 """Interrupted and resumed equals uninterrupted, bit for bit: on a CPU, with as many threads."""
 
-import json
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from classificador.assemble import build, make_optimizer
 from classificador.errors import CheckpointError, SettingsError
 from classificador.model import CNN
 from classificador.model_file import load_model, save_checkpoint
-from classificador.resume import resume_path
+from classificador.resume import resume_path, resumed_settings
 from classificador.settings import make_settings
 from classificador.training import fit
 from conftest import INFO, ROOT
@@ -95,11 +96,18 @@ def test_a_signal_while_the_last_epoch_is_validated_comes_too_late(toy, settings
 
 def test_two_signals_the_second_while_saving(toy, settings, uninterrupted, tmp_path, monkeypatch):
     path = tmp_path / "best.pth"
+    fsync, written = os.fsync, []
+
+    def interrupted(handle):
+        signal.raise_signal(signal.SIGINT)
+        written.append(handle)
+        fsync(handle)
+
     with monkeypatch.context() as patch:
         stop_after(patch, {5})
-        save = training.save_state
-        patch.setattr(training, "save_state", lambda run: (signal.raise_signal(signal.SIGINT), save(run)))
+        patch.setattr(os, "fsync", interrupted)
         assert Outcome(settings, toy, path).history.interrupted
+    assert written
     assert Outcome(settings, toy, path, resume=True) == uninterrupted
 
 
@@ -190,7 +198,7 @@ def test_another_network_is_refused_by_name(toy, settings, stopped):
 
 def test_other_data_are_refused(toy, settings, stopped):
     other = replace(toy, val=type(toy.val)(toy.val.images[:50], toy.val.labels[:50]))
-    with pytest.raises(CheckpointError, match="os dados são outros"):
+    with pytest.raises(CheckpointError, match="mudou: dados"):
         Outcome(settings, other, stopped, resume=True)
 
 
@@ -251,4 +259,126 @@ def test_a_second_training_on_the_same_file_is_refused_and_names_the_first(toy, 
     holder.kill()
     holder.communicate()
     Outcome(small, toy, path)  # a dead holder holds nothing
-    assert json.loads((tmp_path / ".best.pth.lock").read_text() or "0") >= 0
+
+
+def test_a_place_that_cannot_be_locked_for_want_of_rights_is_refused(toy, small, tmp_path, monkeypatch):
+    def denied(lock, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("classificador.best.FileLock.acquire", denied)
+    with pytest.raises(CheckpointError, match="sem permissão"):
+        Outcome(small, toy, tmp_path / "best.pth")
+
+
+def test_a_file_system_without_locks_is_no_hindrance(toy, small, tmp_path, monkeypatch):
+    def missing(lock, **options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("classificador.best.FileLock.acquire", missing)
+    assert Outcome(small, toy, tmp_path / "best.pth").history.val_loss
+
+
+def test_starting_anew_keeps_every_interrupted_run(toy, settings, uninterrupted, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "best.pth"
+    stop_after(monkeypatch, {11, 12, 13})  # the second and third run after a batch each
+    for _ in range(3):
+        Outcome(settings, toy, path)
+    monkeypatch.undo()
+    kept, said = [tmp_path / f"best.retomar.anterior{n}.pth" for n in ("", "-2")], capsys.readouterr().out
+    assert all(file.exists() and f"guardado em {file}" in said for file in kept)
+    os.replace(kept[0], resume_path(path))  # as the message says
+    assert Outcome(settings, toy, path, resume=True) == uninterrupted
+
+
+def test_a_closed_terminal_stops_a_training_too(toy, settings, tmp_path, monkeypatch):
+    stop_after(monkeypatch, {5}, signal.SIGHUP)
+    assert Outcome(settings, toy, tmp_path / "best.pth").history.interrupted == signal.SIGHUP
+
+
+def resumed(settings, toy, path, network=CNN, optimizer=make_optimizer, criterion=None):
+    model = build(settings, toy, network)
+    criterion = criterion or nn.CrossEntropyLoss(label_smoothing=0.1)
+    return fit(model, toy, criterion, optimizer(model, settings), settings, path, resume=True)
+
+
+class Swapped(CNN):
+    """The same layers by name and shape, in another order, by which the optimizer knows them."""
+
+    def __init__(self, **architecture):
+        super().__init__(**architecture)
+        self.fc2 = self._modules.pop("fc2")
+        self.conv2 = self._modules.pop("conv2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"network": Swapped}, "mudou: rede"),
+        ({"criterion": nn.CrossEntropyLoss()}, "mudou: critério"),
+        ({"optimizer": lambda model, _: torch.optim.SGD(model.parameters(), lr=0.01)}, "mudou: otimizador"),
+        ({"optimizer": lambda model, _: torch.optim.Adam(model.parameters(), lr=0.5)}, "mudou: otimizador"),
+    ],
+    ids=["order of layers", "loss", "kind of optimizer", "its options"],
+)
+def test_an_edited_notebook_is_refused_rather_than_mixed(toy, settings, stopped, changes, words):
+    with pytest.raises(CheckpointError, match=words):
+        resumed(settings, toy, stopped, **changes)
+
+
+def hostile(path, **changes):
+    content = torch.load(resume_path(path), weights_only=True)
+    torch.save(content | changes, resume_path(path))
+    return content
+
+
+def test_averages_of_another_shape_are_refused(toy, settings, stopped):
+    optimizer = torch.load(resume_path(stopped), weights_only=True)["optimizer"]
+    averages = next(iter(optimizer["state"].values()))
+    averages["exp_avg"] = torch.zeros(1)  # fused Adam would read on behind it
+    hostile(stopped, optimizer=optimizer)
+    with pytest.raises(CheckpointError, match="em vez de"):
+        Outcome(settings, toy, stopped, resume=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": 0.5},
+        {"step": 10**6},
+        {"epoch": -1},
+        {"order": torch.zeros(520, dtype=torch.int64)},
+        {"history": {"val_loss": 3, "unknown": 4}},
+        {"seconds": 10**400},
+        {"generators": [torch.zeros(3, dtype=torch.uint8)] * 2},
+        {"best": {"saved": {"info": {"val_accuracy": 2.0}, "weights": {}}, "aside": ""}},
+        {"best": {"saved": None, "aside": 3}},
+        {"settings": {"preset": "\x1b[2J", "epochs": 3}},
+        {"settings": {"preset": "rapido", "unknown": 3}},
+    ],
+    ids=[
+        *(
+            "half a step",
+            "far step",
+            "negative epoch",
+            "wrong order",
+            "other history",
+            "endless time",
+            "short generator",
+        ),
+        *("no model", "no name", "escapes", "unknown setting"),
+    ],
+)
+def test_a_hostile_state_is_refused_in_one_line_and_the_best_file_stays(toy, settings, stopped, changes):
+    before = stopped.read_bytes()
+    hostile(stopped, **changes)
+    with pytest.raises(CheckpointError) as caught:
+        Outcome(settings, toy, stopped, resume=True)
+    assert str(caught.value).isprintable()
+    assert stopped.read_bytes() == before
+
+
+def test_the_command_line_refuses_sizes_before_it_makes_them(stopped):
+    content = torch.load(resume_path(stopped), weights_only=True)
+    hostile(stopped, settings=content["settings"] | {"channels": [10**6, 10**6]})
+    with pytest.raises(CheckpointError, match="outra rede"):
+        resumed_settings(stopped)

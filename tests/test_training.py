@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from classificador import training
 from classificador.assemble import build, make_optimizer
 from classificador.errors import CheckpointError, SettingsError
 from classificador.model import CNN
-from classificador.model_file import load_model, read_checkpoint
+from classificador.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.settings import make_settings
 from classificador.training import DivergenceError, evaluate_loss, fit, lr_factor
+from conftest import INFO
 
 
 def run(settings, data, path, watch=None):
@@ -84,11 +86,35 @@ def test_a_diverged_run_stops_and_leaves_the_best_file_alone(toy, small, tmp_pat
     run(small, toy, path)
     before = path.read_bytes()
     model = build(small, toy, CNN)
-    with torch.no_grad():
-        model.fc2.weight[0, 0] = float("nan")
+
+    def poison(history):
+        model.fc2.weight.data[0, 0] = float("nan")
+
     with pytest.raises(DivergenceError, match="época 1.*lr"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path, poison)
+    with pytest.raises(DivergenceError, match="Crie-a de novo"):
         fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("where", ["weights", "validation"])
+def test_a_run_that_diverges_after_its_first_epoch_puts_the_better_file_back(toy, small, tmp_path, monkeypatch, where):
+    path = tmp_path / "best.pth"
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
+    before = path.read_bytes()
+
+    def poison(history):
+        if history.steps and history.steps[-1][0] > 1.3:
+            if where == "weights":
+                model.fc2.weight.data[0, 0] = float("nan")
+            else:
+                monkeypatch.setattr(training, "evaluate_loss", lambda *arguments: (float("nan"), 0.9))
+
+    model = build(small, toy, CNN)
+    with pytest.raises(DivergenceError, match="época 2"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path, poison)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*anterior*"))
 
 
 def test_a_batch_larger_than_the_set_is_refused(toy, tmp_path):
@@ -130,5 +156,5 @@ def test_a_full_gpu_is_told_with_a_batch_size_to_try(toy, small, tmp_path):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     model = build(small, toy, Greedy)
-    with pytest.raises(SettingsError, match="^batch_size: não cabem 64 .* tente 32"):
+    with pytest.raises(SettingsError, match="^batch_size: .* lotes de 64; tente 32"):
         fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / "best.pth")

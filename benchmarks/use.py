@@ -1,0 +1,97 @@
+"""What a user waits for around the training: `python -m benchmarks.use`.
+
+The command line's help, the notebook's prediction section from a fresh kernel to its last plot, the whole notebook with
+one epoch (both with the kernel's largest resident memory), loading the shipped weights, and saving as a share of an
+epoch of `rapido`. Prints a table and writes benchmarks/use.json.
+"""
+
+import contextlib
+import io
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+from torch import nn
+
+from benchmarks import machine
+from classificador import CNN, build, fit, load_cifar10, load_model, make_optimizer, make_settings, training
+from classificador.best import BestCheckpoint
+from classificador.notebook import execute, read_notebook
+
+MEMORY = "import resource\nprint('largest resident memory:', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+
+
+def seconds(function: Callable, repeats: int = 1) -> float:
+    """Median wall time of a call."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def run_notebook(only_prediction: bool) -> dict:
+    """Seconds and the kernel's peak memory (MB) of the notebook, with one epoch of training, or of its last section."""
+    notebook = read_notebook(only_prediction)
+    with tempfile.TemporaryDirectory() as folder:
+        if not only_prediction:
+            cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+            cell.source += f"\nEPOCHS = 1\nCHECKPOINT = {str(Path(folder, 'best_model.pth'))!r}"
+        notebook.cells.append(nbformat.v4.new_code_cell(MEMORY))
+        with contextlib.redirect_stdout(io.StringIO()):
+            took = seconds(lambda: execute(notebook))
+    kilobytes = int(notebook.cells[-1].outputs[0].text.split(":")[1])
+    return {"seconds": took, "peak_memory_mb": kilobytes / 1024}
+
+
+def saving_share(data) -> dict:
+    """Milliseconds a save of the best weights and of the resume file takes in training, and both as part of it."""
+    spent: dict[str, list[float]] = {"best": [], "resume": []}
+
+    def timed(function: Callable, name: str) -> Callable:
+        return lambda *arguments: spent[name].append(seconds(lambda: function(*arguments)))
+
+    settings = make_settings("rapido", epochs=3)
+    model, criterion = build(settings, data, CNN), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    save, save_state = BestCheckpoint.save, training.save_state
+    BestCheckpoint.save, training.save_state = timed(save, "best"), timed(save_state, "resume")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            optimizer = make_optimizer(model, settings)
+            took = seconds(lambda: fit(model, data, criterion, optimizer, settings, Path(folder, "best_model.pth")))
+    finally:
+        BestCheckpoint.save, training.save_state = save, save_state
+    medians = {f"{name}_ms": 1000 * statistics.median(times) for name, times in spent.items()}
+    return medians | {"share_of_training": sum(map(sum, spent.values())) / took}
+
+
+def main() -> None:
+    """Measure everything once and print it."""
+    data = load_cifar10(machine.ROOT / "data")
+    shipped = machine.ROOT / "best_model.pth"
+    command = [sys.executable, "-m", "classificador", "--help"]
+    rows = {
+        "help_seconds": seconds(lambda: subprocess.run(command, cwd=machine.ROOT, stdout=subprocess.DEVNULL), 5),
+        "load_ms": 1000 * seconds(lambda: load_model(shipped), 20),
+        "prediction_section": run_notebook(only_prediction=True),
+        "whole_notebook_one_epoch": run_notebook(only_prediction=False),
+        "saving": saving_share(data),
+    }
+    print(f"\n--help                            {rows['help_seconds']:.2f} s")
+    print(f"carregar best_model.pth           {rows['load_ms']:.0f} ms")
+    for name, key in (("seção de predição", "prediction_section"), ("caderno, 1 época", "whole_notebook_one_epoch")):
+        print(f"{name:<33} {rows[key]['seconds']:.1f} s, memória até {rows[key]['peak_memory_mb']:.0f} MB")
+    saving = rows["saving"]
+    print(f"gravar os melhores pesos          {saving['best_ms']:.0f} ms; retomada {saving['resume_ms']:.0f} ms")
+    print(f"gravações, parte do treino        {saving['share_of_training']:.2%}")
+    machine.save("use", {"machine": machine.describe(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
