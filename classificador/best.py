@@ -9,8 +9,9 @@ from string import digits
 from filelock import FileLock, Timeout
 from torch import nn
 
+from classificador.atomic import free_name, remove_unfinished, temporary, write_bytes
 from classificador.brazilian import percent, reason
-from classificador.checkpoint import BEST, free_name, remove_unfinished, temporary, write_bytes, write_file
+from classificador.checkpoint import BEST, write_file
 from classificador.errors import CheckpointError
 from classificador.model_file import is_model, pack, read_checkpoint
 

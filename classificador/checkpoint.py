@@ -1,21 +1,19 @@
 """Files of weights: written whole or not at all, read without running anything from them, refused when damaged.
 
-Writing: serialise, read back as any reader would, then a temporary file, fsync, replace, fsync of the folder.
+Writing: serialise, read back as any reader would, then atomic.py: temporary file, fsync, replace, fsync of the folder.
 Reading: size, check sums, the names in the pickle, weights_only, kind and format, kinds and values of the tensors.
 """
 
 import io
 import os
 import pickletools
-import re
-import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from classificador.atomic import write_bytes
 from classificador.brazilian import reason
 from classificador.errors import CheckpointError, brief
 
@@ -67,31 +65,6 @@ def serialise(kind: str, content: dict) -> bytes:
     return data
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically and durably: at every moment it is absent, the complete old one or the complete new one.
-
-    Raises CheckpointError naming the path when it cannot be written; the old file is then unchanged. Where `path` is a
-    symbolic link, the new file takes the link's place; what it pointed to stays as it was.
-    """
-    unfinished = temporary(path)
-    try:
-        unfinished.unlink(missing_ok=True)  # of a process that died and had our number
-        with open(unfinished, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        free = shutil.disk_usage(path.parent).free // 2**20 if os.path.isdir(path.parent) else 0
-        raise CheckpointError(
-            f"Não foi possível gravar {path} ({free} MB livres no disco): {reason(error)}."
-        ) from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-
-
 def read_file(path: Path, kind: str, remedy: str = REMEDY) -> dict:
     """Return the content of a file that write_file wrote.
 
@@ -115,27 +88,6 @@ def read_file(path: Path, kind: str, remedy: str = REMEDY) -> dict:
         return _parse(data, kind)
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error}. {remedy}.") from error
-
-
-def temporary(path: Path) -> Path:
-    """Where this process writes what becomes `path` when it is complete."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def remove_unfinished(path: Path) -> None:
-    """Remove what processes that were killed while writing `path` left; only for who holds its lock."""
-    for file in path.parent.iterdir():
-        if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.tmp", file.name):
-            file.unlink(missing_ok=True)
-
-
-def free_name(path: Path, label: str) -> Path:
-    """A name beside `path` that nothing has: best_model.anterior-84.42.pth, or with -2, -3 … behind the label."""
-    number, name = 1, path.with_name(f"{path.stem}.{label}{path.suffix}")
-    while os.path.lexists(name):
-        number += 1
-        name = path.with_name(f"{path.stem}.{label}-{number}{path.suffix}")
-    return name
 
 
 def _parse(data: bytes, kind: str) -> dict:
@@ -216,13 +168,3 @@ def _tensors(content: dict) -> Iterator[tuple[str, torch.Tensor]]:
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             waiting += value.items() if isinstance(value, dict) else enumerate(value)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows cannot open a folder and needs none of it."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from classificador.errors import ImageError
 
@@ -15,16 +15,6 @@ from classificador.errors import ImageError
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
-# What EXIF orientations 2 to 8 ask for; 1 is upright.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -79,10 +69,9 @@ def _content(path: str | Path) -> bytes:
 def _turned(image: Image.Image) -> Image.Image:
     """The picture as its EXIF says it is to be held; as it is where the EXIF is damaged."""
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return ImageOps.exif_transpose(image)
     except Exception:
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

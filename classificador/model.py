@@ -6,7 +6,7 @@ from torch import nn
 
 
 class CNN(nn.Module):
-    """N×3×side×side images (uint8, or float in [0, 1]) in, N×classes logits out."""
+    """Two convolutions and two linear layers; `architecture` holds the arguments it was made with."""
 
     def __init__(
         self, channels=(64, 128), kernels=(5, 3), pools=(2, 4), hidden=256, dropout=0, norm=True, classes=10, side=32
@@ -23,6 +23,7 @@ class CNN(nn.Module):
         self.fc2 = nn.Linear(hidden, classes)
 
     def forward(self, images):
+        """Return logits, N×classes, for images of N×3×side×side (uint8, or float in [0, 1])."""
         x = images / 255 if images.dtype == torch.uint8 else images
         x = (x - 0.5) / 0.5
         x = F.relu(self.pool1(self.conv1(x)))

@@ -33,8 +33,12 @@ def pack(model: nn.Module, info: dict) -> dict:
         for name, value in getattr(model, "architecture", {}).items()
     }
     device = describe_device(next(model.parameters()).device)
-    weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    return {"info": info | {"architecture": architecture, "device": device}, "weights": weights}
+    return {"info": info | {"architecture": architecture, "device": device}, "weights": copy_weights(model)}
+
+
+def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights as files hold them: on the CPU, contiguous, apart from the model's own memory."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
 
 
 def check_saveable(model: nn.Module) -> None:

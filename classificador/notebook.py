@@ -20,8 +20,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from classificador.__main__ import speak_portuguese
+from classificador.atomic import write_bytes
 from classificador.brazilian import duration, number, percent
-from classificador.checkpoint import write_bytes
 from classificador.errors import brief
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "Pytorch.ipynb"

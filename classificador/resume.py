@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from classificador.atomic import free_name, remove_unfinished
 from classificador.brazilian import reason
-from classificador.checkpoint import RESUME, free_name, read_file, remove_unfinished, write_file
+from classificador.checkpoint import RESUME, read_file, write_file
 from classificador.errors import CheckpointError, ClassificadorError, SettingsError, brief
 from classificador.history import History
 from classificador.model import CNN
-from classificador.model_file import check_fit
+from classificador.model_file import check_fit, copy_weights
 from classificador.settings import Settings, make_settings
 
 REMEDY = "Para treinar do começo, não peça para retomar (RETOMAR = False; no terminal, sem --retomar)"
@@ -76,7 +77,7 @@ def save_state(run) -> None:
         "step": run.step,
         "order": run.order.cpu(),
         "sums": torch.stack([run.loss_sum, run.correct]).cpu(),
-        "model": {name: value.cpu().contiguous() for name, value in run.model.state_dict().items()},
+        "model": copy_weights(run.model),
         "optimizer": _contiguous(run.optimizer.state_dict()),
         "schedule": run.schedule.state_dict(),
         "generators": [run.generator.get_state(), torch.get_rng_state(), *_device_random_state(run.device)],

@@ -172,7 +172,7 @@ class _Run:
         if not all(map(math.isfinite, [self._means()[0], *val_loss])):
             lr = self.optimizer.param_groups[0]["lr"]
             raise DivergenceError(
-                f"O treino divergiu: perda infinita na época {self.epoch + 1}, até o lote {self.step}, lr {lr:.2g}. "
+                f"O treino divergiu (perda não finita): época {self.epoch + 1}, até o lote {self.step}, lr {lr:.2g}. "
                 "Use um lr menor."
             )
 

@@ -87,6 +87,15 @@ def mutate_inside(data: bytes, draw: random.Random) -> bytes:
     return buffer.getvalue()
 
 
+def from_want_of_memory(error: BaseException | None) -> bool:
+    """Whether what was raised, or anything that led to it, was that memory ran out."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
 def work(folder: Path, seed: int, report) -> None:
     """Try files without end; the file being tried lies in `folder`/now, so that it is there after a crash."""
     warnings.simplefilter("ignore")
@@ -111,13 +120,14 @@ def work(folder: Path, seed: int, report) -> None:
                 describe_checkpoint(model.info)
                 model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
         except ClassificadorError as error:
-            out_of_memory = isinstance(error.__cause__, MemoryError) or "allocate" in str(error.__cause__)
-            report.put(("find", traceback.format_exc(limit=-4)) if out_of_memory else ("refused", ""))
+            kind, text = "find" if from_want_of_memory(error) else "refused", traceback.format_exc(limit=-4)
         except Exception:
-            report.put(("find", traceback.format_exc(limit=-4)))
-            (folder / f"find-{seed}-{time.time_ns()}").write_bytes(data)
+            kind, text = "find", traceback.format_exc(limit=-4)
         else:
-            report.put(("accepted", ""))
+            kind, text = "accepted", ""
+        if kind == "find":
+            (folder / f"find-{seed}-{time.time_ns()}").write_bytes(data)
+        report.put((kind, text))
 
 
 def main() -> int:

@@ -63,6 +63,17 @@ else:
         return original(*arguments)
     setattr(os, step, killing)
 """  # noqa: E501
+# For every line it is sent, forks a child that saves and says its number; "dead" when that was killed.
+FORKING = """
+torch.set_num_threads(1)  # a fork has one thread only
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        print(os.getpid(), flush=True)
+        break
+    os.waitpid(child, 0)
+    print("dead", flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +84,8 @@ def same_weights():
 
 def start(path, hook=""):
     code = SAVING.format(hook=hook)
-    return subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, **pipes)
 
 
 def check_whole(path, same_weights):
@@ -101,21 +113,25 @@ def test_a_kill_at_each_step_of_the_save(tmp_path, same_weights, step, at, left)
 
 def test_kills_at_random_moments(tmp_path, same_weights):
     draw, path, hits, tries = random.Random(0), tmp_path / "best_model.pth", 0, 0
-    while hits < 3:  # kills that fell inside a write, as the unfinished file shows
-        tries += 1
-        assert tries < 60, f"only {hits} of {tries} kills fell inside a write"
-        child = start(path)
-        child.stdout.readline()
-        time.sleep(draw.uniform(0, 0.15))
-        child.kill()
-        begun = [1, *map(int, child.stdout.read().split())][-1]
-        child.wait()
-        unfinished = list(tmp_path.glob(".*.tmp"))
-        if path.exists():
-            assert check_whole(path, same_weights) <= begun
+    before = 0  # the number in the file when a child starts
+    with start(path, FORKING) as server:
+        while hits < 10:  # kills that fell inside a write, as the unfinished file shows
+            tries += 1
+            assert tries < 1000, f"only {hits} of {tries} kills fell inside a write"
+            print("another", file=server.stdin, flush=True)
+            child = int(server.stdout.readline())
+            time.sleep(draw.uniform(0, 0.05))
+            os.kill(child, signal.SIGKILL)
+            begun = [0, *map(int, iter(lambda: server.stdout.readline().strip(), "dead"))][-1]
+            if path.exists():
+                whole = begun - 1 if begun > 1 else before  # the save before the one that was killed
+                before = check_whole(path, same_weights)
+                assert before in (whole, begun)
+            unfinished = list(tmp_path.glob(".*.tmp"))
             hits += len(unfinished)
-        for file in unfinished:
-            file.unlink()
+            for file in unfinished:
+                file.unlink()
+        server.kill()
 
 
 def test_a_full_disk_ends_a_training_and_leaves_the_old_file(toy, small, tmp_path):

@@ -53,10 +53,11 @@ def outputs(notebook) -> str:
 
 
 def class_tree(source: str) -> ast.ClassDef:
-    """The class without its docstring: English in the package, Portuguese comments in the notebook."""
+    """The class without docstrings: English in the package, Portuguese comments in the notebook."""
     tree = ast.parse(source).body[0]
-    if ast.get_docstring(tree):
-        del tree.body[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            del node.body[0]
     return tree
 
 
