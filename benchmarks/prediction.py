@@ -2,8 +2,8 @@
 
 From 10 000 uint8 images in memory to labels: the original path (one PIL image at a time, ToTensor, Normalize,
 DataLoader, eager network) against predict() with the original network, with a small network that is at least as
-accurate, and with the shipped weights, with and without mirrored views. All in turn, ROUNDS times; medians. Then one
-picture on a warm model. Prints a table and writes benchmarks/prediction.json.
+accurate, and with the shipped weights, with and without test-time augmentation. All in turn, ROUNDS times;
+medians. Then one picture on a warm model. Prints a table and writes benchmarks/prediction.json.
 """
 
 import statistics
@@ -66,8 +66,8 @@ def main() -> None:
         old = as_the_original(original)
         images, right = data.test.images, {}
 
-        def measure_ours(name: str, model: nn.Module, flip: bool = False) -> None:
-            right[name] = (predict(model, images, flip=flip).argmax(1) == data.test.labels).sum().item()
+        def measure_ours(name: str, model: nn.Module, tta: bool = False) -> None:
+            right[name] = (predict(model, images, tta=tta).argmax(1) == data.test.labels).sum().item()
 
         def measure_old(name: str) -> None:
             right[name] = machine.original_accuracy(old, data.test) * len(images)
@@ -77,7 +77,7 @@ def main() -> None:
             "original: predict()": lambda name: measure_ours(name, original),
             "rede pequena: predict()": lambda name: measure_ours(name, small),
             "best_model.pth": lambda name: measure_ours(name, shipped),
-            "best_model.pth + espelho": lambda name: measure_ours(name, shipped, flip=True),
+            "best_model.pth com TTA": lambda name: measure_ours(name, shipped, tta=True),
         }
         times = {name: [] for name in paths}
         for round_number in range(ROUNDS + 1):

@@ -25,15 +25,17 @@ def parse(value: str) -> object:
 
 
 def train(settings, data) -> tuple[float, float, float]:
-    """Validation accuracy (single view, with mirrored view; fractions) of the best epoch, and seconds of training."""
+    """Validation accuracy (single view, with TTA; fractions) of the best epoch, and seconds of training."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         model = build(settings, data, CNN)
         criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-        fit(model, data, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
+        history = fit(model, data, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
         seconds = time.perf_counter() - started
+        if history.interrupted:
+            raise SystemExit(128 + history.interrupted)  # half a run is no result
         best = load_model(Path(folder, "best.pth"))
-    return best.info["val_accuracy"], evaluate(best, data.val, data.classes, flip=True).accuracy, seconds
+    return best.info["val_accuracy"], evaluate(best, data.val, data.classes, tta=True).accuracy, seconds
 
 
 def main() -> None:
@@ -50,10 +52,10 @@ def main() -> None:
     for seed in range(options.seeds):
         for case, runs in zip(cases, results, strict=True):
             runs.append(train(make_settings(options.preset, seed=seed, **case), data))
-    print(f"\n{'validação %':>12}{'+ espelho %':>13}{'segundos':>10}   (n = {options.seeds})")
+    print(f"\n{'validação %':>12}{'com TTA %':>13}{'segundos':>10}   (n = {options.seeds})")
     for runs, case in sorted(zip(results, cases, strict=True), key=lambda pair: -sum(run[0] for run in pair[0])):
-        single, flip, seconds = (statistics.mean(column) for column in zip(*runs, strict=True))
-        print(f"{100 * single:>12.2f}{100 * flip:>13.2f}{seconds:>10.1f}   {case}")
+        single, tta, seconds = (statistics.mean(column) for column in zip(*runs, strict=True))
+        print(f"{100 * single:>12.2f}{100 * tta:>13.2f}{seconds:>10.1f}   {case}")
 
 
 if __name__ == "__main__":

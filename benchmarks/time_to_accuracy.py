@@ -68,20 +68,24 @@ def train_ours(data, seed: int, preset: str, changes: dict, every_epoch: bool = 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         model = build(settings, data, CNN)
-        fit(model, data, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"), watch)
+        history = fit(
+            model, data, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"), watch
+        )
         seconds = time.perf_counter() - started
+        if history.interrupted:
+            raise SystemExit(128 + history.interrupted)  # half a run is no result
         best = load_model(Path(folder, "best.pth"))
     if every_epoch:
         return [
             {"seconds": seconds, "accuracy": evaluate(copied, data.test, data.classes).accuracy}
             for seconds, copied in snapshots
         ]
-    single, flip = (evaluate(best, data.test, data.classes, flip=flip) for flip in (False, True))
+    single, tta = (evaluate(best, data.test, data.classes, tta=tta) for tta in (False, True))
     return [
         {
             "seconds": seconds,
             "accuracy": single.accuracy,
-            "accuracy_flip": flip.accuracy,
+            "accuracy_tta": tta.accuracy,
             "macro_f1": float(single.macro[2]),
             "val_accuracy": best.info["val_accuracy"],
         }
@@ -132,12 +136,12 @@ def reached(rows: list[dict], target: float) -> float | None:
 def print_table(results: dict) -> None:
     """The lines with n, accuracy, time; then the seconds to each target."""
     summaries = {line: summarise(result["runs"]) for line, result in results.items()}
-    print(f"\n{'receita':<21}{'n':>3}{'teste %':>15}{'+ espelho %':>15}{'F1 macro %':>15}{'segundos':>16}")
+    print(f"\n{'receita':<21}{'n':>3}{'teste %':>15}{'com TTA %':>15}{'F1 macro %':>15}{'segundos':>16}")
     for line, rows in summaries.items():
         best = max(rows, key=lambda row: row["accuracy"][0])
         cells = [
             f"{100 * best[key][0]:.2f} ± {100 * best[key][1]:.2f}" if key in best else "—"
-            for key in ("accuracy", "accuracy_flip", "macro_f1")
+            for key in ("accuracy", "accuracy_tta", "macro_f1")
         ]
         seconds = f"{best['seconds'][0]:.1f} ± {best['seconds'][1]:.1f}"
         name = f"{line:<21}{len(results[line]['runs']):>3}"

@@ -6,9 +6,10 @@ Names are loaded when first used, so that `import classificador` costs nothing (
 from importlib import import_module
 
 _HOME = {
-    "CIFAR10": "dataset",
+    "ImageData": "dataset",
     "CLASSES": "dataset",
     "load_cifar10": "dataset",
+    "load_data": "folders",
     "CNN": "model",
     "Settings": "settings",
     "make_settings": "settings",
@@ -22,7 +23,10 @@ _HOME = {
     "save_checkpoint": "model_file",
     "describe_checkpoint": "model_file",
     "predict": "inference",
+    "is_doubtful": "inference",
     "predict_image": "inference",
+    "explain_picture": "own_pictures",
+    "upload_button": "own_pictures",
     "evaluate": "metrics",
     "Report": "metrics",
     "layer_table": "summary",

@@ -1,7 +1,8 @@
-"""The command line: `python -m classificador treinar | avaliar | prever | dados | diagnostico`."""
+"""The command line: `python -m classificador treinar | avaliar | prever | dados | exemplo | diagnostico`."""
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ OPTIONS = {
     "lr": "--lr",
     "seed": "--semente",
     "device": "--dispositivo",
+    "flip": "--sem-espelho",
 }
 
 
@@ -41,8 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 1 failed (one line on stderr), 2 bad usage, 130 interrupted."""
     options = build_parser().parse_args(arguments)
     try:
-        # With --json only the JSON goes to standard output; progress and messages move to standard error.
-        with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        # With --json or --csv nothing else goes to standard output; progress and messages move to standard error.
+        machine_readable = options.json or getattr(options, "csv", False)
+        with contextlib.redirect_stdout(sys.stderr) if machine_readable else contextlib.nullcontext():
             code, result = options.command(options)
     except ClassificadorError as error:
         if options.traceback:
@@ -55,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
+    elif machine_readable:
+        _print_csv(result)
     return code
 
 
@@ -88,9 +93,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)",
     )
+    train.add_argument(
+        "--sem-espelho",
+        action="store_const",
+        const=False,
+        help="não espelha as imagens: para letras, números e o que muda de sentido no espelho",
+    )
     train.add_argument("--dispositivo", metavar="D", help="auto, cpu, cuda ou mps (padrão: auto)")
     train.add_argument(
         "--retomar", action="store_true", help="continua o treino interrompido de --modelo, com as opções que ele tinha"
+    )
+    train.add_argument(
+        "--lado",
+        type=int,
+        default=32,
+        metavar="N",
+        help="pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: 32)",
     )
     _data_options(train)
     _model_option(train)
@@ -100,11 +118,20 @@ def build_parser() -> argparse.ArgumentParser:
     _model_option(test)
 
     predict = _command(commands, predict_command, "prever", "diz a classe de imagens suas, com a probabilidade")
-    predict.add_argument("imagens", nargs="+", metavar="IMAGEM", help="arquivos PNG, JPEG, GIF, WebP, BMP, TIFF ou PPM")
+    predict.add_argument(
+        "imagens",
+        nargs="+",
+        metavar="IMAGEM",
+        help="arquivos PNG, JPEG, GIF, WebP, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas",
+    )
+    predict.add_argument("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
     _model_option(predict)
 
     data = _command(commands, data_command, "dados", "traz o CIFAR-10 para a pasta de dados e o confere")
     _data_options(data)
+
+    example = _command(commands, example_command, "exemplo", "grava números escritos à mão, para treinar classes suas")
+    example.add_argument("pasta", metavar="PASTA", help="pasta nova, em que cada classe terá a sua")
 
     check = _command(
         commands, diagnose_command, "diagnostico", "mostra o que um relato de problema precisa e o que está errado"
@@ -118,16 +145,16 @@ def train_command(options) -> tuple[int, dict]:
     """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
     from torch import nn
 
-    from classificador import CNN, build, fit, load_cifar10, make_optimizer, make_settings
+    from classificador import CNN, build, fit, load_data, make_optimizer, make_settings
     from classificador.brazilian import duration, percent
     from classificador.device import choose_device
     from classificador.resume import resumed_settings
 
-    given = {name: getattr(options, option.strip("-")) for name, option in OPTIONS.items()}
+    given = {name: getattr(options, option.strip("-").replace("-", "_")) for name, option in OPTIONS.items()}
     given = {name: value for name, value in given.items() if value is not None}
     settings = replace(resumed_settings(options.modelo), **given) if options.retomar else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
-    data = load_cifar10(options.dados, options.fonte)
+    data = load_data(options.dados, options.fonte, options.lado)
     model = build(settings, data, CNN)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     optimizer = make_optimizer(model, settings)
@@ -141,23 +168,23 @@ def train_command(options) -> tuple[int, dict]:
 
 
 def evaluate_command(options) -> tuple[int, dict]:
-    """Evaluate on the test set, single view and with the mirrored view."""
-    from classificador import evaluate, load_cifar10, load_model
+    """Evaluate on the test set, single view and with test-time augmentation."""
+    from classificador import evaluate, load_data, load_model
 
     model = load_model(options.modelo)
-    data = load_cifar10(options.dados, options.fonte)
-    single, mirrored = (evaluate(model, data.test, data.classes, flip=flip) for flip in (False, True))
-    print(single.table(), single.summary(), mirrored.summary(), sep="\n")
-    return 0, {"single_view": single.to_dict(), "with_flip": mirrored.to_dict()}
+    data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
+    single, augmented = (evaluate(model, data.test, data.classes, tta=tta) for tta in (False, True))
+    print(single.table(), single.summary(), augmented.summary(), sep="\n")
+    return 0, {"single_view": single.to_dict(), "with_tta": augmented.to_dict()}
 
 
 def predict_command(options) -> tuple[int, dict]:
     """Classify pictures; a bad one is reported and the others still predicted, exit code 1."""
-    from classificador import ImageError, load_model, predict_image
+    from classificador import ImageError, is_doubtful, load_model, predict_image
     from classificador.brazilian import percent
 
     model, results, code = load_model(options.modelo), {}, 0
-    for path in options.imagens:
+    for path in _picture_paths(options.imagens):
         try:
             results[path] = predict_image(model, path)
         except ImageError as error:
@@ -165,8 +192,29 @@ def predict_command(options) -> tuple[int, dict]:
             results[path], code = {"error": str(error)}, 1
             continue
         best = list(results[path].items())[:3]
-        print(f"{path}: " + ", ".join(f"{name} {percent(probability)}" for name, probability in best))
+        doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[path]) else ""
+        print(f"{path}: " + ", ".join(f"{name} {percent(probability)}" for name, probability in best) + doubt)
     return code, results
+
+
+def _picture_paths(arguments: list[str]) -> list[str]:
+    """The files given, and those in the folders given. Raises DataError for a folder without pictures."""
+    from classificador.folders import find_pictures
+
+    paths = []
+    for argument in arguments:
+        paths += map(str, find_pictures(argument)) if os.path.isdir(argument) else [argument]
+    return paths
+
+
+def _print_csv(results: dict[str, dict]) -> None:
+    """One line a picture: file, class and its probability, what was wrong with it, and every class's probability."""
+    classes = sorted({name for result in results.values() for name in result if name != "error"})
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["arquivo", "classe", "probabilidade", "erro", *classes])
+    for path, result in results.items():
+        best = [""] * 2 if "error" in result else next(iter(result.items()))
+        rows.writerow([path, *best, result.get("error", ""), *(result.get(name, "") for name in classes)])
 
 
 def data_command(options) -> tuple[int, dict]:
@@ -179,6 +227,17 @@ def data_command(options) -> tuple[int, dict]:
     train, val, test = (number(size, 0) for size in sizes.values())
     print(f"CIFAR-10 conferido: {train} imagens de treino, {val} de validação, {test} de teste")
     return 0, sizes | {"classes": list(data.classes)}
+
+
+def example_command(options) -> tuple[int, dict]:
+    """Write a data set of class folders to try one's own classes with."""
+    from classificador.folders import write_example
+
+    count = write_example(options.pasta)
+    print(f"{count} imagens em {options.pasta}, uma pasta por classe. Agora:")
+    choices = "--epocas 20 --lote 32 --sem-espelho --modelo numeros.pth"
+    print(f"python -m classificador treinar --dados {options.pasta} {choices}")
+    return 0, {"images": count}
 
 
 def diagnose_command(options) -> tuple[int, dict]:
@@ -204,7 +263,8 @@ def _command(commands, function, name: str, text: str) -> argparse.ArgumentParse
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dados", default="data", metavar="PASTA", help="onde o CIFAR-10 fica guardado (padrão: data)")
+    text = "onde o CIFAR-10 fica guardado, ou uma pasta sua com uma pasta de imagens para cada classe (padrão: data)"
+    parser.add_argument("--dados", default="data", metavar="PASTA", help=text)
     text = "pasta ou arquivo seu com o CIFAR-10, para trabalhar sem rede (padrão: a variável CLASSIFICADOR_DADOS)"
     parser.add_argument("--fonte", metavar="CAMINHO", help=text)
 

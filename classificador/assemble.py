@@ -6,13 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from classificador.dataset import CIFAR10
+from classificador.dataset import ImageData
 from classificador.model import CNN
 from classificador.settings import Settings
 from classificador.whitening import whiten
 
 
-def build(settings: Settings, data: CIFAR10, network: Callable[..., nn.Module]) -> nn.Module:
+def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module]) -> nn.Module:
     """Return a network of class `network` with this run's reproducible starting weights.
 
     Only the sizes in which the recipe differs from CNN's defaults are passed on, so that new defaults in an edited

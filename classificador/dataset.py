@@ -1,4 +1,4 @@
-"""CIFAR-10 as tensors: found, fetched if need be, verified, cached in one file and split."""
+"""Labelled images as tensors; CIFAR-10: found, fetched if need be, verified, cached in one file and split."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ SPLIT_SEED = 2026  # which images validate; changing it makes every earlier vali
 
 @dataclass(frozen=True)
 class Split:
-    """Images (uint8, N × 3 × 32 × 32, RGB, 0-255) and labels (int64, N), in the order of the official files."""
+    """Images (uint8, N×3×S×S, RGB, 0-255; S = 32 for CIFAR-10) and labels (int64, N)."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -42,8 +42,8 @@ class Split:
 
 
 @dataclass(frozen=True)
-class CIFAR10:
-    """The three parts (45000, 5000 and 10000 images) and the class names, by label."""
+class ImageData:
+    """A data set in three parts (of CIFAR-10: 45000, 5000 and 10000 images), and the class names, by label."""
 
     train: Split
     val: Split
@@ -51,7 +51,7 @@ class CIFAR10:
     classes: tuple[str, ...] = CLASSES
 
 
-def load_cifar10(root: str | Path = "data", source: str | Path | None = None) -> CIFAR10:
+def load_cifar10(root: str | Path = "data", source: str | Path | None = None) -> ImageData:
     """Load CIFAR-10, downloading it the first time.
 
     Args:
@@ -71,7 +71,7 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
     boundary = archive.TRAIN_FILES * archive.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)
-    return CIFAR10(*(_split(records, rows) for rows in (train, val, slice(boundary, None))))
+    return ImageData(*(_split(records, rows) for rows in (train, val, slice(boundary, None))))
 
 
 def _read_own(path: Path) -> np.ndarray:

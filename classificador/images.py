@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from classificador.brazilian import reason
 from classificador.errors import ImageError
 
 # Only formats with a plain decoder: Pillow would hand EPS to an external program.
@@ -18,7 +19,7 @@ MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RG
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Return the picture as RGB: turned as its EXIF says, transparency on white, 16 bits scaled to 8, first frame.
+    """Return the picture of a file, as decode_image() does.
 
     Raises ImageError, one line naming the file, when it is no readable picture of an allowed format or too large.
     """
@@ -26,28 +27,40 @@ def open_image(path: str | Path) -> Image.Image:
         what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
         raise ImageError(f"{path} {what}. Dê o caminho de uma imagem.")
     try:
+        content = _content(path)
+    except PermissionError as error:
+        raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
+    except OSError as error:
+        raise ImageError(f"{path} não pôde ser lido: {reason(error)}. Copie o arquivo ou escolha outro.") from error
+    return decode_image(content, path)
+
+
+def decode_image(content: bytes, name: str | Path) -> Image.Image:
+    """Return the picture as RGB: turned as its EXIF says, transparency on white, 16 bits scaled to 8, first frame.
+
+    name: for the messages. Raises ImageError as open_image() does.
+    """
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damage that can be read past, and a limit above ours
             # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
-            with Image.open(io.BytesIO(_content(path)), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(f"{path} tem {image.width}×{image.height} pixels, demais. Reduza a imagem antes.")
+                    raise ImageError(f"{name} tem {image.width}×{image.height} pixels, demais. Reduza a imagem antes.")
                 image.load()
                 return _to_rgb(_turned(image))
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{path} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
+            f"{name} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} tem pixels demais. Reduza a imagem antes.") from error
-    except PermissionError as error:
-        raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
+        raise ImageError(f"{name} tem pixels demais. Reduza a imagem antes.") from error
     except MemoryError as error:
-        raise ImageError(f"{path} não cabe na memória. Reduza a imagem antes.") from error
+        raise ImageError(f"{name} não cabe na memória. Reduza a imagem antes.") from error
     except Exception as error:  # Pillow has many ways to say that a file is damaged
-        raise ImageError(f"{path} está danificado ou incompleto. Escolha outra imagem.") from error
+        raise ImageError(f"{name} está danificado ou incompleto. Escolha outra imagem.") from error
 
 
 def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:

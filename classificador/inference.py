@@ -3,17 +3,18 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 
 from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
 from classificador.images import open_image, to_tensor
 
 
-@torch.no_grad()
-def predict(model: nn.Module, images: torch.Tensor, flip: bool = False) -> torch.Tensor:
+def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.Tensor:
     """Return class probabilities, float32 N×classes on the CPU, for uint8 or [0, 1] float images of N×3×S×S.
 
-    flip: average with the prediction for the mirrored image (test-time augmentation: about +1 point at twice the time).
+    Calibrated, where the model has a temperature for its logits, fitted on the validation images: see calibration.py.
+    tta: over the views() of each image (test-time augmentation: over +1 point at four times the time).
     The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type.
     """
     if images.ndim != 4 or images.shape[1] != 3 or not (images.dtype == torch.uint8 or images.is_floating_point()):
@@ -25,25 +26,52 @@ def predict(model: nn.Module, images: torch.Tensor, flip: bool = False) -> torch
     side = getattr(model, "architecture", {}).get("side", images.shape[-1])
     if images.shape[2:] != (side, side):
         raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
+    temperature = getattr(model, "info", {}).get("temperature", 1.0)
+    return (predict_logits(model, images, tta) / temperature).softmax(1).cpu()
+
+
+@torch.no_grad()
+def predict_logits(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.Tensor:
+    """Return the logits, N×classes on the model's device, in batches; with tta their mean over the views().
+
+    The mirrored views are left out where the network was trained without mirroring, as for letters and digits.
+    """
     keep_freed_memory()
     device, training = next(model.parameters()).device, model.training
     model.eval().to(memory_format=memory_format(device))
+    mirror = getattr(model, "info", {}).get("settings", {}).get("flip", True)
     parts = []
     try:
         for batch in images.split(EVAL_BATCH):
             batch = batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)
-            probabilities = model(batch).softmax(1)
-            if flip:
-                probabilities = (probabilities + model(batch.flip(-1)).softmax(1)) / 2
-            parts.append(probabilities.cpu())
+            logits = [model(view) for view in (views(batch, mirror) if tta else [batch])]
+            parts.append(sum(logits) / len(logits))
     finally:
         model.train(training)
     return torch.cat(parts)
 
 
-def predict_image(model: nn.Module, path: str | Path) -> dict[str, float]:
-    """Return {class name: probability} for one picture file, most probable first. Raises ImageError for a bad file."""
-    image = to_tensor(open_image(path), model.info["architecture"].get("side", 32))
-    probabilities = predict(model, image[None], flip=True)[0]
+def views(images: torch.Tensor, mirror: bool = True) -> list[torch.Tensor]:
+    """Return images of N×C×S×S as they are and moved down by one pixel; with mirror, both mirrored as well.
+
+    Moved, the pooling windows fall elsewhere on the image. The row that is uncovered repeats the first.
+    """
+    moved = torch.cat([images[:, :, :1], images[:, :, :-1]], 2)
+    return [images, moved, images.flip(-1), moved.flip(-1)] if mirror else [images, moved]
+
+
+def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:
+    """Whether a picture's best probability is so low that it may well show none of the model's classes."""
+    return max(probabilities.values()) < model.info.get("doubt_below", 0.0)
+
+
+def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[str, float]:
+    """Return {class name: probability} for one picture, most probable first.
+
+    picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
+    """
+    image = picture if isinstance(picture, Image.Image) else open_image(picture)
+    pixels = to_tensor(image, model.info["architecture"].get("side", 32))
+    probabilities = predict(model, pixels[None], tta=True)[0]
     classes = model.info["classes"]
     return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}

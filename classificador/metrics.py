@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from classificador.brazilian import number, percent
+from classificador.calibration import calibration_error
 from classificador.dataset import Split
 from classificador.errors import CheckpointError
 from classificador.inference import predict
@@ -20,9 +22,9 @@ class Report:
     classes: tuple[str, ...]
     labels: np.ndarray  # N true class indices
     probabilities: np.ndarray  # N×C
-    flip: bool  # whether test-time augmentation (mirrored view) was used
+    tta: bool  # whether test-time augmentation was used
 
-    @property
+    @cached_property
     def predictions(self) -> np.ndarray:
         """N predicted class indices."""
         return self.probabilities.argmax(1)
@@ -47,8 +49,8 @@ class Report:
 
     @property
     def macro(self) -> np.ndarray:
-        """Unweighted means over the classes: precision, recall, F1."""
-        return self.per_class[:, :3].mean(0)
+        """Unweighted means over the classes that have images: precision, recall, F1."""
+        return self.per_class[self.per_class[:, 3] > 0, :3].mean(0)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -62,10 +64,20 @@ class Report:
         pairs = [tuple(int(i) for i in np.unravel_index(flat, wrong.shape)) for flat in order]
         return [(true, predicted, int(wrong[true, predicted])) for true, predicted in pairs if wrong[true, predicted]]
 
+    def surest_mistakes(self, count: int = 12) -> list[int]:
+        """Indices of the wrong predictions with the highest probability, highest first."""
+        wrong = np.flatnonzero(self.predictions != self.labels)
+        return wrong[np.argsort(-self.probabilities[wrong].max(1), kind="stable")][:count].tolist()
+
+    def by_difficulty(self, label: int) -> np.ndarray:
+        """Indices of the images of one class, the one whose true class got the highest probability first."""
+        own = np.flatnonzero(self.labels == label)
+        return own[np.argsort(-self.probabilities[own, label], kind="stable")]
+
     def summary(self) -> str:
         """One line in Portuguese: accuracy with its interval, macro F1, n, and the view used."""
         low, high = (percent(bound, 1) for bound in self.interval)
-        view = "com espelhamento" if self.flip else "visão única"
+        view = "com TTA" if self.tta else "visão única"
         return (
             f"Acurácia {percent(self.accuracy, 2)} (IC de 95%: {low} a {high}), F1 macro {number(self.macro[2], 4)}, "
             f"n = {number(len(self.labels), 0)}, {view}"
@@ -98,25 +110,27 @@ class Report:
             "macro_precision": float(self.macro[0]),
             "macro_recall": float(self.macro[1]),
             "macro_f1": float(self.macro[2]),
+            "expected_calibration_error": calibration_error(self.probabilities, self.labels),
             "images": len(self.labels),
-            "test_time_augmentation": self.flip,
+            "test_time_augmentation": self.tta,
             "per_class": rows,
             "confusion": self.confusion.tolist(),
         }
 
 
-def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...], flip: bool = False) -> Report:
-    """Return the Report of `model` on a labelled split; flip adds the mirrored view of each image.
+def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...], tta: bool = False) -> Report:
+    """Return the Report of `model` on a labelled split; tta: see predict().
 
-    Raises CheckpointError when the model was trained on other classes.
+    classes: the names of the labels of `split`, in any order; some of the model's own, or all of them. The Report is
+    in the model's. Raises CheckpointError when the model does not know one of them.
     """
-    known = getattr(model, "info", {}).get("classes", classes)
-    if list(known) != list(classes):
+    known = list(getattr(model, "info", {}).get("classes", classes))
+    if unknown := [name for name in classes if name not in known]:
         raise CheckpointError(
-            f"O modelo conhece outras classes ({', '.join(known)[:80]}). Avalie-o com os dados delas."
+            f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}. Avalie-o com os dados delas."
         )
-    probabilities = predict(model, split.images, flip=flip)
-    return Report(tuple(classes), split.labels.cpu().numpy(), probabilities.numpy(), flip)
+    labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
+    return Report(tuple(known), labels, predict(model, split.images, tta=tta).numpy(), tta)
 
 
 def wilson_interval(fraction: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from classificador.brazilian import duration, number, percent
+from classificador.calibration import COLDEST, HOTTEST
 from classificador.checkpoint import BEST, REMEDY, read_file, serialise, write_file
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
@@ -112,6 +113,7 @@ def describe_checkpoint(info: dict) -> str:
     return (
         f"Receita:     {info['preset']}, época {epoch} de {info['settings']['epochs']}, {duration(info['seconds'])}\n"
         f"Validação:   acurácia {percent(info['val_accuracy'], 2)}, perda {number(info['val_loss'], 3)}\n"
+        f"Calibração:  temperatura {number(info.get('temperature', 1.0), 3)}\n"
         f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info['device']}, torch {info['versions']['torch']}\n"
         f"Divisão:     {info['split']}\n"
         f"Rede:        {size}\n"
@@ -124,12 +126,19 @@ def _info_is_sound(info: object) -> bool:
     if not isinstance(info, dict) or not all(isinstance(info.get(name), kind) for name, kind in TYPES.items()):
         return False
     classes, numbers = info["classes"], [info[name] for name in ("epoch", "val_accuracy", "val_loss", "seconds")]
+    # Files from before 2026-11-24 do without.
+    temperature, doubt = info.get("temperature", 1.0), info.get("doubt_below", 0.0)
+    texts = [info["preset"], info["split"], info["device"], info["versions"].get("torch"), *classes]
     try:
         datetime.fromisoformat(info["created"])
     except ValueError:
         return False
     return (
-        all(map(_printable, [info["preset"], info["split"], info["device"], info["versions"].get("torch"), *classes]))
+        all(map(_printable, texts))
+        and isinstance(temperature, float)
+        and isinstance(doubt, float)
+        and 0 <= doubt <= 1
+        and COLDEST <= temperature <= HOTTEST
         and all(isinstance(value, int | float) and abs(value) < 1e12 for value in numbers)
         and type(info["settings"].get("epochs")) is int
         and abs(info["settings"]["epochs"]) < 1e12

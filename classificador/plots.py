@@ -5,8 +5,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 from classificador.brazilian import number, percent
+from classificador.calibration import calibration_error, reliability, uncalibrated
 from classificador.dataset import Split
 from classificador.history import History
 from classificador.metrics import Report
@@ -31,7 +33,7 @@ PERCENT = FuncFormatter(lambda value, position: f"{100 * value:g}%".replace(".",
 def sample_grid(split: Split, classes: tuple[str, ...], columns: int = 8) -> Figure:
     """The first `columns` images of each class, one row a class, the class name at the left."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(classes), columns, figsize=(6, 0.56 * len(classes)))
+        figure, axes = plt.subplots(len(classes), columns, figsize=(5.2, 0.48 * len(classes)))
         for row, name in enumerate(classes):
             chosen = (split.labels == row).nonzero().flatten()[:columns].tolist()
             for axis in axes[row]:
@@ -126,6 +128,27 @@ def confusion_matrices(report: Report) -> Figure:
     return figure
 
 
+def reliability_diagram(report: Report, temperature: float) -> Figure:
+    """Accuracy against confidence before and after the temperature, with the expected calibration error of each."""
+    raw = uncalibrated(report.probabilities, temperature)
+    looks = ((raw, "sem calibração"), (report.probabilities, f"calibrada (temperatura {number(temperature, 2)})"))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+        for axis, (probabilities, name) in zip(axes, looks, strict=True):
+            confidence, accuracy, counts = reliability(probabilities, report.labels).T
+            centres = (np.arange(len(counts)) + 0.5) / len(counts)
+            axis.bar(centres, confidence, 0.94 / len(counts), color="#dddddd", label="confiança")
+            axis.bar(centres, accuracy, 0.5 / len(counts), color=BLUE, label="acurácia")
+            axis.plot((0, 1), (0, 1), color=BLACK, lw=1, ls=":")
+            gap = percent(calibration_error(probabilities, report.labels))
+            axis.set(title=f"{name}: erro de {gap}", xlabel="confiança na resposta", xlim=(0, 1), ylim=(0, 1))
+            axis.xaxis.set_major_formatter(PERCENT)
+        axes[0].set_ylabel("acurácia")
+        axes[0].yaxis.set_major_formatter(PERCENT)
+        axes[0].legend(loc="upper left")
+    return figure
+
+
 def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], columns: int = 6) -> Figure:
     """Images with predicted class, probability and true class; a wrong one has a ✗ and a dashed frame."""
     rows = -(-len(indices) // columns)
@@ -163,8 +186,98 @@ def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns
     return figure
 
 
+def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) -> Figure:
+    """A row for each class: the pictures surest to belong to it, and those least, under what they were taken for."""
+    with plt.rc_context(STYLE):
+        rows, widths = len(report.classes), [1] * columns + [0.3] + [1] * columns
+        figure, axes = plt.subplots(rows, len(widths), figsize=(8, 0.8 * rows), squeeze=False, width_ratios=widths)
+        for axis in axes.flat:
+            axis.axis("off")
+        for row, (label, name) in zip(axes, enumerate(report.classes), strict=True):
+            order = report.by_difficulty(label)
+            for axis, index in zip(row, order[:columns], strict=False):
+                _show(axis, images[index])
+            for axis, index in zip(row[columns + 1 :], order[columns:][: -columns - 1 : -1], strict=False):
+                _show(axis, images[index])
+                axis.set_title(report.classes[report.predictions[index]], fontsize=7, pad=2)
+            row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+        figure.suptitle("à esquerda, as mais típicas; à direita, as mais difíceis e a resposta da rede", fontsize=11)
+    return figure
+
+
+def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: list[torch.Tensor]) -> Figure:
+    """Images above, and below them the same in grey under their maps (S×S, 0 … 1): bright is where the answer hangs."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, len(indices), figsize=(9, 2.3), squeeze=False)
+        for (above, below), index, heat in zip(axes.T, indices, maps, strict=True):
+            true, predicted = int(report.labels[index]), int(report.predictions[index])
+            colour, mark = (BLUE, "✓") if true == predicted else (ORANGE, "✗")
+            _show(above, images[index])
+            text = f"{mark} {report.classes[predicted]}" + ("" if true == predicted else f"\né {report.classes[true]}")
+            above.set_title(text, fontsize=8, color=colour, pad=2)
+            _show_heat(below, images[index], heat)
+    return figure
+
+
+def first_filters(weights: torch.Tensor, columns: int = 16) -> Figure:
+    """The filters of a first convolution (N×3×K×K) as small colour pictures; grey is zero."""
+    rows = -(-len(weights) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(9, 0.6 * rows), squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, weight in zip(axes.flat, weights.detach().cpu(), strict=False):
+            axis.imshow((0.5 + weight / (2 * weight.abs().max().clamp(min=1e-9))).permute(1, 2, 0).numpy())
+    return figure
+
+
+def own_picture(
+    image: Image.Image, seen: torch.Tensor, probabilities: dict[str, float], heat: torch.Tensor, warning: str = ""
+) -> Figure:
+    """A picture, the square the network sees of it (uint8 3×S×S), its likeliest classes as bars, and its map (S×S)."""
+    top = list(probabilities.items())[:3][::-1]
+    with plt.rc_context(STYLE):
+        figure, (whole, square, bars, where) = plt.subplots(1, 4, figsize=(9, 2.4), width_ratios=(1, 1, 1.3, 1))
+        whole.imshow(image)
+        whole.set_title("a imagem")
+        _show(square, seen)
+        square.set_title(f"o que a rede vê ({seen.shape[1]}×{seen.shape[2]})")
+        drawn = bars.barh(*zip(*top, strict=True), color="#999999")
+        drawn[-1].set_color(BLUE)
+        bars.bar_label(drawn, [percent(value, 0) for _, value in top], padding=3)
+        bars.set(xlim=(0, 1.25), xticks=[], title="a resposta")
+        bars.spines["bottom"].set_visible(False)
+        bars.tick_params(length=0)
+        _show_heat(where, seen, heat)
+        where.set_title("de onde ela vem")
+        whole.axis("off")
+        if warning:
+            figure.supxlabel(f"⚠ {warning}", color=ORANGE, weight="bold", fontsize=10)
+    return figure
+
+
+def robustness(scores: dict[str, list[float]], undamaged: float) -> Figure:
+    """A line for each kind of damage: accuracy without it and at five strengths; `scores` as made by robustness.py."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7, 3.6))
+        looks = zip("osD^v", (BLUE, ORANGE, BLACK, "#009E73", "#CC79A7"), strict=True)
+        for (name, row), (marker, colour) in zip(scores.items(), looks, strict=True):
+            axis.plot(range(6), [undamaged, *row], marker=marker, color=colour, label=name.partition(" (")[0])
+        axis.set(xlabel="força do dano (0: nenhum)", ylabel="acurácia", ylim=(0, 1))
+        axis.yaxis.set_major_formatter(PERCENT)
+        axis.grid(axis="y")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def _show(axis, image: torch.Tensor) -> None:
     axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.axis("off")
+
+
+def _show_heat(axis, image: torch.Tensor, heat: torch.Tensor) -> None:
+    axis.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255)
+    axis.imshow(heat.numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6)
     axis.axis("off")
 
 

@@ -29,7 +29,7 @@ class Settings:
     warmup: float = 0.2  # fraction of the steps in which lr rises; afterwards it falls to zero. 0: lr stays constant
     # augmentation
     shift: int = 2  # pixels
-    flip: bool = True  # every image mirrored in every other epoch
+    flip: bool = True  # every image mirrored in every other epoch; False where that changes its meaning
     # run
     seed: int = 42
     device: str = "auto"
@@ -51,6 +51,7 @@ class Settings:
             pair = isinstance(value, tuple) and len(value) == 2 and all(_whole(v, 1) for v in value)
             _require(pair, name, "precisa ser um par de inteiros a partir de 1")
         _require(math.prod(self.pools) <= 32, "pools", "o produto não pode passar de 32, o lado da imagem")
+        _require(isinstance(self.flip, bool), "flip", "precisa ser True ou False")
         _require(isinstance(self.device, str), "device", 'use "auto", "cpu", "cuda" ou "mps"')
 
     @property
@@ -79,7 +80,17 @@ def _number(value: object) -> bool:
 
 PRESETS = {
     "rapido": Settings("rapido", epochs=9, batch_size=128, lr=1e-2),
-    "completo": Settings("completo", epochs=28, batch_size=128, lr=8e-3, channels=(64, 192), shift=3, dropout=0.1),
+    "completo": Settings(
+        "completo",
+        epochs=27,
+        batch_size=128,
+        lr=8e-3,
+        channels=(64, 192),
+        hidden=512,
+        dropout=0.3,
+        weight_decay=0.02,
+        shift=3,
+    ),
     # The project's first recipe: no augmentation, no batch normalisation, Adam at its defaults.
     "original": Settings(
         "original",

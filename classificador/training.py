@@ -15,10 +15,12 @@ from tqdm import tqdm
 from classificador.augment import augment
 from classificador.best import BestCheckpoint
 from classificador.brazilian import number, percent
-from classificador.dataset import CIFAR10, Split
-from classificador.device import EVAL_BATCH, choose_device, keep_freed_memory, memory_format
+from classificador.calibration import fit_doubt, fit_temperature
+from classificador.dataset import ImageData, Split
+from classificador.device import choose_device, keep_freed_memory, memory_format
 from classificador.errors import ClassificadorError, SettingsError
 from classificador.history import History
+from classificador.inference import predict_logits
 from classificador.interrupt import StopRequest, stop_requests
 from classificador.model_file import check_saveable
 from classificador.resume import prepare_resume, restore_state, resume_path, save_state
@@ -31,7 +33,7 @@ class DivergenceError(ClassificadorError):
 
 def fit(
     model: nn.Module,
-    data: CIFAR10,
+    data: ImageData,
     criterion: nn.Module,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
@@ -71,19 +73,6 @@ def fit(
             remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
             raise SettingsError(f"batch_size: {remedy}") from error
     return run.history
-
-
-@torch.no_grad()
-def evaluate_loss(model: nn.Module, split: Split, criterion: nn.Module) -> tuple[float, float]:
-    """Return (mean loss, accuracy as a fraction) of `model` on a split, exact over all images; its mode is kept."""
-    training, total_loss, correct = model.training, 0.0, 0
-    model.eval()
-    for images, labels in zip(split.images.split(EVAL_BATCH), split.labels.split(EVAL_BATCH), strict=True):
-        logits = model(images)
-        total_loss += criterion(logits, labels).item() * len(labels)
-        correct += (logits.argmax(1) == labels).sum().item()
-    model.train(training)
-    return total_loss / len(split.labels), correct / len(split.labels)
 
 
 class _Run:
@@ -185,7 +174,9 @@ class _Run:
 
     def _validate(self) -> None:
         """Add the epoch to the history and keep the weights if they are the run's best so far."""
-        val_loss, val_accuracy = evaluate_loss(self.model, self.val_split, self.criterion)
+        logits, labels = predict_logits(self.model, self.val_split.images), self.val_split.labels
+        val_loss = self.criterion(logits, labels).item()
+        val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)
         self._check_loss(val_loss)
         (loss, accuracy), history = self._means(), self.history
         history.train_loss.append(loss)
@@ -194,7 +185,9 @@ class _Run:
         history.val_accuracy.append(val_accuracy)
         history.seconds.append(time.perf_counter() - self.started)
         if self.best.score is None or val_accuracy > self.best.score:
-            self.best.save(self.model, self._describe())
+            temperature = fit_temperature(logits, labels)
+            doubt = fit_doubt((logits / temperature).softmax(1))
+            self.best.save(self.model, self._describe() | {"temperature": temperature, "doubt_below": doubt})
         self.watch(history)
         self.bar.write(
             f"Época {self.epoch + 1}/{self.settings.epochs}: perda {number(loss, 3)}, validação {number(val_loss, 3)}; "

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from classificador.dataset import CIFAR10, Split, load_cifar10
+from classificador.dataset import ImageData, Split, load_cifar10
 from classificador.settings import Settings, make_settings
 
 # Complete metadata of a checkpoint, for files that no training made.
@@ -26,13 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def cifar10() -> CIFAR10:
+def cifar10() -> ImageData:
     """The real data set, from the repository's data folder; downloaded if it is not there."""
     return load_cifar10(ROOT / "data")
 
 
 @pytest.fixture(scope="session")
-def toy() -> CIFAR10:
+def toy() -> ImageData:
     """Ten easily learnt classes: noise whose brightness and red channel depend on the class."""
     generator = torch.Generator().manual_seed(0)
 
@@ -43,7 +43,7 @@ def toy() -> CIFAR10:
         images[:, 0] += ((labels % 3) * 20)[:, None, None].to(torch.uint8)
         return Split(images, labels)
 
-    return CIFAR10(split(520), split(100), split(100))
+    return ImageData(split(520), split(100), split(100))
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import signal
 import subprocess
@@ -30,10 +32,10 @@ def model_file(tmp_path_factory):
 @pytest.fixture
 def no_fetch(monkeypatch, toy):
     """The toy data in place of CIFAR-10, for commands run inside this process."""
-    monkeypatch.setattr("classificador.dataset.load_cifar10", lambda root, source: toy)
+    monkeypatch.setattr("classificador.folders.load_cifar10", lambda root, source: toy)
 
 
-@pytest.mark.parametrize("command", ["treinar", "avaliar", "prever", "dados", "diagnostico"])
+@pytest.mark.parametrize("command", ["treinar", "avaliar", "prever", "dados", "exemplo", "diagnostico"])
 def test_help_explains_in_portuguese(command):
     result = run(command, "--help")
     assert result.returncode == 0
@@ -90,7 +92,7 @@ def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
     assert cli.main(["avaliar", "--json", "--modelo", path]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["single_view"]["images"] == 100
-    assert result["with_flip"]["test_time_augmentation"] is True
+    assert result["with_tta"]["test_time_augmentation"] is True
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -119,6 +121,65 @@ def test_predict_goes_on_after_a_bad_picture(model_file, tmp_path, capsys):
     assert len(result[paths[1]]) == 10
     assert "ruim.png" in err
     assert "ruim.png" in result[paths[0]]["error"]
+
+
+def test_folders_are_predicted_picture_by_picture_into_csv(model_file, tmp_path, capsys):
+    for name in ("b.png", "a.jpg", "dentro/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (50, 40), "red").save(tmp_path / name)
+    (tmp_path / "dentro" / "ruim.png").write_text("texto")
+    (tmp_path / "notas.txt").write_text("texto")
+    (tmp_path / "dentro" / "volta").symlink_to(tmp_path)
+    assert cli.main(["prever", str(tmp_path), "--modelo", str(model_file), "--csv"]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    names = [str(tmp_path / name) for name in ("a.jpg", "b.png", "dentro/c.png", "dentro/ruim.png")]
+    assert [row["arquivo"] for row in rows] == names
+    for row in rows[:3]:
+        probabilities = {key: float(value) for key, value in row.items() if key.startswith("classe ")}
+        assert len(probabilities) == 10
+        assert probabilities[row["classe"]] == max(probabilities.values()) == float(row["probabilidade"])
+    assert "danificado" in rows[3]["erro"] or "não é uma imagem" in rows[3]["erro"]
+
+
+def test_a_folder_without_pictures_is_told(model_file, tmp_path, capsys):
+    empty = tmp_path / "vazia"
+    empty.mkdir()
+    assert cli.main(["prever", str(empty), "--modelo", str(model_file)]) == 1
+    assert "não tem imagens" in capsys.readouterr().err
+
+
+def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys):
+    for name, colour in (("azul", (0, 0, 200)), ("verde", (0, 200, 0)), ("vermelho", (200, 0, 0))):
+        (tmp_path / "fotos" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (60, 50), colour).save(tmp_path / "fotos" / name / f"{number}.png")
+    data, path = ["--dados", str(tmp_path / "fotos")], str(tmp_path / "m.pth")
+    options = ["--epocas", "4", "--lote", "8", "--lado", "48", "--sem-espelho"]
+    assert cli.main(["treinar", *data, *options, "--modelo", path]) == 0
+    info = read_checkpoint(path)["info"]
+    assert info["classes"] == ["azul", "verde", "vermelho"]
+    assert info["architecture"]["side"] == 48
+    assert info["settings"]["flip"] is False
+    capsys.readouterr()
+    assert cli.main(["avaliar", *data, "--json", "--modelo", path]) == 0
+    result = json.loads(capsys.readouterr().out)["single_view"]
+    assert (result["images"], result["accuracy"]) == (9, 1)
+    assert cli.main(["prever", str(tmp_path / "fotos" / "verde" / "3.png"), "--json", "--modelo", path]) == 0
+    prediction = json.loads(capsys.readouterr().out)
+    assert next(iter(next(iter(prediction.values())))) == "verde"
+
+
+def test_the_example_teaches_handwritten_digits(tmp_path, capsys):
+    root, path = str(tmp_path / "numeros"), str(tmp_path / "m.pth")
+    assert cli.main(["exemplo", root]) == 0
+    assert "--dados" in capsys.readouterr().out
+    assert cli.main(["exemplo", root]) == 1
+    assert "já existe" in capsys.readouterr().err
+    options = ["--epocas", "3", "--lote", "32", "--sem-espelho", "--modelo", path]
+    assert cli.main(["treinar", "--dados", root, *options]) == 0
+    capsys.readouterr()
+    assert cli.main(["avaliar", "--dados", root, "--json", "--modelo", path]) == 0
+    assert json.loads(capsys.readouterr().out)["single_view"]["accuracy"] > 0.9
 
 
 def test_diagnosis_names_what_is_wrong(tmp_path, capsys):

@@ -227,10 +227,27 @@ def test_containers_named_in_each_other_are_walked_once(path):
         {"val_loss": float("nan")},
         {"settings": {}},
         {"versions": {}},
+        {"temperature": 0.0},
+        {"temperature": float("nan")},
+        {"temperature": "1"},
+        {"doubt_below": 2.0},
     ],
-    ids=["escapes", "newline", "endless", "huge", "infinite", "nan", "no epochs", "no version"],
+    ids=[
+        "escapes",
+        "newline",
+        "endless",
+        "huge",
+        "infinite",
+        "nan",
+        "no-epochs",
+        "no-version",
+        "zero",
+        "not-a-number",
+        "text",
+        "above-1",
+    ],
 )
-def test_metadata_that_would_spoil_the_screen_is_refused(path, info):
+def test_metadata_that_would_spoil_the_screen_or_a_result_is_refused(path, info):
     torch.save(content(**info), path)
     refused(path)
 

@@ -1,22 +1,30 @@
 """The notebook as its users run it: whole, and its prediction section alone in a fresh kernel."""
 
 import ast
+import base64
 import copy
+import ctypes
 import difflib
 import inspect
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from classificador import assemble, model, model_file
 from classificador.metrics import evaluate
 from classificador.model_file import load_model, read_checkpoint
-from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures
+from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures, shrink_figures
 from conftest import ROOT
 
 
@@ -86,7 +94,7 @@ def test_the_whole_notebook_runs_and_trains(workplace, tmp_path):
     assert load_model(checkpoint).info["epoch"] == 1
     assert (workplace / "best_model.pth").read_bytes() == before
     assert "Época 1/1: perda" in outputs(notebook)
-    assert save_figures(notebook, tmp_path / "figuras") == 8
+    assert save_figures(notebook, tmp_path / "figuras") == 13
 
 
 def test_the_notebook_run_twice_in_one_kernel_gives_the_same_numbers(workplace, tmp_path):
@@ -111,6 +119,32 @@ def test_the_prediction_section_runs_alone_in_a_fresh_kernel(workplace):
     metrics = execute(notebook, workplace)
     assert metrics["single_view"]["images"] == 10_000
     assert f"{100 * metrics['single_view']['accuracy']:.2f}%".replace(".", ",") in outputs(notebook)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes from root the right to write anywhere, as Linux can")
+def test_the_prediction_section_runs_in_a_tree_that_cannot_be_written(workplace, tmp_path):
+    tree = tmp_path / "projeto"
+    shutil.copytree(workplace, tree)  # the data too, not the link to them
+    for path in [*tree.rglob("*"), tree]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    source = "\n".join(cell.source for cell in read_notebook(only_prediction=True).cells if cell.cell_type == "code")
+    check = "import os\nassert not any(os.access(path, os.W_OK) for path in ('.', 'data', 'data/cifar-10.bin'))\n"
+
+    def obey_permissions():  # PR_CAPBSET_DROP of CAP_DAC_OVERRIDE; nothing to drop where tests do not run as root
+        ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+
+    ran = subprocess.run(
+        [sys.executable, "-c", check + source],
+        cwd=tree,
+        env=os.environ | {"MPLBACKEND": "agg"},
+        preexec_fn=obey_permissions,
+        capture_output=True,
+        text=True,
+    )
+    for path in [tree, *tree.rglob("*")]:
+        path.chmod(0o755)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("Acurácia") == 2
 
 
 def test_an_interrupted_training_cell_leaves_the_rest_working_and_goes_on_when_asked(workplace, tmp_path):
@@ -188,8 +222,8 @@ def test_the_committed_numbers_are_those_of_the_committed_model(committed, commi
     text = outputs(committed)
     shown = re.findall(r"Acurácia (\d+,\d+)% .*?F1 macro (\d,\d+)", text)
     assert len(shown) == 2
-    for flip, figures in zip((False, True), shown, strict=True):
-        report = evaluate(committed_model, cifar10.test, cifar10.classes, flip=flip)
+    for tta, figures in zip((False, True), shown, strict=True):
+        report = evaluate(committed_model, cifar10.test, cifar10.classes, tta=tta)
         accuracy, f1 = (float(figure.replace(",", ".")) for figure in figures)
         # Another processor rounds otherwise; that turns a few of the 10 000 predictions at most.
         assert accuracy == pytest.approx(100 * report.accuracy, abs=0.1)
@@ -214,6 +248,23 @@ def test_a_bad_parameter_is_one_line_without_a_traceback(workplace):
         execute(notebook, workplace)
     error = next(o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error")
     assert error.traceback == ["SettingsError: epochs: precisa ser um inteiro a partir de 1."]
+
+
+def test_figures_are_committed_with_fewer_colours_and_look_the_same(cifar10):
+    def png(picture):
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+    thumbnails = torch.cat(list(cifar10.test.images[:20]), 2).permute(1, 2, 0).numpy()
+    picture = Image.fromarray(thumbnails).resize((1280, 64), Image.Resampling.NEAREST)
+    outputs = [nbformat.v4.new_output("display_data", {"image/png": png(picture)})]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
+    shrink_figures(notebook)
+    shown = notebook.cells[0].outputs[0].data["image/png"]
+    small = Image.open(io.BytesIO(base64.b64decode(shown))).convert("RGB")
+    assert len(shown) < 0.7 * len(png(picture))
+    assert np.abs(np.asarray(small, dtype=float) - np.asarray(picture)).mean() < 8  # of 255
 
 
 def test_a_failing_cell_is_told_in_one_line_and_the_notebook_kept(tmp_path, monkeypatch, capsys):

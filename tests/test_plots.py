@@ -6,18 +6,20 @@ matplotlib.use("Agg")
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from classificador import live, plots
+from classificador import calibration, live, plots
 from classificador.history import History
 from classificador.metrics import Report
+from classificador.robustness import DAMAGES
 
 
 @pytest.fixture
 def report(toy) -> Report:
     random = np.random.RandomState(0)
     probabilities = random.dirichlet(np.ones(10), len(toy.test))
-    return Report(toy.classes, toy.test.labels.numpy(), probabilities, flip=False)
+    return Report(toy.classes, toy.test.labels.numpy(), probabilities, tta=False)
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_confused_pairs_name_the_most_frequent_mistake(report, toy):
 
 
 def test_confused_pairs_of_a_perfect_model_draw(toy):
-    perfect = Report(toy.classes, toy.test.labels.numpy(), np.eye(10)[toy.test.labels], flip=False)
+    perfect = Report(toy.classes, toy.test.labels.numpy(), np.eye(10)[toy.test.labels], tta=False)
     draw(plots.confused_pairs(perfect, toy.test.images))
 
 
@@ -112,3 +114,53 @@ def test_live_curves_update_one_display(history, monkeypatch):
     watch(history)  # an epoch has ended: drawn whatever the time
     watch(history)  # nothing new and too soon: not drawn
     assert (len(shown), len(updates)) == (1, 1)
+
+
+def test_the_reliability_diagram_shows_both_errors(report):
+    figure = plots.reliability_diagram(report, 0.5)
+    draw(figure)
+    raw = calibration.uncalibrated(report.probabilities, 0.5)
+    for axis, probabilities in zip(figure.axes, (raw, report.probabilities), strict=True):
+        gap = 100 * calibration.calibration_error(probabilities, report.labels)
+        assert f"erro de {gap:.1f}%".replace(".", ",") in axis.get_title()
+
+
+def test_typical_and_hardest_are_the_ends_of_each_classs_order(report, toy):
+    figure = plots.typical_and_hardest(report, toy.test.images, columns=2)
+    draw(figure)
+    for row, label in enumerate(range(10)):
+        own = np.flatnonzero(report.labels == label)
+        order = own[np.argsort(-report.probabilities[own, label])]
+        axes = figure.axes[5 * row : 5 * row + 5]
+        for place, index in ((0, order[0]), (1, order[1]), (3, order[-1]), (4, order[-2])):
+            assert (axes[place].images[0].get_array() == toy.test.images[index].permute(1, 2, 0).numpy()).all()
+        assert axes[3].get_title() == report.classes[report.predictions[order[-1]]]
+
+
+def test_heat_maps_lie_over_their_images_and_tell_right_from_wrong(report, toy):
+    right = int(np.flatnonzero(report.predictions == report.labels)[0])
+    wrong = report.surest_mistakes(1)[0]
+    heat = torch.rand(2, 32, 32)
+    figure = plots.heat_maps(report, toy.test.images, [right, wrong], list(heat))
+    draw(figure)
+    assert [axis.get_title()[0] for axis in figure.axes[:2]] == ["✓", "✗"]
+    assert (figure.axes[3].images[1].get_array() == heat[1].numpy()).all()
+
+
+def test_filters_are_pictures_with_grey_for_zero():
+    weights = torch.zeros(3, 3, 5, 5)
+    weights[1, 0] = 2
+    figure = plots.first_filters(weights, columns=2)
+    draw(figure)
+    pictures = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert len(pictures) == 3
+    assert pictures[0].tolist() == np.full((5, 5, 3), 0.5).tolist()
+    assert pictures[1][0, 0].tolist() == [1, 0.5, 0.5]
+
+
+def test_robustness_begins_at_the_undamaged_accuracy(report):
+    figure = plots.robustness({name: [0.8, 0.7, 0.6, 0.5, 0.4] for name in DAMAGES}, 0.85)
+    draw(figure)
+    lines = figure.axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in lines] == [[0.85, 0.8, 0.7, 0.6, 0.5, 0.4]] * len(DAMAGES)
+    assert "JPEG" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]

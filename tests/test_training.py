@@ -6,11 +6,13 @@ from torch import nn
 
 from classificador import training
 from classificador.assemble import build, make_optimizer
+from classificador.calibration import fit_temperature
 from classificador.errors import CheckpointError, SettingsError
+from classificador.inference import predict_logits
 from classificador.model import CNN
 from classificador.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.settings import make_settings
-from classificador.training import DivergenceError, evaluate_loss, fit, lr_factor
+from classificador.training import DivergenceError, fit, lr_factor
 from conftest import INFO
 
 
@@ -30,7 +32,8 @@ def test_it_learns_and_keeps_the_best_epoch(toy, tmp_path):
     assert saved["info"]["epoch"] == history.val_accuracy.index(max(history.val_accuracy)) + 1
     # The file really holds the weights that scored so.
     loaded = load_model(tmp_path / "best.pth")
-    assert evaluate_loss(loaded, toy.val, nn.CrossEntropyLoss())[1] == max(history.val_accuracy)
+    right = predict_logits(loaded, toy.val.images).argmax(1) == toy.val.labels
+    assert right.sum().item() / len(toy.val) == max(history.val_accuracy)
 
 
 def test_same_seed_same_bits_other_seed_other_weights(toy, small, tmp_path):
@@ -54,13 +57,14 @@ def test_real_cifar10_same_seed_same_bits(cifar10, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_evaluation_is_exact_whatever_the_batch(toy):
-    model = CNN(channels=(4, 8), hidden=16).eval()
+def test_validation_is_exact_over_all_images_and_fits_the_temperature(toy, small, tmp_path):
+    model, history = run(small, toy, tmp_path / "best.pth")
     with torch.no_grad():
-        logits = model(toy.train.images)
-    loss, accuracy = evaluate_loss(model, toy.train, nn.CrossEntropyLoss())  # 520 images: batches of 200, 200 and 120
-    assert loss == pytest.approx(nn.functional.cross_entropy(logits, toy.train.labels).item(), rel=1e-5)
-    assert accuracy == (logits.argmax(1) == toy.train.labels).sum().item() / 520
+        logits = model.eval()(toy.val.images)
+    loss = nn.functional.cross_entropy(logits, toy.val.labels, label_smoothing=0.1).item()
+    assert history.val_loss[-1] == pytest.approx(loss, rel=1e-5)
+    info = read_checkpoint(tmp_path / "best.pth")["info"]
+    assert info["temperature"] == pytest.approx(fit_temperature(logits, toy.val.labels), rel=1e-3)
 
 
 def test_new_defaults_in_an_edited_class_take_effect(toy):
@@ -108,7 +112,7 @@ def test_a_run_that_diverges_after_its_first_epoch_puts_the_better_file_back(toy
             if where == "weights":
                 model.fc2.weight.data[0, 0] = float("nan")
             else:
-                monkeypatch.setattr(training, "evaluate_loss", lambda *arguments: (float("nan"), 0.9))
+                monkeypatch.setattr(training, "predict_logits", lambda *arguments: torch.full((100, 10), float("nan")))
 
     model = build(small, toy, CNN)
     with pytest.raises(DivergenceError, match="época 2"):

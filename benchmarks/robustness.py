@@ -1,0 +1,43 @@
+"""How far the shipped model's score holds: `python -m benchmarks.robustness`.
+
+Calibration and warnings on the test set, the share of near-duplicates in it and the accuracy without them, and the
+accuracy under damage. Prints them, writes benchmarks/robustness.json and docs/robustez.png.
+"""
+
+import torch
+
+from benchmarks import machine
+from classificador import evaluate, load_cifar10, load_model, plots
+from classificador.calibration import calibration_error, uncalibrated
+from classificador.robustness import accuracy_when_damaged, near_duplicates, robustness_table
+
+
+def main() -> None:
+    """Measure best_model.pth on the test set."""
+    model, data = load_model(machine.ROOT / "best_model.pth"), load_cifar10(machine.ROOT / "data")
+    report, augmented = (evaluate(model, data.test, data.classes, tta=tta) for tta in (False, True))
+    raw = uncalibrated(report.probabilities, model.info["temperature"])
+    known = torch.cat([data.train.images, data.val.images])
+    copies = near_duplicates(data.test.images, known).numpy()
+    right = report.predictions == report.labels
+    results = {
+        "calibration_error": {
+            "uncalibrated": calibration_error(raw, report.labels),
+            "single_view": calibration_error(report.probabilities, report.labels),
+            "with_tta": calibration_error(augmented.probabilities, report.labels),
+        },
+        "warned_with_tta": float((augmented.probabilities.max(1) < model.info["doubt_below"]).mean()),
+        "near_duplicates": int(copies.sum()),
+        "accuracy": {"all": right.mean(), "near_duplicates": right[copies].mean(), "others": right[~copies].mean()},
+        "damaged": accuracy_when_damaged(model, data.test),
+    }
+    for name, value in results.items():
+        if name != "damaged":
+            print(name, value)
+    print(robustness_table(results["damaged"]))
+    plots.robustness(results["damaged"], report.accuracy).savefig(machine.ROOT / "docs" / "robustez.png", dpi=110)
+    machine.save("robustness", {"machine": machine.describe(), **results})
+
+
+if __name__ == "__main__":
+    main()

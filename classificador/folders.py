@@ -1,0 +1,144 @@
+"""Pictures of one's own: a folder with one folder for each class, read, scaled and split like CIFAR-10."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from zlib import crc32
+
+import psutil
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+from classificador.brazilian import number, reason
+from classificador.dataset import ImageData, Split, load_cifar10
+from classificador.errors import DataError, ImageError
+from classificador.images import open_image, to_tensor
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+PARTS = (0.15, 0.15)  # of each class's pictures: for the test, for the validation
+LEAST = 4  # pictures a class needs: one for the test, one for the validation, two to learn from
+MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
+
+
+def load_data(root: str | Path = "data", source: str | Path | None = None, side: int = 32) -> ImageData:
+    """Return the pictures in `root` if they lie there in class folders, scaled to side×side, or else CIFAR-10.
+
+    CIFAR-10 comes as by load_cifar10(root, source), 32×32. Raises DataError when the data cannot be used.
+    """
+    root = Path(root).expanduser()
+    if source is None and has_pictures(root):
+        return load_folder(root, side)
+    if side != 32:
+        raise DataError(f"O lado {side} vale só para imagens suas; as do CIFAR-10 têm 32. Use lado 32.")
+    return load_cifar10(root, source)
+
+
+def has_pictures(root: Path) -> bool:
+    """Whether there are picture files in `root` or in the folders directly in it."""
+    return root.is_dir() and (bool(pictures(root)) or any(pictures(folder) for folder in _folders(root)))
+
+
+def load_folder(root: Path, side: int = 32) -> ImageData:
+    """Return the pictures of a folder of class folders, cut square and scaled to side×side.
+
+    A class is named after its folder; labels follow the names in order. Of each class 15 % (at least one) are for the
+    test and as many for the validation, chosen by the file's name: the same whenever the folder is read, and pictures
+    added later move none from the test into the training. Files that are no pictures are counted and named.
+    Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
+    """
+    files = {folder.name: pictures(folder) for folder in _folders(root)}
+    files = {name: paths for name, paths in files.items() if paths}
+    if len(files) < 2:
+        raise DataError(f"{root} precisa de pelo menos duas pastas com imagens, uma por classe; há {len(files)}.")
+    _check_memory(root, sum(map(len, files.values())), side)
+    parts: tuple[list, list, list] = ([], [], [])
+    bad: list[str] = []
+    with tqdm(total=sum(map(len, files.values())), desc=f"Lendo {root}", unit="imagem", dynamic_ncols=True) as bar:
+        for label, (name, paths) in enumerate(files.items()):
+            images = _read(paths, side, bad, bar)
+            if len(images) < LEAST:
+                raise DataError(
+                    f"A classe {name} tem {len(images)} imagens legíveis em {root / name}; precisa de ao menos {LEAST}."
+                )
+            held_out = [max(1, round(share * len(images))) for share in PARTS]
+            test, val = held_out[0], sum(held_out)
+            for part, chosen in zip(parts, (images[val:], images[test:val], images[:test]), strict=True):
+                part += [(image, label) for image in chosen]
+    if bad:
+        more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
+        print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {' '.join(bad[:3])}{more}")
+    return ImageData(*map(_stack, parts), tuple(files))
+
+
+def write_example(root: str | Path) -> int:
+    """Write scikit-learn's handwritten digits (8×8 pixels) as a folder of class folders; return how many pictures.
+
+    Raises DataError if `root` is there already or cannot be written.
+    """
+    digits = load_digits()
+    try:
+        Path(root).mkdir(parents=True)
+        for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            folder = Path(root, str(label))
+            folder.mkdir(exist_ok=True)
+            Image.fromarray((255 * pixels / 16).astype("uint8")).save(folder / f"{number:04d}.png")
+    except OSError as error:
+        raise DataError(
+            f"Não é possível gravar em {root}: {reason(error)}. Dê uma pasta que ainda não existe."
+        ) from error
+    return len(digits.images)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Return the files directly in a folder whose names end like a picture's, hidden ones left out, in order."""
+    return sorted(path for path in folder.iterdir() if _is_picture(path))
+
+
+def find_pictures(root: str | Path) -> list[Path]:
+    """Return all picture files in a folder and the folders within, in order. Raises DataError if there is none."""
+    found = [Path(folder, name) for folder, _, names in os.walk(root) for name in names]
+    found = sorted(path for path in found if _is_picture(path))
+    if not found:
+        raise DataError(f"{root} não tem imagens. Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}.")
+    return found
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> list[torch.Tensor]:
+    """The readable pictures of a class, in an order that only their names decide; the errors of the others to `bad`."""
+
+    def read(path: Path) -> torch.Tensor | str:
+        try:
+            return to_tensor(open_image(path), side)
+        except ImageError as error:
+            return str(error)
+
+    images = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(read, sorted(paths, key=lambda path: (crc32(path.name.encode()), path.name))):
+            (bad if isinstance(result, str) else images).append(result)
+            bar.update()
+    return images
+
+
+def _check_memory(root: Path, count: int, side: int) -> None:
+    needed, free = 2 * count * 3 * side * side, psutil.virtual_memory().available  # twice: while they are put together
+    if needed > MEMORY_SHARE * free:
+        raise DataError(
+            f"As {number(count, 0)} imagens de {root} com lado {side} não cabem na memória: pedem "
+            f"{number(needed / 1e9, 1)} GB, e há {number(free / 1e9, 1)} GB livres. Use um lado menor ou menos imagens."
+        )
+
+
+def _stack(part: list[tuple[torch.Tensor, int]]) -> Split:
+    images, labels = zip(*part, strict=True)
+    return Split(torch.stack(images), torch.tensor(labels))

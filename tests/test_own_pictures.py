@@ -1,0 +1,64 @@
+import io
+from datetime import datetime
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from classificador import own_pictures
+from classificador.errors import ImageError
+from classificador.model import CNN
+from classificador.own_pictures import DOUBT, explain_picture, upload_button
+
+
+@pytest.fixture
+def model() -> CNN:
+    torch.manual_seed(0)
+    model = CNN(channels=(4, 8), hidden=16, classes=3).eval()
+    model.info = {"classes": ["gato", "sapo", "uva"], "architecture": model.architecture}
+    return model
+
+
+def texts(figure: Figure) -> str:
+    figure.canvas.draw()
+    return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def test_a_picture_is_shown_with_what_the_network_sees_and_says(model, tmp_path):
+    Image.new("RGB", (90, 40), (200, 30, 30)).save(tmp_path / "foto.png")
+    figure = explain_picture(model, tmp_path / "foto.png")
+    assert figure.axes[0].images[0].get_array().shape == (40, 90, 3)
+    assert figure.axes[1].images[0].get_array().shape == (32, 32, 3)
+    assert len(figure.axes[2].patches) == 3
+    assert "32×32" in texts(figure) and "sapo" in texts(figure) and DOUBT not in texts(figure)
+
+
+def test_a_picture_of_perhaps_no_class_comes_with_a_warning(model):
+    model.info["doubt_below"] = 0.99
+    assert DOUBT in texts(explain_picture(model, Image.new("RGB", (32, 32))))
+
+
+def test_a_bad_picture_is_an_error(model, tmp_path):
+    (tmp_path / "ruim.png").write_text("texto")
+    with pytest.raises(ImageError, match="ruim.png"):
+        explain_picture(model, tmp_path / "ruim.png")
+
+
+def test_the_button_shows_every_picture_and_names_the_bad_ones(model, monkeypatch, capsys):
+    shown, content = [], io.BytesIO()
+    monkeypatch.setattr(own_pictures, "display", shown.append)
+    Image.new("RGB", (50, 50)).save(content, "PNG")
+    button = upload_button(model).children[0]
+    button.value = tuple(
+        {
+            "name": name,
+            "type": "image/png",
+            "size": len(data),
+            "content": memoryview(data),
+            "last_modified": datetime(2026, 1, 1),
+        }
+        for name, data in (("boa.png", content.getvalue()), ("ruim.png", b"texto"))
+    )
+    assert [type(figure) for figure in shown] == [Figure]
+    assert "ruim.png não é uma imagem" in capsys.readouterr().out
