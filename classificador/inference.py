@@ -42,10 +42,11 @@ def predict_logits(model: nn.Module, images: torch.Tensor, tta: bool = False) ->
     mirror = getattr(model, "info", {}).get("settings", {}).get("flip", True)
     parts = []
     try:
-        for batch in images.split(EVAL_BATCH):
+        for batch in images.split(EVAL_BATCH // 4 if tta else EVAL_BATCH):
             batch = batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)
-            logits = [model(view) for view in (views(batch, mirror) if tta else [batch])]
-            parts.append(sum(logits) / len(logits))
+            seen = views(batch, mirror) if tta else [batch]
+            logits = model(torch.cat(seen) if tta else batch)  # together: for a single picture half the time
+            parts.append(logits.unflatten(0, (len(seen), len(batch))).mean(0))
     finally:
         model.train(training)
     return torch.cat(parts)

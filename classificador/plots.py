@@ -151,7 +151,7 @@ def reliability_diagram(report: Report, temperature: float) -> Figure:
 
 def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], columns: int = 6) -> Figure:
     """Images with predicted class, probability and true class; a wrong one has a ✗ and a dashed frame."""
-    rows = -(-len(indices) // columns)
+    rows = max(1, -(-len(indices) // columns))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(9, 1.95 * rows), squeeze=False)
         for axis in axes.flat[len(indices) :]:
@@ -208,8 +208,10 @@ def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) 
 def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: list[torch.Tensor]) -> Figure:
     """Images above, and below them the same in grey under their maps (S×S, 0 … 1): bright is where the answer hangs."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, len(indices), figsize=(9, 2.3), squeeze=False)
-        for (above, below), index, heat in zip(axes.T, indices, maps, strict=True):
+        figure, axes = plt.subplots(2, max(1, len(indices)), figsize=(9, 2.3), squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for (above, below), index, heat in zip(axes.T, indices, maps, strict=False):
             true, predicted = int(report.labels[index]), int(report.predictions[index])
             colour, mark = (BLUE, "✓") if true == predicted else (ORANGE, "✗")
             _show(above, images[index])

@@ -7,12 +7,12 @@ from classificador.brazilian import number
 
 
 @torch.no_grad()
-def layer_table(model: nn.Module, side: int = 32) -> str:
-    """Return an aligned table (Portuguese) of layer, output shape and parameters for one 3×side×side image.
+def layer_table(model: nn.Module) -> str:
+    """Return an aligned table (Portuguese) of layer, output shape and parameters for one image of the model's side.
 
     A layer with frozen weights is marked: they do not learn.
     """
-    rows, hooks = [], []
+    rows, hooks, side = [], [], getattr(model, "architecture", {}).get("side", 32)
     for name, layer in model.named_children():
         if isinstance(layer, nn.Identity):
             continue

@@ -113,6 +113,23 @@ def test_the_notebook_run_twice_in_one_kernel_gives_the_same_numbers(workplace, 
     assert first == second
 
 
+def test_the_whole_notebook_runs_with_a_users_own_classes(workplace, tmp_path):
+    for name, colour in (("céu", (90, 150, 255)), ("mato", (30, 120, 20))):
+        (tmp_path / "fotos" / name).mkdir(parents=True)
+        for number in range(24):  # so easy that no mistake is left to show, and so alike that all are copies
+            picture = Image.new("RGB", (80 + number, 60), colour)
+            picture.save(tmp_path / "fotos" / name / f"{number}.png")
+    own = {"DATA_DIR": str(tmp_path / "fotos"), "LADO": 48, "ESPELHAR": False, "CHECKPOINT": str(tmp_path / "m.pth")}
+    notebook = with_parameters(read_notebook(), EPOCHS=3, BATCH_SIZE=8, DEVICE="cpu", ROBUSTEZ=True, **own)
+    metrics = execute(notebook, workplace)
+    assert metrics["single_view"]["accuracy"] == 1
+    assert metrics["single_view"]["images"] == 8
+    assert load_model(tmp_path / "m.pth").info["classes"] == ["céu", "mato"]
+    text = outputs(notebook)
+    assert "tensor (32, 3, 48, 48)" in text
+    assert "quase cópias do treino: 100,0% do teste" in text
+
+
 def test_the_prediction_section_runs_alone_in_a_fresh_kernel(workplace):
     notebook = read_notebook(only_prediction=True)
     assert "fit(" not in "".join(cell.source for cell in notebook.cells)
