@@ -25,10 +25,12 @@ test: .venv/.pronto-dev  ## executa os testes
 lint: .venv/.pronto-dev  ## confere o estilo do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: .venv/.pronto  ## mede tempo até cada acurácia, passo de treino e predição; 5 sementes (uns 50 min)
+bench: .venv/.pronto  ## mede tempo até cada acurácia, passo, predição e robustez; 5 sementes (uns 55 min)
 	@$(BIN)/python -m benchmarks.step
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.use
+	@$(BIN)/python -m benchmarks.robustness
+	@$(BIN)/python -m benchmarks.unknown
 	@$(BIN)/python -m benchmarks.time_to_accuracy
 
 notebook: .venv/.pronto  ## executa o caderno e grava as saídas nele próprio

@@ -17,6 +17,7 @@ from classificador.errors import DataError, ImageError
 from classificador.images import open_image, to_tensor
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+SIDES = (32, 48, 64, 96)  # pixels; with more the first linear layer would dwarf the rest
 PARTS = (0.15, 0.15)  # of each class's pictures: for the test, for the validation
 LEAST = 4  # pictures a class needs: one for the test, one for the validation, two to learn from
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
@@ -27,6 +28,10 @@ def load_data(root: str | Path = "data", source: str | Path | None = None, side:
 
     CIFAR-10 comes as by load_cifar10(root, source), 32×32. Raises DataError when the data cannot be used.
     """
+    if side not in SIDES:
+        raise DataError(
+            f"O lado das imagens precisa ser {', '.join(map(str, SIDES[:-1]))} ou {SIDES[-1]}; veio {side}."
+        )
     root = Path(root).expanduser()
     if source is None and has_pictures(root):
         return load_folder(root, side)

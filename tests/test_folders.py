@@ -46,6 +46,12 @@ def test_pictures_have_the_side_asked_for(root, side):
     assert load_data(root, side=side).train.images.shape == (22, 3, side, side)
 
 
+@pytest.mark.parametrize("side", [0, -1, 7, 512, "32"])
+def test_other_sides_are_refused(root, side):
+    with pytest.raises(DataError, match=f"precisa ser 32, 48, 64 ou 96; veio {side}"):
+        load_data(root, side=side)
+
+
 def test_the_split_is_the_same_again_and_new_pictures_move_none_into_the_training(tmp_path):
     for number in range(40):
         for name in "ab":
