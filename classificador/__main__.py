@@ -101,7 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--dispositivo", metavar="D", help="auto, cpu, cuda ou mps (padrão: auto)")
     train.add_argument(
-        "--retomar", action="store_true", help="continua o treino interrompido de --modelo, com as opções que ele tinha"
+        "--retomar",
+        action="store_true",
+        help="continua o treino interrompido de --modelo, com as opções que ele tinha",
     )
     train.add_argument(
         "--lado",
@@ -209,12 +211,15 @@ def _picture_paths(arguments: list[str]) -> list[str]:
 
 def _print_csv(results: dict[str, dict]) -> None:
     """One line a picture: file, class and its probability, what was wrong with it, and every class's probability."""
-    classes = sorted({name for result in results.values() for name in result if name != "error"})
+    failed = {path: result["error"] for path, result in results.items() if isinstance(result.get("error"), str)}
+    classes = sorted({name for path, result in results.items() if path not in failed for name in result})
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["arquivo", "classe", "probabilidade", "erro", *classes])
     for path, result in results.items():
-        best = [""] * 2 if "error" in result else next(iter(result.items()))
-        rows.writerow([path, *best, result.get("error", ""), *(result.get(name, "") for name in classes)])
+        if path in failed:
+            rows.writerow([path, "", "", failed[path]])
+        else:
+            rows.writerow([path, *next(iter(result.items())), "", *(result[name] for name in classes)])
 
 
 def data_command(options) -> tuple[int, dict]:

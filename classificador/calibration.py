@@ -14,8 +14,11 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the number by which to divide the logits (N×C) so that their cross entropy on the labels (N) is least.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks". No prediction changes: the order of the classes stays.
+    1 where every prediction is right: without a mistake nothing tells how sure to be.
     """
     logits, labels = logits.double().cpu(), labels.cpu()
+    if (logits.argmax(1) == labels).all():
+        return 1.0
 
     def cost(log_temperature: float) -> float:
         return F.cross_entropy(logits / np.exp(log_temperature), labels).item()

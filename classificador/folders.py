@@ -1,6 +1,7 @@
 """Pictures of one's own: a folder with one folder for each class, read, scaled and split like CIFAR-10."""
 
 import os
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from zlib import crc32
@@ -12,8 +13,8 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 from classificador.brazilian import number, reason
-from classificador.dataset import ImageData, Split, load_cifar10
-from classificador.errors import DataError, ImageError
+from classificador.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
+from classificador.errors import DataError, ImageError, brief
 from classificador.images import open_image, to_tensor
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
@@ -49,14 +50,17 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
     """Return the pictures of a folder of class folders, cut square and scaled to side×side.
 
     A class is named after its folder; labels follow the names in order. Of each class 15 % (at least one) are for the
-    test and as many for the validation, chosen by the file's name: the same whenever the folder is read, and pictures
-    added later move none from the test into the training. Files that are no pictures are counted and named.
+    test and as many for the validation, chosen by the files' names: the same as long as the folder is. Pictures that
+    cannot be read are counted and named; files of other kinds, and folders inside the class folders, are passed over.
     Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
     """
     files = {folder.name: pictures(folder) for folder in _folders(root)}
     files = {name: paths for name, paths in files.items() if paths}
     if len(files) < 2:
         raise DataError(f"{root} precisa de pelo menos duas pastas com imagens, uma por classe; há {len(files)}.")
+    for name in files:
+        if not name.isprintable() or len(name) >= 200:
+            raise DataError(f"A pasta {brief(name)} de {root} tem um nome que não se pode guardar. Mude-o.")
     _check_memory(root, sum(map(len, files.values())), side)
     parts: tuple[list, list, list] = ([], [], [])
     bad: list[str] = []
@@ -74,6 +78,8 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
     if bad:
         more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
         print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {' '.join(bad[:3])}{more}")
+    for part in parts:
+        random.Random(SPLIT_SEED).shuffle(part)  # the first layer is computed from the first images: of all classes
     return ImageData(*map(_stack, parts), tuple(files))
 
 
@@ -115,7 +121,8 @@ def _is_picture(path: Path) -> bool:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in found if os.access(path, os.R_OK | os.X_OK))
 
 
 def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> list[torch.Tensor]:
@@ -129,7 +136,7 @@ def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> list[torch
 
     images = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(read, sorted(paths, key=lambda path: (crc32(path.name.encode()), path.name))):
+        for result in pool.map(read, sorted(paths, key=lambda path: (crc32(os.fsencode(path.name)), path.name))):
             (bad if isinstance(result, str) else images).append(result)
             bar.update()
     return images

@@ -142,6 +142,8 @@ def _info_is_sound(info: object) -> bool:
         and all(isinstance(value, int | float) and abs(value) < 1e12 for value in numbers)
         and type(info["settings"].get("epochs")) is int
         and abs(info["settings"]["epochs"]) < 1e12
+        and type(info["settings"].get("flip", True)) is bool
+        and len(set(classes)) == len(classes) > 0
         and _architecture_is_sound(info["architecture"])
         and len(classes) == info["architecture"].get("classes", 10)
     )
@@ -158,7 +160,7 @@ def _architecture_is_sound(architecture: dict) -> bool:
         and all(map(_printable, architecture))
         and all(value is None or _printable(value) or _bounded(value) for value in values)
         and type(side) is int
-        and side <= LARGEST_SIDE
+        and 1 <= side <= LARGEST_SIDE
     )
 
 

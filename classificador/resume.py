@@ -45,7 +45,8 @@ def resumed_settings(checkpoint: str | Path) -> Settings:
     state, settings = read_resume(checkpoint)
     try:
         with torch.device("meta"):
-            check_fit(CNN(**settings.architecture), state["model"])
+            classes, _, _, side = state["setup"]["dados"]
+            check_fit(CNN(**settings.architecture, classes=len(classes), side=side), state["model"])
     except Exception as error:
         text = f"{resume_path(checkpoint)} é de outra rede ({brief(error)}). Retome no caderno que a define"
         raise CheckpointError(f"{text}. {REMEDY}.") from error
@@ -135,7 +136,7 @@ def _setup(run) -> dict:
         for group in run.optimizer.param_groups
     ]
     return {
-        "dados": [run.classes, len(run.train_split), len(run.val_split)],
+        "dados": [run.classes, len(run.train_split), len(run.val_split), run.train_split.images.shape[-1]],
         "rede": [name for name, _ in run.model.named_parameters()],  # the optimizer knows them by their order
         "otimizador": [type(run.optimizer).__name__, groups],
         "critério": [type(run.criterion).__name__, _options(run.criterion)],

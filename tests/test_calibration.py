@@ -45,6 +45,11 @@ def test_a_temperature_can_be_taken_off_again():
     assert uncalibrated(calibrated, 0.7) == pytest.approx(logits.softmax(1).numpy(), rel=1e-3)
 
 
+def test_without_a_mistake_the_logits_stay_as_they_are():
+    logits = torch.eye(4) * 3
+    assert fit_temperature(logits, torch.arange(4)) == 1
+
+
 def test_the_doubt_is_what_one_in_twenty_stays_under():
     confidence = torch.arange(1, 101) / 100
     probabilities = torch.stack([confidence, 1 - confidence], 1).sort(1).values

@@ -169,6 +169,29 @@ def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys):
     assert next(iter(next(iter(prediction.values())))) == "verde"
 
 
+def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, monkeypatch, capsys):
+    for name, colour in (("azul", (0, 0, 200)), ("error", (0, 200, 0))):
+        (tmp_path / "fotos" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (60, 50), colour).save(tmp_path / "fotos" / name / f"{number}.png")
+    data, path, save = (
+        ["--dados", str(tmp_path / "fotos"), "--lado", "48"],
+        str(tmp_path / "m.pth"),
+        training.save_state,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_state", lambda run: (save(run), signal.raise_signal(signal.SIGINT)))
+        assert cli.main(["treinar", *data, "--epocas", "2", "--lote", "8", "--modelo", path]) == 130
+    assert cli.main(["treinar", *data[:2], "--retomar", "--modelo", path]) == 1
+    assert "não serve para retomar" in capsys.readouterr().err
+    assert cli.main(["treinar", *data, "--retomar", "--modelo", path]) == 0
+    picture = str(tmp_path / "fotos" / "error" / "1.png")
+    capsys.readouterr()
+    assert cli.main(["prever", picture, "--csv", "--modelo", path]) == 0
+    row = next(csv.reader(io.StringIO(capsys.readouterr().out.splitlines()[1])))
+    assert row[1] in ("azul", "error") and row[3] == "" and len(row) == 6
+
+
 def test_the_example_teaches_handwritten_digits(tmp_path, capsys):
     root, path = str(tmp_path / "numeros"), str(tmp_path / "m.pth")
     assert cli.main(["exemplo", root]) == 0

@@ -52,18 +52,24 @@ def test_other_sides_are_refused(root, side):
         load_data(root, side=side)
 
 
-def test_the_split_is_the_same_again_and_new_pictures_move_none_into_the_training(tmp_path):
+def test_the_split_is_the_same_again_and_mixes_the_classes(tmp_path):
     for number in range(40):
         for name in "ab":
             paint(tmp_path / name / f"{number}.png", (number, 0, 0))
     before, again = load_folder(tmp_path), load_folder(tmp_path)
     assert all(torch.equal(part.images, parts(again)[name].images) for name, part in parts(before).items())
-    for number in range(40, 60):
-        paint(tmp_path / "a" / f"{number}.png", (number, 0, 0))
-    tested = set(before.test.images[:, 0, 0, 0].tolist())
-    train = load_folder(tmp_path).train
-    trained = set(train.images[train.labels == 1][:, 0, 0, 0].tolist())
-    assert not trained & tested
+    assert set(before.train.labels[:10].tolist()) == {0, 1}
+
+
+def test_a_name_that_could_not_be_saved_is_told_before_the_training(root):
+    (root / "azul").rename(root / "azul\u200dclaro")
+    with pytest.raises(DataError, match="A pasta azul.claro .* nome que não se pode guardar"):
+        load_folder(root)
+
+
+def test_a_file_name_that_is_no_text_does_not_matter(root):
+    os.rename(root / "azul" / "0.png", os.fsencode(root / "azul") + b"/caf\xe9.png")
+    assert len(load_folder(root).train) == 22
 
 
 def test_bad_files_are_counted_and_named(root, capsys):

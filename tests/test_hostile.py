@@ -231,6 +231,8 @@ def test_containers_named_in_each_other_are_walked_once(path):
         {"temperature": float("nan")},
         {"temperature": "1"},
         {"doubt_below": 2.0},
+        {"settings": {"epochs": 1, "flip": torch.zeros(2)}},
+        {"classes": ["a"] * 10},
     ],
     ids=[
         "escapes",
@@ -245,6 +247,8 @@ def test_containers_named_in_each_other_are_walked_once(path):
         "not-a-number",
         "text",
         "above-1",
+        "flip",
+        "classes",
     ],
 )
 def test_metadata_that_would_spoil_the_screen_or_a_result_is_refused(path, info):
