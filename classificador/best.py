@@ -15,14 +15,14 @@ from classificador.checkpoint import BEST, write_file
 from classificador.errors import CheckpointError
 from classificador.model_file import is_model, pack, read_checkpoint
 
-UNREADABLE = float("inf")  # the score of a file that cannot be judged: never taken for worse
+INCOMPARABLE = float("inf")  # the score of a file that is unreadable or knows other classes: never taken for worse
 
 
 class BestCheckpoint:
     """Use it in a `with` block: the file is this run's alone until the block ends.
 
-    An earlier file that scored better, or that cannot be read, is set aside when the run first saves; at the block's
-    end it is dropped if the run beat it after all, put back if the run failed, and named otherwise.
+    An earlier file that scored better, or cannot be read, or knows other classes, is set aside when the run first
+    saves; at the block's end it is dropped if the run beat it, put back if the run failed, and named otherwise.
     """
 
     def __init__(self, path: str | Path):
@@ -59,23 +59,22 @@ class BestCheckpoint:
     def save(self, model: nn.Module, info: dict) -> None:
         """Save the weights, this run's best so far; `info` has their "val_accuracy"."""
         if self.score is None and self.aside is None and self.path.exists():
-            self._set_aside(info["val_accuracy"])
+            self._set_aside(info)
         self._write(pack(model, info))
 
     def restore(self, state: dict) -> None:
         """Go on from the `state()` of a run that was stopped; the file is written again if it is another by now."""
         # Only the name, and only one of ours: _settle() may remove the file.
-        if state["aside"].startswith(f"{self.path.stem}.anterior-"):
-            aside = self.path.with_name(state["aside"])
-            if aside.is_file():
-                self.aside, self.aside_score = aside, self._score_of(aside)
-        saved = state["saved"]
+        saved, ours = state["saved"], state["aside"].startswith(f"{self.path.stem}.anterior-")
         if saved is None:
             return
         if not is_model(saved):
             raise ValueError("os melhores pesos não são um modelo")
+        aside = self.path.with_name(state["aside"]) if ours else None
+        if aside and aside.is_file():
+            self.aside, self.aside_score = aside, self._score_of(aside, saved["info"]["classes"])
         if self.path.exists() and not self._is_of_this_run(saved["info"]):
-            self._set_aside(saved["info"]["val_accuracy"])
+            self._set_aside(saved["info"])
         self._write(saved)
 
     def state(self) -> dict:
@@ -108,11 +107,11 @@ class BestCheckpoint:
             if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
                 holder.write_text(str(os.getpid()))
 
-    def _set_aside(self, new_score: float) -> None:
-        old_score = self._score_of(self.path)
-        if old_score <= new_score:
+    def _set_aside(self, info: dict) -> None:
+        old_score = self._score_of(self.path, info["classes"])
+        if old_score <= info["val_accuracy"]:
             return
-        label = "ilegivel" if old_score == UNREADABLE else f"{100 * old_score:.2f}"
+        label = "outro" if old_score == INCOMPARABLE else f"{100 * old_score:.2f}"
         name = free_name(self.path, f"anterior-{label}")
         try:
             data = self.path.read_bytes()
@@ -122,11 +121,12 @@ class BestCheckpoint:
         self.aside, self.aside_score = name, old_score
 
     @staticmethod
-    def _score_of(path: Path) -> float:
+    def _score_of(path: Path, classes: list[str]) -> float:
         try:
-            return read_checkpoint(path)["info"]["val_accuracy"]
+            info = read_checkpoint(path)["info"]
         except CheckpointError:
-            return UNREADABLE
+            return INCOMPARABLE
+        return info["val_accuracy"] if info["classes"] == list(classes) else INCOMPARABLE
 
     def _is_of_this_run(self, info: dict) -> bool:
         """Whether the file at our place is what this run saved, then or one epoch later, before it was killed."""
@@ -144,8 +144,8 @@ class BestCheckpoint:
         if self.score >= self.aside_score:
             self.aside.unlink(missing_ok=True)
             self.aside = None
-        elif self.aside_score == UNREADABLE:
-            print(f"O arquivo que estava em {self.path} não era um modelo legível e foi guardado em {self.aside}.")
+        elif self.aside_score == INCOMPARABLE:
+            print(f"O que estava em {self.path} não era um modelo destas classes e foi guardado em {self.aside}.")
         elif failed:
             os.replace(self.aside, self.path)
             self.aside = None

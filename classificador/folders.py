@@ -12,14 +12,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+from classificador import archive
 from classificador.brazilian import number, reason
 from classificador.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
+from classificador.download import SOURCE_VARIABLE
 from classificador.errors import DataError, ImageError, brief
 from classificador.images import open_image, to_tensor
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 SIDES = (32, 48, 64, 96)  # pixels; with more the first linear layer would dwarf the rest
-PARTS = (0.15, 0.15)  # of each class's pictures: for the test, for the validation
+HELD_OUT = 0.15  # of each class's pictures: for the test, and as many for the validation
 LEAST = 4  # pictures a class needs: one for the test, one for the validation, two to learn from
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
 
@@ -34,16 +36,11 @@ def load_data(root: str | Path = "data", source: str | Path | None = None, side:
             f"O lado das imagens precisa ser {', '.join(map(str, SIDES[:-1]))} ou {SIDES[-1]}; veio {side}."
         )
     root = Path(root).expanduser()
-    if source is None and has_pictures(root):
+    if source is None and _is_own(root):
         return load_folder(root, side)
     if side != 32:
         raise DataError(f"O lado {side} vale só para imagens suas; as do CIFAR-10 têm 32. Use lado 32.")
     return load_cifar10(root, source)
-
-
-def has_pictures(root: Path) -> bool:
-    """Whether there are picture files in `root` or in the folders directly in it."""
-    return root.is_dir() and (bool(pictures(root)) or any(pictures(folder) for folder in _folders(root)))
 
 
 def load_folder(root: Path, side: int = 32) -> ImageData:
@@ -71,9 +68,8 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
                 raise DataError(
                     f"A classe {name} tem {len(images)} imagens legíveis em {root / name}; precisa de ao menos {LEAST}."
                 )
-            held_out = [max(1, round(share * len(images))) for share in PARTS]
-            test, val = held_out[0], sum(held_out)
-            for part, chosen in zip(parts, (images[val:], images[test:val], images[:test]), strict=True):
+            held = max(1, round(HELD_OUT * len(images)))
+            for part, chosen in zip(parts, (images[2 * held :], images[held : 2 * held], images[:held]), strict=True):
                 part += [(image, label) for image in chosen]
     if bad:
         more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
@@ -103,26 +99,51 @@ def write_example(root: str | Path) -> int:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Return the files directly in a folder whose names end like a picture's, hidden ones left out, in order."""
-    return sorted(path for path in folder.iterdir() if _is_picture(path))
+    """Return the files directly in a folder whose names end like a picture's, hidden ones left out, in order.
+
+    Raises DataError for a folder that cannot be read.
+    """
+    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def find_pictures(root: str | Path) -> list[Path]:
     """Return all picture files in a folder and the folders within, in order. Raises DataError if there is none."""
-    found = [Path(folder, name) for folder, _, names in os.walk(root) for name in names]
-    found = sorted(path for path in found if _is_picture(path))
+    found, waiting = [], [Path(root)]
+    while waiting:
+        folder = waiting.pop()
+        found += pictures(folder)
+        waiting += [inner for inner in _folders(folder) if not inner.is_symlink()]  # a link could lead in circles
     if not found:
         raise DataError(f"{root} não tem imagens. Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}.")
-    return found
+    return sorted(found)
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _is_own(root: Path) -> bool:
+    """Whether `root` is a folder of class folders rather than the place of CIFAR-10.
+
+    Raises DataError when it can be neither: a mistyped path, or pictures that lie elsewhere than in class folders.
+    """
+    if any(map(pictures, _folders(root) if root.is_dir() else [])):
+        return True
+    fresh = root == Path("data") or (root.is_dir() and all(path.suffix == ".part" for path in _entries(root)))
+    if fresh or archive.find(root) or os.environ.get(SOURCE_VARIABLE):
+        return False
+    what = "tem pastas de imagens, uma por classe, nem o CIFAR-10" if root.exists() else "existe"
+    raise DataError(
+        f"{root} não {what}. Corrija o caminho; ou, para o CIFAR-10: python -m classificador dados --dados PASTA."
+    )
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, in order, hidden names left out."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} não pode ser lida: {reason(error)}.") from error
 
 
 def _folders(root: Path) -> list[Path]:
-    found = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(path for path in found if os.access(path, os.R_OK | os.X_OK))
+    return [path for path in _entries(root) if path.is_dir()]
 
 
 def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> list[torch.Tensor]:

@@ -37,6 +37,7 @@ def upload_button(model: nn.Module) -> VBox:
     results = Output()
 
     def show(change) -> None:
+        """Replace what is shown by the files just chosen."""
         results.clear_output()
         with results:
             for file in change["new"]:

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from classificador.dataset import ImageData, Split, load_cifar10
+from classificador.dataset import CLASSES, ImageData, Split, load_cifar10
 from classificador.settings import Settings, make_settings
 
 # Complete metadata of a checkpoint, for files that no training made.
 INFO = {
     "preset": "rapido",
     "settings": {"epochs": 1},
-    "classes": [f"classe {i}" for i in range(10)],
+    "classes": list(CLASSES),
     "epoch": 1,
     "val_accuracy": 0.5,
     "val_loss": 1.0,

@@ -264,7 +264,7 @@ def test_an_unreadable_earlier_file_is_kept_too(model, tmp_path, capsys):
     path.write_text("minhas anotações")
     with BestCheckpoint(path) as best:
         best.save(model, INFO)
-    assert (tmp_path / "best_model.anterior-ilegivel.pth").read_text() == "minhas anotações"
+    assert (tmp_path / "best_model.anterior-outro.pth").read_text() == "minhas anotações"
     assert "guardado em" in capsys.readouterr().out
 
 
@@ -356,3 +356,14 @@ def test_endless_names_and_missing_folders_are_one_line(tmp_path, model):
     for folder in ("nada", "file"):
         with pytest.raises(CheckpointError, match="Não foi possível gravar"):
             save_checkpoint(tmp_path / folder / "m.pth", model, INFO)
+
+
+def test_a_model_of_other_classes_is_kept_however_low_its_score(tmp_path, capsys):
+    path = tmp_path / "best_model.pth"
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.1})
+    before = path.read_bytes()
+    with BestCheckpoint(path) as best:
+        best.save(CNN(channels=(4, 8), hidden=16, classes=2), INFO | {"val_accuracy": 0.9, "classes": ["uva", "figo"]})
+    assert load_model(path).info["classes"] == ["uva", "figo"]
+    assert (tmp_path / "best_model.anterior-outro.pth").read_bytes() == before
+    assert "best_model.anterior-outro.pth" in capsys.readouterr().out

@@ -135,7 +135,7 @@ def test_folders_are_predicted_picture_by_picture_into_csv(model_file, tmp_path,
     names = [str(tmp_path / name) for name in ("a.jpg", "b.png", "dentro/c.png", "dentro/ruim.png")]
     assert [row["arquivo"] for row in rows] == names
     for row in rows[:3]:
-        probabilities = {key: float(value) for key, value in row.items() if key.startswith("classe ")}
+        probabilities = {name: float(row[name]) for name in INFO["classes"]}
         assert len(probabilities) == 10
         assert probabilities[row["classe"]] == max(probabilities.values()) == float(row["probabilidade"])
     assert "danificado" in rows[3]["erro"] or "não é uma imagem" in rows[3]["erro"]

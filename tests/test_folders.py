@@ -10,6 +10,7 @@ from PIL import Image
 from classificador import folders
 from classificador.errors import DataError
 from classificador.folders import load_data, load_folder
+from conftest import ROOT
 
 
 def paint(path, colour, size=(40, 30)):
@@ -112,10 +113,23 @@ def test_one_class_or_too_few_pictures_are_told(root, tmp_path):
     paint(lone / "gato" / "1.png", (0, 0, 0))
     with pytest.raises(DataError, match="pelo menos duas pastas com imagens, uma por classe; há 1"):
         load_data(lone)
-    flat = tmp_path / "soltas"
-    paint(flat / "1.png", (0, 0, 0))
-    with pytest.raises(DataError, match="pelo menos duas pastas"):
-        load_data(flat)
+
+
+def test_what_is_neither_ones_own_nor_cifar10_is_told_and_not_made_into_it(tmp_path):
+    paint(tmp_path / "soltas" / "1.png", (0, 0, 0))
+    paint(tmp_path / "fundas" / "treino" / "gato" / "1.png", (0, 0, 0))
+    for name in ("soltas", "fundas"):
+        with pytest.raises(DataError, match="não tem pastas de imagens, uma por classe, nem o CIFAR-10"):
+            load_data(tmp_path / name)
+    with pytest.raises(DataError, match="errada não existe"):
+        load_data(tmp_path / "errada")
+    assert not (tmp_path / "errada").exists()
+
+
+def test_a_stray_picture_beside_cifar10_does_not_matter(tmp_path, cifar10):
+    (tmp_path / "cifar-10.bin").symlink_to(ROOT / "data" / "cifar-10.bin")
+    paint(tmp_path / "foto.png", (0, 0, 0))
+    assert len(load_data(tmp_path).train) == 45_000
 
 
 def test_more_pictures_than_memory_are_refused_before_reading(root, monkeypatch):
@@ -127,8 +141,8 @@ def test_more_pictures_than_memory_are_refused_before_reading(root, monkeypatch)
 
 
 def test_other_folders_hold_cifar10(cifar10):
-    data = load_data("data")
+    data = load_data(ROOT / "data")
     assert len(data.train) == 45_000
     assert np.array_equal(data.test.labels, cifar10.test.labels)
     with pytest.raises(DataError, match="lado 64 vale só para imagens suas"):
-        load_data("data", side=64)
+        load_data(ROOT / "data", side=64)
