@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from PIL import Image
+from PIL import Image, ImageOps
 
 from classificador.brazilian import number, percent
 from classificador.calibration import calibration_error, reliability, uncalibrated
@@ -211,7 +211,7 @@ def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: li
         figure, axes = plt.subplots(2, max(1, len(indices)), figsize=(9, 2.3), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
-        for (above, below), index, heat in zip(axes.T, indices, maps, strict=False):
+        for (above, below), (index, heat) in zip(axes.T, zip(indices, maps, strict=True), strict=False):
             true, predicted = int(report.labels[index]), int(report.predictions[index])
             colour, mark = (BLUE, "✓") if true == predicted else (ORANGE, "✗")
             _show(above, images[index])
@@ -240,7 +240,7 @@ def own_picture(
     top = list(probabilities.items())[:3][::-1]
     with plt.rc_context(STYLE):
         figure, (whole, square, bars, where) = plt.subplots(1, 4, figsize=(9, 2.4), width_ratios=(1, 1, 1.3, 1))
-        whole.imshow(image)
+        whole.imshow(ImageOps.contain(image, (400, 400)) if max(image.size) > 400 else image)  # not 50 megapixels
         whole.set_title("a imagem")
         _show(square, seen)
         square.set_title(f"o que a rede vê ({seen.shape[1]}×{seen.shape[2]})")
