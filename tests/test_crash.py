@@ -33,7 +33,7 @@ torch.manual_seed(0)
 model = CNN(channels=(16, 64))
 {hook}
 for number in range(1, 10_000):
-    print(number, flush=True)
+    os.write(1, b"%d\\n" % number)  # in one piece: a kill between the number and its newline would join two lines
     save_checkpoint(sys.argv[1], model, INFO | {{"epoch": number}})
 """
 # Kills the process inside the second save, at a given step; the line it prints first proves that it got there.
