@@ -25,7 +25,7 @@ class CNN(nn.Module):
     def forward(self, images):
         """Return logits, N×classes, for images of N×3×side×side (uint8, or float in [0, 1])."""
         x = images / 255 if images.dtype == torch.uint8 else images
-        x = (x - 0.5) / 0.5
+        x = (x - 0.5).div_(0.5)
         x = F.relu(self.pool1(self.conv1(x)))
         x = F.relu(self.norm2(self.pool2(self.conv2(x))))
         x = F.relu(self.norm3(self.fc1(x.flatten(1))))
