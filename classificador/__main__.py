@@ -1,14 +1,17 @@
-"""The command line: `python -m classificador treinar | avaliar | prever | dados | exemplo | diagnostico`."""
+"""The command line: `python -m classificador treinar | avaliar | prever | demo | dados | exemplo | diagnostico`."""
 
 import argparse
 import contextlib
 import csv
 import json
 import os
+import signal
 import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
-from classificador.errors import ClassificadorError
+from classificador.errors import ClassificadorError, DataError, printable
 
 # argparse speaks through gettext; these are its texts in Portuguese.
 PORTUGUESE = {
@@ -51,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.traceback:
             raise
         field, colon, rest = str(error).partition(":")
-        print(f"erro: {OPTIONS.get(field, field)}{colon}{rest}", file=sys.stderr)
+        print(printable(f"erro: {OPTIONS.get(field, field)}{colon}{rest}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrompido.", file=sys.stderr)
@@ -73,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     speak_portuguese()
     parser = argparse.ArgumentParser(
         prog="python -m classificador",
+        allow_abbrev=False,
         description="Treina, avalia e usa um classificador de imagens CIFAR-10: as mesmas funções que o caderno chama.",
         epilog="Exemplo: python -m classificador treinar --receita rapido && python -m classificador avaliar",
     )
@@ -129,7 +133,11 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
     _model_option(predict)
 
-    data = _command(commands, data_command, "dados", "traz o CIFAR-10 para a pasta de dados e o confere")
+    demo = _command(commands, demo_command, "demo", "abre uma página local que diz a classe de fotos suas")
+    demo.add_argument("--porta", type=int, metavar="N", help="porta da página (padrão: a primeira livre desde 7860)")
+    _model_option(demo)
+
+    data = _command(commands, data_command, "dados", "traz e confere o CIFAR-10, ou conta as imagens de uma pasta sua")
     _data_options(data)
 
     example = _command(commands, example_command, "exemplo", "grava números escritos à mão, para treinar classes suas")
@@ -184,28 +192,35 @@ def predict_command(options) -> tuple[int, dict]:
     """Classify pictures; a bad one is reported and the others still predicted, exit code 1."""
     from classificador import ImageError, is_doubtful, load_model, predict_image
     from classificador.brazilian import percent
+    from classificador.folders import find_pictures
 
     model, results, code = load_model(options.modelo), {}, 0
     for path in _picture_paths(options.imagens):
         try:
+            if os.path.isdir(path):
+                find_pictures(path)  # says what is wrong with it
             results[path] = predict_image(model, path)
-        except ImageError as error:
-            print(f"erro: {error}", file=sys.stderr)
+        except (DataError, ImageError) as error:
+            print(printable(f"erro: {error}"), file=sys.stderr)
             results[path], code = {"error": str(error)}, 1
             continue
         best = list(results[path].items())[:3]
         doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[path]) else ""
-        print(f"{path}: " + ", ".join(f"{name} {percent(probability)}" for name, probability in best) + doubt)
+        text = ", ".join(f"{name} {percent(probability)}" for name, probability in best)
+        print(printable(f"{path}: {text}{doubt}"))
     return code, results
 
 
 def _picture_paths(arguments: list[str]) -> list[str]:
-    """The files given, and those in the folders given. Raises DataError for a folder without pictures."""
+    """The files given, and those in the folders given; a folder without any stays, to be told as a bad file is."""
     from classificador.folders import find_pictures
 
     paths = []
     for argument in arguments:
-        paths += map(str, find_pictures(argument)) if os.path.isdir(argument) else [argument]
+        try:
+            paths += map(str, find_pictures(argument)) if os.path.isdir(argument) else [argument]
+        except DataError:
+            paths.append(argument)
     return paths
 
 
@@ -222,15 +237,32 @@ def _print_csv(results: dict[str, dict]) -> None:
             rows.writerow([path, *next(iter(result.items())), "", *(result[name] for name in classes)])
 
 
+def demo_command(options) -> tuple[int, dict]:
+    """Serve the web page until interrupted."""
+    from classificador import load_model
+    from classificador.demo import serve
+
+    with serve(load_model(options.modelo), options.porta) as address:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # forget the pictures then, too
+        print(f"A página está em {address} (só neste computador). Ctrl-C encerra.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return 0, {"address": address}
+
+
 def data_command(options) -> tuple[int, dict]:
-    """Bring and verify the data."""
+    """Bring and verify CIFAR-10; of a folder of class folders, read and count what is in it."""
     from classificador import load_cifar10
     from classificador.brazilian import number
+    from classificador.folders import has_class_folders, load_folder
 
-    data = load_cifar10(options.dados, options.fonte)
+    root = Path(os.path.expanduser(options.dados))
+    own = not options.fonte and has_class_folders(root)
+    data = load_folder(root) if own else load_cifar10(root, options.fonte)
+    what = f"{len(data.classes)} classes em {root}" if own else "CIFAR-10 conferido"
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
     train, val, test = (number(size, 0) for size in sizes.values())
-    print(f"CIFAR-10 conferido: {train} imagens de treino, {val} de validação, {test} de teste")
+    print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")
     return 0, sizes | {"classes": list(data.classes)}
 
 
@@ -258,7 +290,7 @@ def diagnose_command(options) -> tuple[int, dict]:
 
 
 def _command(commands, function, name: str, text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     parser.set_defaults(command=function)
     parser.add_argument(
         "--json", action="store_true", help="resultado em JSON na saída padrão, para outro programa ler"
@@ -281,7 +313,8 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):  # Windows would use a code page that lacks half of our characters
+    # Windows would use a code page that lacks half of our characters. A stream that was closed is None.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         sys.exit(main())

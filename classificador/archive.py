@@ -70,6 +70,8 @@ def read(path: Path) -> np.ndarray:
         return read(inside[0])
     if not path.exists():
         raise DataError(f"{path} não existe; confira o caminho dos dados.")
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(f"{path} não é um arquivo comum; use outra cópia.")
     try:
         records = _read_cache(path) if path.suffix == ".bin" else _assemble(path)
     except (DataError, MemoryError):
@@ -97,6 +99,8 @@ def verify(records: np.ndarray, origin: Path) -> None:
 
 
 def _read_cache(path: Path) -> np.ndarray:
+    if path.stat().st_size != len(FILES) * ROWS * (1 + PIXELS):
+        raise DataError(f"{path} não tem o tamanho do CIFAR-10; use outra cópia.")
     return np.fromfile(path, dtype=np.uint8).reshape(len(FILES) * ROWS, 1 + PIXELS)
 
 

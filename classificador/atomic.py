@@ -44,7 +44,8 @@ def remove_unfinished(path: Path) -> None:
     """Remove what processes that were killed while writing `path` left; only for who holds its lock."""
     for file in path.parent.iterdir():
         if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.tmp", file.name):
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink()
 
 
 def free_name(path: Path, label: str) -> Path:

@@ -2,18 +2,19 @@
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from string import digits
 
 from filelock import FileLock, Timeout
 from torch import nn
+from tqdm import tqdm
 
 from classificador.atomic import free_name, remove_unfinished, temporary, write_bytes
 from classificador.brazilian import percent, reason
-from classificador.checkpoint import BEST, write_file
 from classificador.errors import CheckpointError
-from classificador.model_file import is_model, pack, read_checkpoint
+from classificador.model_file import is_model, pack, read_checkpoint, write_model
 
 INCOMPARABLE = float("inf")  # the score of a file that is unreadable or knows other classes: never taken for worse
 
@@ -36,10 +37,10 @@ class BestCheckpoint:
     def __enter__(self) -> "BestCheckpoint":
         """Check now, not after the first epoch, that we can write, and only we. Raises CheckpointError."""
         path = self.path
-        if path.exists() and not path.is_file():  # a folder; or a device, which must not be replaced
-            raise CheckpointError(f"Não é possível gravar em {path}: não é um arquivo comum. Escolha outro caminho.")
-        probe = temporary(path)
         try:
+            if os.path.exists(path) and not path.is_file():  # a folder; or a device, which must not be replaced
+                raise OSError("não é um arquivo comum")
+            probe = temporary(path)
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -82,7 +83,7 @@ class BestCheckpoint:
         return {"saved": self.saved, "aside": self.aside.name if self.aside else ""}
 
     def _write(self, saved: dict) -> None:
-        write_file(self.path, BEST, saved)
+        write_model(self.path, saved)
         self.saved, self.score = saved, saved["info"]["val_accuracy"]
 
     def _acquire(self) -> None:
@@ -119,6 +120,7 @@ class BestCheckpoint:
             raise CheckpointError(f"Não foi possível guardar {self.path} em {name}: {reason(error)}.") from error
         write_bytes(name, data)
         self.aside, self.aside_score = name, old_score
+        tqdm.write(f"O que estava em {self.path} fica em {name} enquanto o treino não o supera.", file=sys.stdout)
 
     @staticmethod
     def _score_of(path: Path, classes: list[str]) -> float:

@@ -13,6 +13,8 @@ _REASONS = {
     errno.ENOSPC: "disco cheio",
     errno.EDQUOT: "cota de disco esgotada",
     errno.EFBIG: "o arquivo passaria do tamanho permitido",
+    errno.ENAMETOOLONG: "o nome é longo demais",
+    errno.ELOOP: "os links dele dão voltas",
 }
 
 

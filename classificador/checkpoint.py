@@ -17,6 +17,11 @@ from classificador.atomic import write_bytes
 from classificador.brazilian import reason
 from classificador.errors import CheckpointError, brief
 
+
+class NotFiniteError(CheckpointError):
+    """A tensor holds NaN or infinity."""
+
+
 FORMAT = 1
 BEST, RESUME = "classificador/best", "classificador/resume"
 NAMES = {BEST: "um modelo pronto", RESUME: "um treino interrompido, para retomar"}
@@ -59,9 +64,11 @@ def serialise(kind: str, content: dict) -> bytes:
     torch.save({"format": FORMAT, "kind": kind} | content, buffer)
     data = buffer.getvalue()
     try:
+        if len(data) > MAX_BYTES:
+            raise CheckpointError("é grande demais")
         _parse(data, kind)
     except CheckpointError as error:
-        raise CheckpointError(f"Isto não pode ser salvo: {error}.") from error
+        raise type(error)(f"Isto não pode ser salvo: {error}.") from error
     return data
 
 
@@ -104,6 +111,8 @@ def _parse(data: bytes, kind: str) -> dict:
         found, version = content["kind"], content["format"]
         name = NAMES[found]
         newer = version > FORMAT
+        if type(version) is not int or version < 1:
+            raise ValueError("format")
     except Exception as error:
         raise foreign from error
     if newer:
@@ -116,7 +125,7 @@ def _parse(data: bytes, kind: str) -> dict:
         if not plain or not value.is_contiguous():
             raise foreign
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"contém valores não finitos em {brief(key)}")
+            raise NotFiniteError(f"contém valores não finitos em {brief(key)}")
     return content
 
 

@@ -67,7 +67,7 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
         DataError: the data cannot be read, verified or brought; the message says what to do.
     """
     source = source or os.environ.get(download.SOURCE_VARIABLE)
-    records = _read_own(Path(source).expanduser()) if source else _prepare(Path(root).expanduser())
+    records = _read_own(Path(os.path.expanduser(source))) if source else _prepare(Path(os.path.expanduser(root)))
     boundary = archive.TRAIN_FILES * archive.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)

@@ -60,8 +60,16 @@ def _device() -> Row:
 def _data(root: Path, source: str | None) -> Row:
     from classificador import archive
     from classificador.download import SOURCE_VARIABLE
+    from classificador.folders import has_class_folders
 
     source = source or os.environ.get(SOURCE_VARIABLE)
+    try:
+        if not source and has_class_folders(root):
+            return Row(
+                "dados", f"{root}, uma pasta de classes suas; `python -m classificador dados --dados {root}` as conta"
+            )
+    except DataError as error:
+        return Row("dados", str(root), str(error))
     path = Path(source) if source else next(iter(archive.find(root)), None)
     if path is None:
         return Row("dados", f"nada em {root}", "execute `python -m classificador dados`")

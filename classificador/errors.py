@@ -11,7 +11,12 @@ class ClassificadorError(Exception):
 
 def brief(error: Exception | str) -> str:
     """Return a foreign text or error on one line, cut short, with no characters that act on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split())[:200])
+    return printable(" ".join(str(error).split())[:200])
+
+
+def printable(text: str) -> str:
+    """Return a text, as a file's name, without line breaks and whatever else acts on a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class DataError(ClassificadorError):

@@ -2,9 +2,11 @@
 
 import os
 import random
+from bisect import bisect
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
-from zlib import crc32
 
 import psutil
 import torch
@@ -35,7 +37,7 @@ def load_data(root: str | Path = "data", source: str | Path | None = None, side:
         raise DataError(
             f"O lado das imagens precisa ser {', '.join(map(str, SIDES[:-1]))} ou {SIDES[-1]}; veio {side}."
         )
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     if source is None and _is_own(root):
         return load_folder(root, side)
     if side != 32:
@@ -47,8 +49,9 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
     """Return the pictures of a folder of class folders, cut square and scaled to side×side.
 
     A class is named after its folder; labels follow the names in order. Of each class 15 % (at least one) are for the
-    test and as many for the validation, chosen by the files' names: the same as long as the folder is. Pictures that
-    cannot be read are counted and named; files of other kinds, and folders inside the class folders, are passed over.
+    test and as many for the validation, chosen by the file's name alone: pictures added later do not move the others,
+    except in classes of a few. Pictures that cannot be read, files of other kinds and folders inside the class folders
+    are counted and named.
     Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
     """
     files = {folder.name: pictures(folder) for folder in _folders(root)}
@@ -59,17 +62,19 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
         if not name.isprintable() or len(name) >= 200:
             raise DataError(f"A pasta {brief(name)} de {root} tem um nome que não se pode guardar. Mude-o.")
     _check_memory(root, sum(map(len, files.values())), side)
+    _tell_left_out(root, files)
     parts: tuple[list, list, list] = ([], [], [])
     bad: list[str] = []
     with tqdm(total=sum(map(len, files.values())), desc=f"Lendo {root}", unit="imagem", dynamic_ncols=True) as bar:
         for label, (name, paths) in enumerate(files.items()):
-            images = _read(paths, side, bad, bar)
+            draws, images = _read(paths, side, bad, bar)
             if len(images) < LEAST:
                 raise DataError(
                     f"A classe {name} tem {len(images)} imagens legíveis em {root / name}; precisa de ao menos {LEAST}."
                 )
-            held = max(1, round(HELD_OUT * len(images)))
-            for part, chosen in zip(parts, (images[2 * held :], images[held : 2 * held], images[:held]), strict=True):
+            test = min(max(1, bisect(draws, HELD_OUT)), len(images) - 3)
+            val = min(max(test + 1, bisect(draws, 2 * HELD_OUT)), len(images) - 2)
+            for part, chosen in zip(parts, (images[val:], images[test:val], images[:test]), strict=True):
                 part += [(image, label) for image in chosen]
     if bad:
         more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
@@ -118,12 +123,17 @@ def find_pictures(root: str | Path) -> list[Path]:
     return sorted(found)
 
 
+def has_class_folders(root: Path) -> bool:
+    """Whether a folder holds folders with pictures. Raises DataError for one that cannot be read."""
+    return any(map(pictures, _folders(root) if root.is_dir() else []))
+
+
 def _is_own(root: Path) -> bool:
     """Whether `root` is a folder of class folders rather than the place of CIFAR-10.
 
     Raises DataError when it can be neither: a mistyped path, or pictures that lie elsewhere than in class folders.
     """
-    if any(map(pictures, _folders(root) if root.is_dir() else [])):
+    if has_class_folders(root):
         return True
     fresh = root == Path("data") or (root.is_dir() and all(path.suffix == ".part" for path in _entries(root)))
     if fresh or archive.find(root) or os.environ.get(SOURCE_VARIABLE):
@@ -146,8 +156,8 @@ def _folders(root: Path) -> list[Path]:
     return [path for path in _entries(root) if path.is_dir()]
 
 
-def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> list[torch.Tensor]:
-    """The readable pictures of a class, in an order that only their names decide; the errors of the others to `bad`."""
+def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> tuple[list[float], list[torch.Tensor]]:
+    """A class's readable pictures with the number drawn for each from its name, smallest first; errors go to `bad`."""
 
     def read(path: Path) -> torch.Tensor | str:
         try:
@@ -155,12 +165,36 @@ def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> list[torch
         except ImageError as error:
             return str(error)
 
-    images = []
+    drawn = sorted((_draw(path.name), path) for path in paths)
+    draws, images = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(read, sorted(paths, key=lambda path: (crc32(os.fsencode(path.name)), path.name))):
-            (bad if isinstance(result, str) else images).append(result)
+        for (draw, _), result in zip(drawn, pool.map(read, (path for _, path in drawn)), strict=True):
+            if isinstance(result, str):
+                bad.append(result)
+            else:
+                draws.append(draw)
+                images.append(result)
             bar.update()
-    return images
+    return draws, images
+
+
+def _draw(name: str) -> float:
+    """A number in [0, 1) that the name alone decides."""
+    return int.from_bytes(sha256(os.fsencode(name)).digest()[:4], "big") / 2**32
+
+
+def _tell_left_out(root: Path, files: dict[str, list[Path]]) -> None:
+    """Say what lies in the class folders and is no picture by its name."""
+    left = Counter(
+        "pastas" if path.is_dir() else path.suffix.lower() or "sem extensão"
+        for name, paths in files.items()
+        for path in set(_entries(root / name)).difference(paths)
+    )
+    if left:
+        kinds = ", ".join(f"{brief(kind)} ({number(count, 0)})" for kind, count in left.most_common(5))
+        print(
+            f"Dentro das classes de {root} só valem imagens ({', '.join(sorted(SUFFIXES))}); ficaram de fora: {kinds}."
+        )
 
 
 def _check_memory(root: Path, count: int, side: int) -> None:

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import nn
 
 from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
+from classificador.errors import CheckpointError
 from classificador.images import open_image, to_tensor
 
 
@@ -15,8 +16,11 @@ def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.
 
     Calibrated, where the model has a temperature for its logits, fitted on the validation images: see calibration.py.
     tta: over the views() of each image (test-time augmentation: over +1 point at four times the time).
-    The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type.
+    The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type, and
+    CheckpointError for weights so large that the answers are no numbers.
     """
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(f"Esperava um tensor do torch; veio {type(images).__name__}. Use torch.from_numpy.")
     if images.ndim != 4 or images.shape[1] != 3 or not (images.dtype == torch.uint8 or images.is_floating_point()):
         raise ValueError(
             f"Esperava imagens N×3×S×S, uint8 ou float em [0, 1]; vieram {tuple(images.shape)}, {images.dtype}."
@@ -27,7 +31,10 @@ def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.
     if images.shape[2:] != (side, side):
         raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
     temperature = getattr(model, "info", {}).get("temperature", 1.0)
-    return (predict_logits(model, images, tta) / temperature).softmax(1).cpu()
+    probabilities = (predict_logits(model, images, tta) / temperature).softmax(1).cpu()
+    if not torch.isfinite(probabilities).all():
+        raise CheckpointError("Os pesos deste modelo levam a respostas que não são números. Treine de novo.")
+    return probabilities
 
 
 @torch.no_grad()

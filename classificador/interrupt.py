@@ -20,7 +20,8 @@ def stop_requests() -> Iterator[StopRequest]:
     """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing; they set `.number` of what the block gets.
 
     An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
-    there as if nothing had happened. Outside the main thread signals cannot be caught, and none is noted.
+    there as if nothing had happened. A signal that was ignored before stays so, as under nohup. Outside the main thread
+    signals cannot be caught, and none is noted.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -30,7 +31,8 @@ def stop_requests() -> Iterator[StopRequest]:
     def note(number, frame) -> None:
         request.number = request.number or number
 
-    earlier = {number: signal.signal(number, note) for number in STOPPING}
+    heeded = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+    earlier = {number: signal.signal(number, note) for number in heeded}
     try:
         yield request
     finally:

@@ -1,5 +1,6 @@
 """The file of a trained network, `best_model.pth`: its weights, and what it says about itself."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import nn
 
 from classificador.brazilian import duration, number, percent
 from classificador.calibration import COLDEST, HOTTEST
-from classificador.checkpoint import BEST, REMEDY, read_file, serialise, write_file
+from classificador.checkpoint import BEST, MAX_BYTES, REMEDY, read_file, serialise, write_file
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.model import CNN
@@ -18,13 +19,21 @@ from classificador.model import CNN
 TYPES = dict.fromkeys(["preset", "created", "split", "device"], str)
 TYPES |= dict.fromkeys(["epoch", "val_accuracy", "val_loss", "seconds"], (int, float))
 TYPES |= dict.fromkeys(["settings", "versions", "history", "architecture"], dict) | {"classes": list}
+RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
 LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
 LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, info: dict) -> None:
-    """Write the weights of `model` and `info` (plain values only) to `path`; see write_file."""
-    write_file(Path(path), BEST, pack(model, info))
+    """Write the weights of `model` and `info` (plain values only) to `path`; see write_model."""
+    write_model(Path(path), pack(model, info))
+
+
+def write_model(path: Path, packed: dict) -> None:
+    """Write what pack() made; see write_file. Raises CheckpointError also for metadata that no reader would take."""
+    if not is_model(packed):
+        raise CheckpointError("Isto não pode ser salvo: nomes ou números dele não cabem no arquivo de um modelo.")
+    write_file(path, BEST, packed)
 
 
 def pack(model: nn.Module, info: dict) -> dict:
@@ -49,7 +58,10 @@ def check_saveable(model: nn.Module) -> None:
         raise CheckpointError(
             "Esta rede não pode ser salva: seus argumentos precisam ser números, textos curtos, None ou listas deles."
         )
-    serialise(BEST, packed)
+    if RESUME_SIZE * len(serialise(BEST, packed)) > MAX_BYTES:
+        raise CheckpointError(
+            f"Esta rede é grande demais para ser salva e retomada ({MAX_BYTES // 2**20} MB no máximo)."
+        )
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -79,13 +91,16 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
     """
     content = read_checkpoint(path)
     # What DistributedDataParallel and torch.compile put before the names.
-    weights = {k.removeprefix("module.").removeprefix("_orig_mod."): v for k, v in content["weights"].items()}
+    weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in content["weights"].items()}
     try:
         with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
             expected = network(**content["info"]["architecture"])
         check_fit(expected, weights)
         model = network(**content["info"]["architecture"])
         model.load_state_dict(weights)
+        for name, value in model.state_dict().items():  # as the network holds them: a double can be too large for it
+            if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
+                raise ValueError(f"{name}: valores impossíveis")
     except Exception as error:  # the class is the user's to edit
         raise CheckpointError(
             f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
@@ -97,8 +112,13 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
 
 def check_fit(model: nn.Module, weights: dict) -> None:
     """Raise ValueError naming the first difference if `weights` are not the network's by name and shape."""
-    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
-    found = {name: list(value.shape) for name, value in weights.items()}
+    expected, found = (
+        {
+            name: f"{list(value.shape)}{'' if value.is_floating_point() else ' inteiros'}"
+            for name, value in state.items()
+        }
+        for state in (model.state_dict(), weights)
+    )
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             mine, theirs = (sizes.get(name, "não tem") for sizes in (expected, found))

@@ -23,7 +23,7 @@ from PIL import Image
 
 from classificador.__main__ import speak_portuguese
 from classificador.atomic import write_bytes
-from classificador.brazilian import duration, number, percent
+from classificador.brazilian import duration, number, percent, reason
 from classificador.errors import brief
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "Pytorch.ipynb"
@@ -128,16 +128,21 @@ def main(arguments: list[str] | None = None) -> int:
     kind = "predicao" if options.predicao else "completo"
     folder = NOTEBOOK.parent / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{kind}"
     try:
+        folder.mkdir(parents=True)  # now: what cannot be kept need not be run
+    except OSError as error:
+        print(f"erro: não é possível gravar em {folder}: {reason(error)}.", file=sys.stderr)
+        return 1
+    try:
         metrics, failure = execute(notebook), ""
     except CellExecutionError as error:
         metrics, failure = None, f"{error.ename}: {brief(error.evalue)}"
     except DeadKernelError:
         metrics, failure = None, "o kernel do caderno morreu; talvez tenha faltado memória."
     except KeyboardInterrupt:
+        folder.rmdir()
         print("\nInterrompido. Se o treino já tinha uma época completa, best_model.pth tem o melhor até aqui; o modelo")
         print("original volta com `git checkout best_model.pth`.")
         return 130
-    folder.mkdir(parents=True)
     nbformat.write(notebook, folder / NOTEBOOK.name)
     figures = save_figures(notebook, folder / "figuras")
     shown = os.path.relpath(folder)
@@ -163,6 +168,7 @@ def _slug(heading: str) -> str:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):  # Windows would use a code page that lacks half of our characters
+    # Windows would use a code page that lacks half of our characters. A stream that was closed is None.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(encoding="utf-8", errors="replace")
     sys.exit(main())

@@ -1,5 +1,6 @@
 """The file from which an interrupted run goes on, beside the best weights: `best_model.retomar.pth`."""
 
+import math
 import os
 import time
 from pathlib import Path
@@ -45,7 +46,7 @@ def resumed_settings(checkpoint: str | Path) -> Settings:
     state, settings = read_resume(checkpoint)
     try:
         with torch.device("meta"):
-            classes, _, _, side = state["setup"]["dados"]
+            classes, _, _, side, _ = state["setup"]["dados"]
             check_fit(CNN(**settings.architecture, classes=len(classes), side=side), state["model"])
     except Exception as error:
         text = f"{resume_path(checkpoint)} é de outra rede ({brief(error)}). Retome no caderno que a define"
@@ -80,7 +81,6 @@ def save_state(run) -> None:
         "sums": torch.stack([run.loss_sum, run.correct]).cpu(),
         "model": copy_weights(run.model),
         "optimizer": _contiguous(run.optimizer.state_dict()),
-        "schedule": run.schedule.state_dict(),
         "generators": [run.generator.get_state(), torch.get_rng_state(), *_device_random_state(run.device)],
         "history": run.history.to_dict(),
         "seconds": time.perf_counter() - run.started,
@@ -95,27 +95,35 @@ def restore_state(run) -> None:
     Raises SettingsError naming the first setting that is not what it was, and CheckpointError for a state that is not
     ours or belongs to other data, another network, optimizer or loss.
     """
-    path = run.best.path
+    path, setup = run.best.path, _setup(run)
     state, before = read_resume(path)
     for name, value in before.to_dict().items():
         if value != (now := run.settings.to_dict()[name]):
             raise SettingsError(f"{name}: {now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.")
     try:
         check_fit(run.model, state["model"])
-        for name, now in _setup(run).items():
+        for name, now in setup.items():
             if state["setup"][name] != now:
                 raise ValueError(f"mudou: {name}")
-        in_order = torch.equal(state["order"].sort().values, torch.arange(len(run.train_split)))
-        position = (state["epoch"], state["step"])
-        whole = all(type(number) is int for number in position)
+        order, position = state["order"], (state["epoch"], state["step"])
+        in_order = order.dtype == torch.int64 and torch.equal(order.sort().values, torch.arange(len(run.train_split)))
+        whole = all(type(number) is int for number in position) and state["sums"].shape == (2,)
         if not (whole and in_order and 0 <= position[0] < run.settings.epochs and 0 <= position[1] < run.steps):
             raise ValueError("posição impossível")
-        history, seconds = History(**state["history"]), float(state["seconds"])
+        history, seconds = _history(state["history"], epochs=position[0]), float(state["seconds"])
+        if not math.isfinite(seconds):
+            raise ValueError("tempo impossível")
         run.optimizer.load_state_dict(state["optimizer"])
+        if _setup(run)["otimizador"] != setup["otimizador"]:
+            raise ValueError("mudou: otimizador")
         _reorder(run.optimizer)
         run.model.load_state_dict(state["model"])
-        run.schedule.load_state_dict(state["schedule"])
-        (run.epoch, run.step), run.order = position, state["order"].to(run.device)
+        run.schedule.last_epoch = done = position[0] * run.steps + position[1]
+        for group, base, factor in zip(
+            run.optimizer.param_groups, run.schedule.base_lrs, run.schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(done)
+        (run.epoch, run.step), run.order = position, order.to(run.device)
         run.loss_sum, run.correct = state["sums"].to(run.device).unbind()
         run.generator.set_state(state["generators"][0])
         torch.set_rng_state(state["generators"][1])
@@ -136,7 +144,13 @@ def _setup(run) -> dict:
         for group in run.optimizer.param_groups
     ]
     return {
-        "dados": [run.classes, len(run.train_split), len(run.val_split), run.train_split.images.shape[-1]],
+        "dados": [
+            run.classes,
+            len(run.train_split),
+            len(run.val_split),
+            run.train_split.images.shape[-1],
+            run.fingerprint,
+        ],
         "rede": [name for name, _ in run.model.named_parameters()],  # the optimizer knows them by their order
         "otimizador": [type(run.optimizer).__name__, groups],
         "critério": [type(run.criterion).__name__, _options(run.criterion)],
@@ -182,8 +196,23 @@ def _reorder(optimizer: torch.optim.Optimizer) -> None:
     Raises ValueError for averages of another shape, which torch loads and fused Adam reads beyond their end.
     """
     for weight, averages in optimizer.state.items():
+        if isinstance(optimizer, torch.optim.Adam) and set(averages) != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"otimizador: {sorted(map(str, averages))}")
         for name, value in averages.items():
-            if isinstance(value, torch.Tensor) and value.ndim:
-                if value.shape != weight.shape:
-                    raise ValueError(f"{name}: {list(value.shape)} em vez de {list(weight.shape)}")
+            shape = [] if name == "step" else list(weight.shape)
+            if list(value.shape) != shape or not value.is_floating_point():
+                raise ValueError(f"{name}: {list(value.shape)} de {value.dtype} em vez de {shape}")
+            if shape:
                 averages[name] = torch.empty_like(weight).copy_(value)
+
+
+def _history(values: dict, epochs: int) -> History:
+    """The history of a run of so many complete epochs. Raises ValueError if it cannot be."""
+    history = History(**values | {"interrupted": 0})
+    points = [history.train_loss, history.train_accuracy, history.val_loss, history.val_accuracy, history.seconds]
+    numbers = [value for series in [*points, *history.steps] for value in series]
+    if any(len(series) != epochs for series in points) or any(len(point) != 3 for point in history.steps):
+        raise ValueError("história incompleta")
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+        raise ValueError("história impossível")
+    return history

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from classificador.errors import SettingsError
 
+MAX_EPOCHS = 10_000  # the history of more would not fit the files
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -37,6 +39,7 @@ class Settings:
     def __post_init__(self):
         for name in ("epochs", "batch_size", "hidden"):
             _require(_whole(getattr(self, name), 1), name, "precisa ser um inteiro a partir de 1")
+        _require(self.epochs <= MAX_EPOCHS, "epochs", f"no máximo {MAX_EPOCHS}")
         alone = self.batch_size == 1 and self.norm
         _require(not alone, "batch_size", "precisa ser pelo menos 2, por causa da normalização em lote")
         _require(_number(self.lr) and self.lr > 0, "lr", "precisa ser um número maior que 0, como 0.001")
@@ -75,7 +78,7 @@ def _whole(value: object, least: int) -> bool:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 PRESETS = {

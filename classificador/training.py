@@ -1,11 +1,12 @@
 """The training loop: batches, schedule, validation, the best weights kept as they improve."""
 
-import math
 import platform
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from classificador.augment import augment
 from classificador.best import BestCheckpoint
 from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
+from classificador.checkpoint import NotFiniteError
 from classificador.dataset import ImageData, Split
 from classificador.device import choose_device, keep_freed_memory, memory_format
 from classificador.errors import ClassificadorError, SettingsError
@@ -26,9 +28,11 @@ from classificador.model_file import check_saveable
 from classificador.resume import prepare_resume, restore_state, resume_path, save_state
 from classificador.settings import Settings
 
+HOPELESS = 1e12  # a loss from which no training comes back
+
 
 class DivergenceError(ClassificadorError):
-    """The loss became NaN or infinite."""
+    """The loss, or what Adam keeps of its gradients, became NaN, infinite or hopelessly large."""
 
 
 def fit(
@@ -68,11 +72,18 @@ def fit(
             if resume:
                 restore_state(run)
             run.train(stop)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
             smaller = max(2, settings.batch_size // 2)
             remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
             raise SettingsError(f"batch_size: {remedy}") from error
     return run.history
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """On a CPU torch says so with a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 class _Run:
@@ -94,6 +105,13 @@ class _Run:
         self.mirrored_first = torch.randint(2, (len(self.train_split),), generator=self.generator, device=device) > 0
         self.history, self.started = History(), time.perf_counter()
         self.epoch, self.step = 0, 0  # complete epochs, and batches of the one under way
+        self.recorded = 1 + settings.epochs // 200  # of so many epochs one with its course: the history stays small
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """A check sum of the labels and of every image's sum of pixels, in order, to tell other data by."""
+        parts = [t for s in (self.train_split, self.val_split) for t in (s.labels, s.images.sum((1, 2, 3)))]
+        return zlib.crc32(torch.cat(parts).cpu().numpy().tobytes())
 
     def train(self, stop: StopRequest) -> None:
         """Train to the last epoch or until asked to stop; an unfinished run leaves its resume file."""
@@ -109,7 +127,10 @@ class _Run:
                 self._validate()
                 self.epoch, self.step = self.epoch + 1, 0
             if self.epoch < self.settings.epochs:
-                save_state(self)
+                try:
+                    save_state(self)
+                except NotFiniteError as error:
+                    raise self._divergence() from error
                 self.history.interrupted = stop.number
         if self.history.interrupted:
             self.bar.write(f"Interrompido; guardado em {resume}, para retomar.", file=sys.stdout)
@@ -157,18 +178,22 @@ class _Run:
         return float(self.loss_sum) / seen, float(self.correct) / seen
 
     def _check_loss(self, *val_loss: float) -> None:
-        """Raise DivergenceError unless the losses so far are finite."""
-        if not all(map(math.isfinite, [self._means()[0], *val_loss])):
-            lr = self.optimizer.param_groups[0]["lr"]
-            raise DivergenceError(
-                f"O treino divergiu (perda não finita): época {self.epoch + 1}, até o lote {self.step}, lr {lr:.2g}. "
-                "Use um lr menor."
-            )
+        """Raise DivergenceError unless the losses so far are finite, and such that training can go on."""
+        if not all(abs(loss) < HOPELESS for loss in (self._means()[0], *val_loss)):
+            raise self._divergence()
+
+    def _divergence(self) -> DivergenceError:
+        lr = self.optimizer.param_groups[0]["lr"]
+        return DivergenceError(
+            f"O treino divergiu (perda não finita ou enorme): época {self.epoch + 1}, até o lote {self.step}, "
+            f"lr {lr:.2g}. Use um lr menor."
+        )
 
     def _report(self) -> None:
         self._check_loss()
         loss, accuracy = self._means()
-        self.history.steps.append([self.epoch + self.step / self.steps, loss, accuracy])
+        if self.epoch % self.recorded == 0:
+            self.history.steps.append([self.epoch + self.step / self.steps, loss, accuracy])
         self.bar.set_postfix_str(f"perda {number(loss, 3)}, acurácia {percent(accuracy)}", refresh=False)
         self.watch(self.history)
 

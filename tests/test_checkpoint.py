@@ -10,8 +10,9 @@ from classificador import checkpoint
 from classificador.assemble import make_optimizer
 from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
+from classificador.inference import predict
 from classificador.model import CNN
-from classificador.model_file import describe_checkpoint, load_model, read_checkpoint, save_checkpoint
+from classificador.model_file import describe_checkpoint, load_model, pack, read_checkpoint, save_checkpoint
 from classificador.settings import make_settings
 from classificador.training import fit
 from conftest import INFO
@@ -148,9 +149,12 @@ def test_content_of_the_wrong_types_is_refused(saved, changes):
     [{"classes": ["a"]}, {"classes": [1] * 10}, {"val_accuracy": "x"}, {"created": "ontem"}, {"versions": 3}],
 )
 def test_metadata_that_would_fail_later_is_refused_at_once(model, tmp_path, wrong):
-    save_checkpoint(tmp_path / "m.pth", model, INFO | wrong)
+    checkpoint.write_file(tmp_path / "m.pth", checkpoint.BEST, pack(model, INFO | wrong))
     with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
         load_model(tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match="não pode ser salvo"):
+        save_checkpoint(tmp_path / "n.pth", model, INFO | wrong)
+    assert not (tmp_path / "n.pth").exists()
 
 
 def test_an_impossible_architecture_is_one_line(model, saved):
@@ -166,6 +170,47 @@ def test_what_is_no_plain_file_is_never_replaced(tmp_path):
     for path in (tmp_path / "fila", tmp_path, Path(""), os.devnull):
         with pytest.raises(CheckpointError, match="não é um arquivo comum"), BestCheckpoint(path):
             pass
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="o nome é longo demais"), BestCheckpoint(tmp_path / ("m" * 300)):
+        pass
+
+
+@pytest.mark.parametrize("version", [0, -5, True, 0.5])
+def test_a_format_that_never_was_is_refused(saved, version):
+    rewrite(saved, format=version)
+    with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_what_wrappers_put_before_names_is_taken_off(saved, prefix):
+    weights = torch.load(saved, weights_only=True)["weights"]
+    rewrite(saved, weights={prefix + name: value for name, value in weights.items()})
+    assert torch.equal(load_model(saved).fc2.weight, weights["fc2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fc2.weight", torch.full((10, 16), 1e300, dtype=torch.float64)),  # infinite as float32
+        ("fc2.weight", torch.ones(10, 16, dtype=torch.int32)),
+        ("norm2.running_var", torch.full((8,), -1.0)),
+    ],
+)
+def test_weights_that_the_network_cannot_hold_are_refused(saved, name, value):
+    rewrite(saved, weights=torch.load(saved, weights_only=True)["weights"] | {name: value})
+    with pytest.raises(CheckpointError, match=f"Primeira diferença: {name}"):
+        load_model(saved)
+
+
+def test_weights_that_overflow_in_use_are_told(saved):
+    weights = torch.load(saved, weights_only=True)["weights"]
+    large = {name: torch.full_like(weights[name], 3e38) for name in ("fc1.weight", "fc2.weight")}
+    rewrite(saved, weights=weights | large)
+    with pytest.raises(CheckpointError, match="respostas que não são números"):
+        predict(load_model(saved), torch.full((2, 3, 32, 32), 200, dtype=torch.uint8))
 
 
 def test_a_newer_format_is_refused(saved):
@@ -205,7 +250,7 @@ def test_an_error_of_the_content_propagates_and_changes_nothing(model, saved):
 
     before = saved.read_bytes()
     with pytest.raises(ArithmeticError, match="cannot be saved"):
-        save_checkpoint(saved, model, INFO | {"settings": Unsaveable()})
+        save_checkpoint(saved, model, INFO | {"history": {"x": Unsaveable()}})
     assert saved.read_bytes() == before
     assert files(saved.parent) == ["best_model.pth"]
 
@@ -225,7 +270,8 @@ def test_a_worse_earlier_file_is_replaced(model, saved, capsys):
         best.save(model, INFO | {"val_accuracy": 0.3})  # the first epoch is worse, …
         best.save(model, INFO | {"val_accuracy": 0.6})  # … the run as a whole is not
     assert files(saved.parent) == ["best_model.pth"]
-    assert capsys.readouterr().out == ""
+    # Said at once: a run that is killed in between says nothing more.
+    assert capsys.readouterr().out.count(f"O que estava em {saved} fica em") == 1
 
 
 def test_two_better_files_of_the_same_score_are_both_kept(model, saved):

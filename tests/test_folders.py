@@ -32,10 +32,14 @@ def parts(data):
     return {"train": data.train, "val": data.val, "test": data.test}
 
 
+def size(data):
+    return sum(len(part) for part in parts(data).values())
+
+
 def test_labels_follow_the_folders_names_and_every_class_is_in_every_part(root):
     data = load_data(root)
     assert data.classes == ("azul", "verde", "vermelho")
-    assert {name: len(part) for name, part in parts(data).items()} == {"train": 22, "val": 5, "test": 5}
+    assert size(data) == 32
     for part in parts(data).values():
         assert set(part.labels.tolist()) == {0, 1, 2}
         channel = part.images.float().mean((2, 3)).argmax(1)  # the colour tells the class
@@ -44,7 +48,7 @@ def test_labels_follow_the_folders_names_and_every_class_is_in_every_part(root):
 
 @pytest.mark.parametrize("side", [32, 48, 96])
 def test_pictures_have_the_side_asked_for(root, side):
-    assert load_data(root, side=side).train.images.shape == (22, 3, side, side)
+    assert load_data(root, side=side).train.images.shape[1:] == (3, side, side)
 
 
 @pytest.mark.parametrize("side", [0, -1, 7, 512, "32"])
@@ -62,6 +66,32 @@ def test_the_split_is_the_same_again_and_mixes_the_classes(tmp_path):
     assert set(before.train.labels[:10].tolist()) == {0, 1}
 
 
+def test_pictures_added_later_do_not_move_the_others(tmp_path):
+    def names(part):
+        return {(int(image[0, 0, 0]), int(label)) for image, label in zip(part.images, part.labels, strict=True)}
+
+    for count in (60, 120):
+        for number in range(count):
+            for label, name in enumerate("ab"):
+                paint(tmp_path / name / f"{number}.png", (number, label, 0))
+        now = {name: names(part) for name, part in parts(load_folder(tmp_path)).items()}
+        if count == 60:
+            before = now
+    for name, old in before.items():
+        assert old == {picture for picture in now[name] if picture[0] < 60}
+    assert 0.1 < len(now["test"]) / 240 < 0.2 and 0.1 < len(now["val"]) / 240 < 0.2
+
+
+@pytest.mark.parametrize("count", [4, 5, 6])
+def test_a_class_of_a_few_pictures_is_in_every_part(tmp_path, count):
+    for name in "abcdefgh":
+        for number in range(count):
+            paint(tmp_path / name / f"{name}{number}.png", (number, 0, 0))
+    data = load_folder(tmp_path)
+    for part, least in ((data.train, 2), (data.val, 1), (data.test, 1)):
+        assert part.labels.bincount(minlength=8).min() >= least
+
+
 def test_a_name_that_could_not_be_saved_is_told_before_the_training(root):
     (root / "azul").rename(root / "azul\u200dclaro")
     with pytest.raises(DataError, match="A pasta azul.claro .* nome que não se pode guardar"):
@@ -70,7 +100,7 @@ def test_a_name_that_could_not_be_saved_is_told_before_the_training(root):
 
 def test_a_file_name_that_is_no_text_does_not_matter(root):
     os.rename(root / "azul" / "0.png", os.fsencode(root / "azul") + b"/caf\xe9.png")
-    assert len(load_folder(root).train) == 22
+    assert size(load_folder(root)) == 32
 
 
 def test_bad_files_are_counted_and_named(root, capsys):
@@ -82,9 +112,10 @@ def test_bad_files_are_counted_and_named(root, capsys):
     (root / "verde" / "volta").symlink_to(root)
     (root / "volta").symlink_to(root)
     data = load_data(root)
-    assert len(data.train) == 22
+    assert size(data) == 32
     out = capsys.readouterr().out
     assert "ficaram de fora: 1. " in out and "texto.png" in out
+    assert "só valem imagens" in out and "pastas (2)" in out and ".txt (1)" in out and ".png (1)" in out
 
 
 def test_odd_names_are_kept(tmp_path):

@@ -74,6 +74,11 @@ def test_images_of_another_kind_are_refused(model, images):
         predict(model, images)
 
 
+def test_an_array_is_told_how_to_become_a_tensor(model):
+    with pytest.raises(ValueError, match="torch.from_numpy"):
+        predict(model, torch.zeros(1, 3, 32, 32).numpy())
+
+
 def test_numpys_own_kind_of_float_will_do(model):
     images = torch.rand(3, 3, 32, 32, dtype=torch.float64)
     assert torch.allclose(predict(model, images), predict(model, images.float()))

@@ -23,9 +23,9 @@ from PIL import Image
 
 from classificador import assemble, model, model_file
 from classificador.metrics import evaluate
-from classificador.model_file import load_model, read_checkpoint
+from classificador.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures, shrink_figures
-from conftest import ROOT
+from conftest import INFO, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,10 @@ def test_the_whole_notebook_runs_with_a_users_own_classes(workplace, tmp_path):
     notebook = with_parameters(read_notebook(), EPOCHS=3, BATCH_SIZE=8, DEVICE="cpu", ROBUSTEZ=True, **own)
     metrics = execute(notebook, workplace)
     assert metrics["single_view"]["accuracy"] == 1
-    assert metrics["single_view"]["images"] == 8
+    assert metrics["single_view"]["images"] > 2
     assert load_model(tmp_path / "m.pth").info["classes"] == ["céu", "mato"]
     text = outputs(notebook)
-    assert "tensor (32, 3, 48, 48)" in text
+    assert re.search(r"treino .* tensor \(\d+, 3, 48, 48\)", text)
     assert "quase cópias do treino: 100,0% do teste" in text
 
 
@@ -142,6 +142,7 @@ def test_the_prediction_section_runs_alone_in_a_fresh_kernel(workplace):
 def test_the_prediction_section_runs_in_a_tree_that_cannot_be_written(workplace, tmp_path):
     tree = tmp_path / "projeto"
     shutil.copytree(workplace, tree)  # the data too, not the link to them
+    save_checkpoint(tree / "best_model.pth", model.CNN(channels=(4, 8), hidden=16), INFO)  # not to wait for long
     for path in [*tree.rglob("*"), tree]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     source = "\n".join(cell.source for cell in read_notebook(only_prediction=True).cells if cell.cell_type == "code")
@@ -167,6 +168,8 @@ def test_the_prediction_section_runs_in_a_tree_that_cannot_be_written(workplace,
 def test_an_interrupted_training_cell_leaves_the_rest_working_and_goes_on_when_asked(workplace, tmp_path):
     checkpoint = str(tmp_path / "b.pth")
     notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=512, DEVICE="cpu", CHECKPOINT=checkpoint)
+    cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))
+    cell.source = cell.source.replace("channels=(64, 128)", "channels=(16, 32)")  # not to wait for long
     place = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("history = fit("))
     # What the stop button does, once training is under way.
     stop = """
@@ -189,7 +192,7 @@ class LiveCurves(LiveCurves):
     notebook.cells.insert(place + 4, nbformat.v4.new_code_cell(again))
     metrics = execute(notebook, workplace)
     assert "2 []" in outputs(notebook)
-    assert metrics["single_view"]["accuracy"] > 0.6
+    assert metrics["single_view"]["accuracy"] > 0.4  # one epoch; a network that learns nothing has 0.10
     assert len(load_model(checkpoint).info["history"]["steps"]) > 3
 
 
@@ -292,3 +295,11 @@ def test_a_failing_cell_is_told_in_one_line_and_the_notebook_kept(tmp_path, monk
     assert main([]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert "antes" in outputs(nbformat.read(next((tmp_path / "runs").glob("*/Pytorch.ipynb")), as_version=4))
+
+
+def test_results_that_could_not_be_kept_are_told_before_the_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "runs").write_text("")
+    monkeypatch.setattr("classificador.notebook.NOTEBOOK", shutil.copy(NOTEBOOK, tmp_path / NOTEBOOK.name))
+    monkeypatch.setattr("classificador.notebook.execute", lambda notebook: pytest.fail("ran"))
+    assert main([]) == 1
+    assert "não é possível gravar em" in capsys.readouterr().err

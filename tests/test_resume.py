@@ -202,6 +202,19 @@ def test_other_data_are_refused(toy, settings, stopped):
         Outcome(settings, other, stopped, resume=True)
 
 
+@pytest.mark.parametrize("change", ["pixels", "labels", "order"])
+def test_as_many_other_pictures_are_refused(toy, settings, stopped, change):
+    images, labels = toy.train.images.clone(), toy.train.labels.clone()
+    if change == "pixels":
+        images[3] = 255 - images[3]
+    elif change == "labels":
+        labels[3] = (labels[3] + 1) % 10
+    else:
+        images[[3, 4]] = images[[4, 3]]
+    with pytest.raises(CheckpointError, match="mudou: dados"):
+        Outcome(settings, replace(toy, train=type(toy.train)(images, labels)), stopped, resume=True)
+
+
 def test_best_and_resume_files_are_told_apart(toy, settings, stopped):
     with pytest.raises(CheckpointError, match="um treino interrompido, para retomar"):
         load_model(resume_path(stopped))
@@ -218,7 +231,7 @@ def test_a_damaged_resume_file_is_refused(toy, settings, stopped):
         Outcome(settings, toy, stopped, resume=True)
 
 
-@pytest.mark.parametrize("part", ["epoch", "order", "sums", "model", "optimizer", "schedule", "generators", "best"])
+@pytest.mark.parametrize("part", ["epoch", "order", "sums", "model", "optimizer", "generators", "best"])
 def test_a_state_without_one_of_its_parts_is_refused_in_one_line(toy, settings, stopped, part):
     content = torch.load(resume_path(stopped), weights_only=True)
     del content[part]
@@ -331,13 +344,38 @@ def hostile(path, **changes):
     return content
 
 
-def test_averages_of_another_shape_are_refused(toy, settings, stopped):
+@pytest.mark.parametrize("averages", [{"exp_avg": torch.zeros(1)}, {"exp_avg": torch.tensor(1.0)}, {"exp_avg": 3.0},
+                                      {"step": torch.zeros(2)}, {"exp_avg_sq": torch.zeros(1), "more": 1}])  # fmt: skip
+def test_averages_that_adam_could_not_use_are_refused(toy, settings, stopped, averages):
     optimizer = torch.load(resume_path(stopped), weights_only=True)["optimizer"]
-    averages = next(iter(optimizer["state"].values()))
-    averages["exp_avg"] = torch.zeros(1)  # fused Adam would read on behind it
+    for state in optimizer["state"].values():
+        state.update(averages)  # fused Adam would read on behind a shorter one
     hostile(stopped, optimizer=optimizer)
-    with pytest.raises(CheckpointError, match="em vez de"):
+    with pytest.raises(CheckpointError, match="não serve para retomar"):
         Outcome(settings, toy, stopped, resume=True)
+
+
+def test_an_optimizer_edited_in_the_file_is_refused_and_its_lr_is_the_schedules(toy, settings, uninterrupted, stopped):
+    optimizer = torch.load(resume_path(stopped), weights_only=True)["optimizer"]
+    whole = resume_path(stopped).read_bytes()
+    optimizer["param_groups"][0]["maximize"] = True
+    hostile(stopped, optimizer=optimizer)
+    with pytest.raises(CheckpointError, match="mudou: otimizador"):
+        Outcome(settings, toy, stopped, resume=True)
+    resume_path(stopped).write_bytes(whole)
+    optimizer["param_groups"][0] |= {"maximize": False, "lr": 100.0}
+    hostile(stopped, optimizer=optimizer)
+    assert Outcome(settings, toy, stopped, resume=True) == uninterrupted
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_after(monkeypatch, {3}, signal.SIGHUP)
+        assert Outcome(small, toy, tmp_path / "best.pth").history.interrupted == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +385,16 @@ def test_averages_of_another_shape_are_refused(toy, settings, stopped):
         {"step": 10**6},
         {"epoch": -1},
         {"order": torch.zeros(520, dtype=torch.int64)},
+        {"order": torch.arange(520.0)},
+        {"sums": torch.zeros(2, 3)},
+        {"seconds": float("nan")},
+        {"history": {"steps": [[1.0, 2.0]]}},
+        {"history": {"val_loss": [None]}},
+        {
+            "history": {
+                name: [1.0] * 7 for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+            }
+        },
         {"history": {"val_loss": 3, "unknown": 4}},
         {"seconds": 10**400},
         {"generators": [torch.zeros(3, dtype=torch.uint8)] * 2},
@@ -361,6 +409,12 @@ def test_averages_of_another_shape_are_refused(toy, settings, stopped):
             "far step",
             "negative epoch",
             "wrong order",
+            "order of floats",
+            "long sums",
+            "no time",
+            "short point",
+            "no loss",
+            "long history",
             "other history",
             "endless time",
             "short generator",

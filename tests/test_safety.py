@@ -20,7 +20,8 @@ def unsafe_calls(code: str) -> list[str]:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [getattr(node, "module", "") or "", *(alias.name for alias in node.names)]
-            if {"pickle", "dill", "joblib", "marshal", "shelve"} & set(names):
+            from_torch = names[0].startswith("torch") and "load" in names[1:]
+            if from_torch or {"pickle", "dill", "joblib", "marshal", "shelve"} & set(names):
                 found.append(f"{node.lineno}: {ast.unparse(node)}")
         if not isinstance(node, ast.Call):
             continue
@@ -28,7 +29,7 @@ def unsafe_calls(code: str) -> list[str]:
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         if (
             (name.split(".")[-1] == "load" and name not in SAFE_LOADS and options.get("weights_only") != "True")
-            or name.split(".")[-1] in ("extractall", "extract")
+            or name.split(".")[-1] in ("extractall", "extract", "unpack_archive")
             or name in ("eval", "exec", "os.system")
             or options.get("shell") == "True"
             or (name.endswith("np.load") and options.get("allow_pickle") == "True")
@@ -56,7 +57,9 @@ def test_no_unsafe_call_in_the_notebook():
         "from pickle import loads",
         "from torch import load\nload(path)",
         "torch.jit.load(path)",
+        "from torch import load as l\nl(path, weights_only=False)",
         "archive.extractall(folder)",
+        "shutil.unpack_archive(path)",
         "subprocess.run(command, shell=True)",
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from classificador import training
+from classificador import model_file, training
 from classificador.assemble import build, make_optimizer
 from classificador.calibration import fit_temperature
 from classificador.errors import CheckpointError, SettingsError
@@ -152,6 +152,77 @@ def test_a_learning_rate_beyond_reason_ends_in_a_named_error(toy, small, tmp_pat
     with pytest.raises(DivergenceError, match=r"época 1, até o lote \d+, lr 1e\+30"):
         run(replace(small, lr=1e30, warmup=0.0, norm=False, whiten=False), toy, tmp_path / "best.pth")
     assert not (tmp_path / "best.pth").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_epoch_at_once(toy, small, tmp_path, monkeypatch):
+    batches, original = [], training._Run._train_batch
+
+    def poisoned(run, batch):
+        batches.append(batch)
+        if len(batches) == 3:
+            run.model.fc2.weight.data[0, 0] = float("nan")
+        original(run, batch)
+
+    monkeypatch.setattr(training._Run, "_train_batch", poisoned)
+    with pytest.raises(DivergenceError, match="época 1, até o lote 3"):
+        run(small, toy, tmp_path / "best.pth")
+    assert len(batches) == 3
+
+
+def test_averages_that_overflow_are_a_divergence_too(toy, small, tmp_path, monkeypatch):
+    original = training._Run._train_batch
+
+    def overflowing(run, batch):
+        original(run, batch)
+        for state in run.optimizer.state.values():
+            state["exp_avg_sq"].fill_(float("inf"))  # the weights then stay as they are
+
+    monkeypatch.setattr(training._Run, "_train_batch", overflowing)
+    with pytest.raises(DivergenceError, match=r"época \d+, até o lote \d+, lr"):
+        run(small, toy, tmp_path / "best.pth")
+
+
+@pytest.mark.parametrize("loss", [1e13, float("inf")])
+def test_a_hopeless_loss_is_a_divergence(toy, small, tmp_path, loss):
+    class Huge(nn.CrossEntropyLoss):
+        def forward(self, *arguments):
+            return super().forward(*arguments) * 0 + loss
+
+    model = build(small, toy, CNN)
+    with pytest.raises(DivergenceError, match="enorme"):
+        fit(model, toy, Huge(), make_optimizer(model, small), small, tmp_path / "best.pth")
+
+
+def test_training_draws_the_same_whatever_was_drawn_before(toy, small, tmp_path):
+    models = [build(small, toy, CNN) for _ in range(2)]
+    for number, model in enumerate(models):
+        torch.rand(number * 5 + 1)
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / f"{number}.pth")
+    assert all(map(torch.equal, models[0].state_dict().values(), models[1].state_dict().values()))
+
+
+def test_the_history_of_a_long_run_stays_small(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "save_state", lambda run: None)  # not to wait for the disk
+    settings = make_settings(epochs=200, batch_size=256, channels=(1, 1), kernels=(1, 1), pools=(8, 4), hidden=1)
+    _, history = run(replace(settings, device="cpu"), toy, tmp_path / "best.pth")
+    assert len(history.steps) == 2 * 100
+
+
+def test_a_network_too_large_for_its_files_is_told_before_training(toy, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_file, "MAX_BYTES", 30_000)
+    with pytest.raises(CheckpointError, match="grande demais"):
+        run(small, toy, tmp_path / "best.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_memory_is_told_on_a_cpu_too(toy, small, tmp_path):
+    class Greedy(CNN):
+        def forward(self, images):
+            return super().forward(torch.empty(1 << 60, dtype=torch.uint8))
+
+    model = build(small, toy, Greedy)
+    with pytest.raises(SettingsError, match="^batch_size: .* lotes de 64; tente 32"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / "best.pth")
 
 
 def test_a_full_gpu_is_told_with_a_batch_size_to_try(toy, small, tmp_path):
