@@ -5,7 +5,7 @@ UNFINISHED := .venv/.instalacao-incompleta
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run predict lab test lint bench notebook
+.PHONY: help run predict lab demo test test-browser lint bench notebook
 
 help:  ## mostra esta lista
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,8 +19,15 @@ predict: .venv/.pronto  ## só a seção de predição, com o best_model.pth que
 lab: .venv/.pronto  ## abre o caderno no JupyterLab
 	@$(BIN)/jupyter lab Pytorch.ipynb
 
+demo: .venv/.pronto-demo  ## abre uma página local que diz a classe de fotos suas
+	@$(BIN)/python -m classificador demo
+
 test: .venv/.pronto-dev  ## executa os testes
 	@$(BIN)/python -m pytest
+
+test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a página em um Chromium sem tela
+	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install --with-deps chromium
+	@$(BIN)/python -m pytest tests/browser
 
 lint: .venv/.pronto-dev  ## confere o estilo do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -47,8 +54,9 @@ notebook: .venv/.pronto  ## executa o caderno e grava as saídas nele próprio
 	@$(INSTALL) -r requirements.txt
 	@rm $(UNFINISHED) && touch $@
 
-.venv/.pronto-dev: .venv/.pronto pyproject.toml
+# The extras of pyproject.toml.
+.venv/.pronto-%: .venv/.pronto pyproject.toml
 	@if [ -e $(UNFINISHED) ]; then rm -f .venv/.pronto; $(MAKE) .venv/.pronto; fi
 	@touch $(UNFINISHED)
-	@$(INSTALL) --quiet -r requirements.txt -e ".[dev]"
+	@$(INSTALL) --quiet -r requirements.txt -e ".[$*]"
 	@rm $(UNFINISHED) && touch $@

@@ -26,7 +26,7 @@ _HOME = {
     "is_doubtful": "inference",
     "predict_image": "inference",
     "explain_picture": "own_pictures",
-    "upload_button": "own_pictures",
+    "upload_box": "own_pictures",
     "evaluate": "metrics",
     "Report": "metrics",
     "layer_table": "summary",

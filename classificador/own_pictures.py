@@ -1,15 +1,16 @@
-"""What the network makes of a user's own picture, as one figure; and the notebook's upload button."""
+"""What the network makes of a user's own picture, as one figure; and the notebook's box for such pictures."""
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from IPython.display import display
-from ipywidgets import FileUpload, Output, VBox
+from ipywidgets import Output, VBox
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
 from classificador import plots
+from classificador.brazilian import percent
 from classificador.errors import ImageError
 from classificador.explain import occlusion_map
 from classificador.images import decode_image, open_image, to_tensor
@@ -31,21 +32,30 @@ def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Figu
     return plots.own_picture(image, seen, probabilities, occlusion_map(model, seen, target), warning)
 
 
-def upload_button(model: nn.Module) -> VBox:
-    """Return a button that takes pictures from the user's computer and shows explain_picture() of each below it."""
-    button = FileUpload(accept="image/*", multiple=True, description="Escolher fotos", layout={"width": "12em"})
-    results = Output()
+def upload_box(model: nn.Module) -> VBox:
+    """Return a box that takes pictures from the user's computer and shows explain_picture() of each, newest first."""
+    from classificador.picture_box import PictureBox  # here: an older environment without anywidget lacks only the box
 
-    def show(change) -> None:
-        """Replace what is shown by the files just chosen."""
-        results.clear_output()
-        with results:
-            for file in change["new"]:
-                try:
-                    display(explain_picture(model, decode_image(bytes(file["content"]), file["name"])))
-                except ImageError as error:
-                    print(error)
-                plt.close("all")
+    box, results = PictureBox(), VBox()
+    arrived: dict[str, bytearray] = {}
 
-    button.observe(show, "value")
-    return VBox([button, results])
+    def receive(_, message: dict, buffers: list[memoryview]) -> None:
+        """Take the next bytes of a file; show the file once it is whole, above what is there."""
+        name = message["name"]
+        arrived.setdefault(name, bytearray()).extend(buffers[0])
+        if len(arrived[name]) < message["size"]:
+            return
+        output = Output()
+        results.children = (output, *results.children)
+        with output:
+            try:
+                image = decode_image(bytes(arrived.pop(name)), name)
+                best, probability = next(iter(predict_image(model, image).items()))
+                print(f"{name}: {best}, {percent(probability)}")
+                display(explain_picture(model, image))
+            except ImageError as error:
+                print(error)
+            plt.close("all")
+
+    box.on_msg(receive)
+    return VBox([box, results])

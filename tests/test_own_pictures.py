@@ -1,5 +1,4 @@
 import io
-from datetime import datetime
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from PIL import Image
 from classificador import own_pictures
 from classificador.errors import ImageError
 from classificador.model import CNN
-from classificador.own_pictures import DOUBT, explain_picture, upload_button
+from classificador.own_pictures import DOUBT, explain_picture, upload_box
 
 
 @pytest.fixture
@@ -45,20 +44,18 @@ def test_a_bad_picture_is_an_error(model, tmp_path):
         explain_picture(model, tmp_path / "ruim.png")
 
 
-def test_the_button_shows_every_picture_and_names_the_bad_ones(model, monkeypatch, capsys):
+def test_the_box_shows_every_picture_once_it_is_whole_and_names_the_bad_ones(model, monkeypatch, capsys):
     shown, content = [], io.BytesIO()
     monkeypatch.setattr(own_pictures, "display", shown.append)
     Image.new("RGB", (50, 50)).save(content, "PNG")
-    button = upload_button(model).children[0]
-    button.value = tuple(
-        {
-            "name": name,
-            "type": "image/png",
-            "size": len(data),
-            "content": memoryview(data),
-            "last_modified": datetime(2026, 1, 1),
-        }
-        for name, data in (("boa.png", content.getvalue()), ("ruim.png", b"texto"))
-    )
+    box, results = upload_box(model).children
+    pieces = [("boa.png", content.getvalue(), 60), ("ruim.png", b"texto", 5), ("vazia.png", b"", 1)]
+    for name, data, size in pieces:
+        for start in range(0, max(1, len(data)), size):
+            assert not shown or name != "boa.png"
+            message = {"name": name, "size": len(data)}
+            box._handle_custom_msg(message, [memoryview(data[start : start + size])])
     assert [type(figure) for figure in shown] == [Figure]
-    assert "ruim.png não é uma imagem" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "boa.png: " in out and "ruim.png não é uma imagem" in out and "vazia.png não é uma imagem" in out
+    assert len(results.children) == 3

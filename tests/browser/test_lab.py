@@ -1,0 +1,98 @@
+"""The notebook's prediction section in JupyterLab, used as a student would."""
+
+import base64
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of the notebook in a JupyterLab on a copy of the project."""
+    folder = tmp_path_factory.mktemp("projeto")
+    for name in ("Pytorch.ipynb", "best_model.pth"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "data").symlink_to(ROOT / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}", "--IdentityProvider.token="]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.3)
+    yield f"{address}/lab/tree/Pytorch.ipynb"
+    process.terminate()
+    process.wait(20)
+
+
+def drop(page, path):
+    """Drop a file on the notebook's box for pictures, as from a folder's window."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    files = page.evaluate_handle(
+        """([content, name]) => {
+            const files = new DataTransfer();
+            files.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+            return files;
+        }""",
+        [content, path.name],
+    )
+    page.locator(".classificador-fotos").dispatch_event("drop", {"dataTransfer": files})
+
+
+def test_the_prediction_section_and_own_pictures(page, lab, screens, tmp_path):
+    news = page.get_by_text("get notified about official Jupyter news")
+    page.add_locator_handler(news, lambda: page.get_by_role("button", name="No", exact=True).click())
+    page.goto(lab)
+    page.get_by_role("heading", name="Classificador de imagens com PyTorch").wait_for()
+    page.keyboard.press("Control+Shift+K")  # the table of contents
+    page.locator(".jp-tocItem-content", has_text="2 Predição").click()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+    page.get_by_text("Run Selected Cell and All Below").click()
+
+    box = page.locator(".classificador-fotos")
+    expect(box).to_be_visible(timeout=240_000)  # the last cell but one
+    # The notebook is at its end: the cells above show no error.
+    assert page.get_by_text(re.compile("Error: |Traceback")).count() == 0
+
+    results = page.locator(".jp-OutputArea", has=page.locator(".classificador-fotos"))
+    box.locator("input").set_input_files(ROOT / "docs" / "fotos" / "navio.png")
+    expect(results.get_by_text("navio.png: Navio")).to_be_visible()
+    figure = results.locator("img")
+    expect(figure).to_have_count(1)
+    assert figure.evaluate("image => image.naturalWidth") > 500
+
+    noise = Image.effect_noise((3600, 3600), 80).convert("RGB")  # about as large as photos come
+    noise.save(tmp_path / "grande.png", compress_level=1)
+    assert (tmp_path / "grande.png").stat().st_size > 11e6
+    (tmp_path / "texto.png").write_text("isto não é uma imagem")
+    for name, words in (("grande.png", "grande.png: "), ("texto.png", "texto.png não é uma imagem")):
+        drop(page, tmp_path / name)
+        expect(results.get_by_text(words)).to_be_visible(timeout=30_000)
+    expect(figure).to_have_count(2)
+    drop(page, ROOT / "docs" / "fotos" / "gato.png")
+    expect(results.get_by_text("gato.png: Gato")).to_be_visible()
+    expect(figure).to_have_count(3)
+    box.evaluate("box => box.scrollIntoView({ block: 'start' })")
+    place = box.bounding_box()
+    page.screenshot(path=screens / "caderno.png", clip=place | {"height": 250})
