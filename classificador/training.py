@@ -109,9 +109,12 @@ class _Run:
 
     @cached_property
     def fingerprint(self) -> int:
-        """A check sum of the labels and of every image's sum of pixels, in order, to tell other data by."""
-        parts = [t for s in (self.train_split, self.val_split) for t in (s.labels, s.images.sum((1, 2, 3)))]
-        return zlib.crc32(torch.cat(parts).cpu().numpy().tobytes())
+        """A check sum of the images and labels, in order, to tell other data by."""
+        total = 0
+        for split in (self.train_split, self.val_split):
+            for part in (split.images, split.labels):
+                total = zlib.crc32(part.cpu().contiguous().numpy(), total)
+        return total
 
     def train(self, stop: StopRequest) -> None:
         """Train to the last epoch or until asked to stop; an unfinished run leaves its resume file."""
