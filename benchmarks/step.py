@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks import machine
 from classificador import CNN, build, load_cifar10, make_optimizer, make_settings
-from classificador.augment import augment
+from classificador.augment import augment, draw_moves
 from classificador.device import keep_freed_memory
 
 STEPS, WARM_UP = 60, 15
@@ -63,7 +63,8 @@ def measure(preset: str, batch_size: int, data) -> dict:
         images, labels = data.train.images[batch], data.train.labels[batch]
         if settings.shift or settings.flip:
             mirrored = torch.randint(2, (batch_size,), generator=generator) > 0
-            images = augment(images, settings.shift, mirrored & settings.flip, generator)
+            moves = draw_moves(len(images), settings.shift, generator)
+            images = augment(images, moves, mirrored & settings.flip)
         times.append(time.perf_counter())
         loss = criterion(model(images), labels)
         times.append(time.perf_counter())

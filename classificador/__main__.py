@@ -49,21 +49,44 @@ def main(arguments: list[str] | None = None) -> int:
         # With --json or --csv nothing else goes to standard output; progress and messages move to standard error.
         machine_readable = options.json or getattr(options, "csv", False)
         with contextlib.redirect_stdout(sys.stderr) if machine_readable else contextlib.nullcontext():
-            code, result = options.command(options)
+            code, result = _run(options)
     except ClassificadorError as error:
         if options.traceback:
             raise
         field, colon, rest = str(error).partition(":")
-        print(printable(f"erro: {OPTIONS.get(field, field)}{colon}{rest}"), file=sys.stderr)
+        who = f" (processo {os.environ['RANK']})" if _together() else ""
+        print(printable(f"erro{who}: {OPTIONS.get(field, field)}{colon}{rest}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrompido.", file=sys.stderr)
         return 130
+    if _together() and os.environ["RANK"] != "0":
+        return code
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     elif machine_readable:
         _print_csv(result)
     return code
+
+
+def _together() -> bool:
+    """Whether torchrun started this process, perhaps with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _run(options: argparse.Namespace) -> tuple[int, dict]:
+    """Run the command; of the processes that torchrun started all work and only the first speaks."""
+    if not _together():
+        return options.command(options)
+    if os.environ["RANK"] != "0":
+        os.environ["TQDM_DISABLE"] = "1"  # which it reads when it is imported
+    from classificador.distributed import process_group
+
+    with contextlib.ExitStack() as stack:
+        if os.environ["RANK"] != "0":
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        stack.enter_context(process_group())
+        return options.command(options)
 
 
 def speak_portuguese() -> None:
@@ -155,20 +178,26 @@ def train_command(options) -> tuple[int, dict]:
     """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
     from torch import nn
 
-    from classificador import CNN, build, fit, load_data, make_optimizer, make_settings
+    from classificador import CNN, build, distributed, fit, load_data, make_optimizer, make_settings
     from classificador.brazilian import duration, percent
     from classificador.device import choose_device
-    from classificador.resume import resumed_settings
+    from classificador.resume import resume_path, resumed_settings
+
+    def resumed():
+        """The settings of the run to go on with, or None. One that torchrun started anew goes on by itself."""
+        anew = distributed.restarted() and resume_path(options.modelo).exists()
+        return resumed_settings(options.modelo) if options.retomar or anew else None
 
     given = {name: getattr(options, option.strip("-").replace("-", "_")) for name, option in OPTIONS.items()}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = replace(resumed_settings(options.modelo), **given) if options.retomar else make_settings(**given)
+    earlier = distributed.from_first(resumed)
+    settings = replace(earlier, **given) if earlier else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_data(options.dados, options.fonte, options.lado)
     model = build(settings, data, CNN)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     optimizer = make_optimizer(model, settings)
-    history = fit(model, data, criterion, optimizer, settings, options.modelo, resume=options.retomar)
+    history = fit(model, data, criterion, optimizer, settings, options.modelo, resume=bool(earlier))
     if history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
         print(f"Melhor acurácia de validação: {best} (época {history.best + 1}), em {seconds}: {options.modelo}")

@@ -3,18 +3,23 @@
 import torch
 
 
-def augment(images: torch.Tensor, shift: int, mirrored: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return a randomly shifted and, where asked for, mirrored copy of a batch.
-
-    images: uint8 or float, N×C×S×S. shift: at most this many pixels each way, the border filled by reflection.
-    mirrored: bool, N: which images to turn left to right. generator: of the same device as the images.
-    The result has the shape and type of `images`.
-    """
+def draw_moves(count: int, shift: int, generator: torch.Generator) -> torch.Tensor | None:
+    """Return random moves of so many images, pixels down and right, 2×N×1, at most `shift` each way; None for 0."""
     if shift == 0:
+        return None
+    return torch.randint(-shift, shift + 1, (2, count, 1), generator=generator, device=generator.device)
+
+
+def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Tensor) -> torch.Tensor:
+    """Return a shifted and, where asked for, mirrored copy of a batch.
+
+    images: uint8 or float, N×C×S×S. moves: of draw_moves(); what they uncover is filled by reflection.
+    mirrored: bool, N: which images to turn left to right. The result has the shape and type of `images`.
+    """
+    if moves is None:
         return torch.where(mirrored[:, None, None, None], images.flip(3), images)
     n, side, device = len(images), images.shape[-1], images.device
     position = torch.arange(side, device=device)
-    moves = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator, device=device)
     rows, columns = (_reflect(position + move, side) for move in moves)
     columns = torch.where(mirrored[:, None], side - 1 - columns, columns)
     image = torch.arange(n, device=device)[:, None, None]

@@ -1,6 +1,7 @@
 """Where the computation runs, and the one allocator setting that makes it fast on a CPU."""
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -13,11 +14,14 @@ EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few en
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device called `name`; "auto" takes CUDA, then Apple MPS, then the CPU.
 
+    Of several processes that torchrun started each takes its own GPU.
     Raises SettingsError when the name is unknown or this machine lacks the device.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from classificador import distributed
 from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
 from classificador.errors import CheckpointError
 from classificador.images import open_image, to_tensor
@@ -41,22 +42,23 @@ def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.
 def predict_logits(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.Tensor:
     """Return the logits, N×classes on the model's device, in batches; with tta their mean over the views().
 
-    The mirrored views are left out where the network was trained without mirroring, as for letters and digits.
+    The mirrored views are left out where the network was trained without mirroring, as for letters and digits. Of
+    several processes (distributed.py) each computes its part, and all get the whole.
     """
     keep_freed_memory()
     device, training = next(model.parameters()).device, model.training
     model.eval().to(memory_format=memory_format(device))
     mirror = getattr(model, "info", {}).get("settings", {}).get("flip", True)
-    parts = []
+    mine, parts = images[distributed.part(len(images))], []
     try:
-        for batch in images.split(EVAL_BATCH // 4 if tta else EVAL_BATCH):
+        for batch in mine.split(EVAL_BATCH // 4 if tta else EVAL_BATCH):
             batch = batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)
             seen = views(batch, mirror) if tta else [batch]
             logits = model(torch.cat(seen) if tta else batch)  # together: for a single picture half the time
             parts.append(logits.unflatten(0, (len(seen), len(batch))).mean(0))
     finally:
         model.train(training)
-    return torch.cat(parts)
+    return distributed.join(torch.cat(parts), len(images))
 
 
 def views(images: torch.Tensor, mirror: bool = True) -> list[torch.Tensor]:

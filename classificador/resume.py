@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from classificador import distributed
 from classificador.atomic import free_name, remove_unfinished
 from classificador.brazilian import reason
 from classificador.checkpoint import RESUME, read_file, write_file
@@ -70,15 +71,18 @@ def prepare_resume(checkpoint: str | Path, resume: bool) -> None:
         )
 
 
-def save_state(run) -> None:
-    """Write everything the rest of the run depends on, as tensors and plain values. Raises CheckpointError."""
+def save_state(run, sums: torch.Tensor, path: Path) -> None:
+    """Write everything the rest of the run depends on, as tensors and plain values. Raises CheckpointError.
+
+    sums: the loss and the right answers of the epoch under way.
+    """
     state = {
         "settings": run.settings.to_dict(),
         "setup": _setup(run),
         "epoch": run.epoch,
         "step": run.step,
         "order": run.order.cpu(),
-        "sums": torch.stack([run.loss_sum, run.correct]).cpu(),
+        "sums": sums.cpu(),
         "model": copy_weights(run.model),
         "optimizer": _contiguous(run.optimizer.state_dict()),
         "generators": [run.generator.get_state(), torch.get_rng_state(), *_device_random_state(run.device)],
@@ -86,17 +90,17 @@ def save_state(run) -> None:
         "seconds": time.perf_counter() - run.started,
         "best": run.best.state(),
     }
-    write_file(resume_path(run.best.path), RESUME, state)
+    write_file(path, RESUME, state)
 
 
-def restore_state(run) -> None:
-    """Put the saved state into `run`, a run that has not begun.
+def restore_state(run, checkpoint: str | Path) -> None:
+    """Put the saved state of the run that writes `checkpoint` into `run`, a run that has not begun.
 
     Raises SettingsError naming the first setting that is not what it was, and CheckpointError for a state that is not
     ours or belongs to other data, another network, optimizer or loss.
     """
-    path, setup = run.best.path, _setup(run)
-    state, before = read_resume(path)
+    setup, first = _setup(run), distributed.rank() == 0
+    state, before = distributed.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
     for name, value in before.to_dict().items():
         if value != (now := run.settings.to_dict()[name]):
             raise SettingsError(f"{name}: {now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.")
@@ -124,15 +128,16 @@ def restore_state(run) -> None:
         ):
             group["lr"] = base * factor(done)
         (run.epoch, run.step), run.order = position, order.to(run.device)
-        run.loss_sum, run.correct = state["sums"].to(run.device).unbind()
+        run.loss_sum, run.correct = (state["sums"] * first).to(run.device).unbind()
         run.generator.set_state(state["generators"][0])
-        torch.set_rng_state(state["generators"][1])
-        _set_device_random_state(run.device, state["generators"][2:])
-        run.best.restore(state["best"])
+        if first:
+            torch.set_rng_state(state["generators"][1])
+            _set_device_random_state(run.device, state["generators"][2:])
+            run.best.restore(state["best"])
     except ClassificadorError:
         raise
     except Exception as error:  # whatever is wrong with a state, it is refused
-        text = f"{resume_path(path)} não serve para retomar este treino ({brief(error)}). {REMEDY}."
+        text = f"{resume_path(checkpoint)} não serve para retomar este treino ({brief(error)}). {REMEDY}."
         raise CheckpointError(text) from error
     run.history, run.started = history, time.perf_counter() - seconds
 

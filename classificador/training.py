@@ -5,6 +5,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from classificador.augment import augment
+from classificador import distributed
+from classificador.augment import augment, draw_moves
 from classificador.best import BestCheckpoint
 from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
@@ -50,6 +52,7 @@ def fit(
     An interrupt (Ctrl-C, the notebook's stop button, SIGTERM) ends the run after the batch at hand and returns the
     history of the complete epochs. With resume=True a later call goes on from there, or, when the process was killed,
     from the last complete epoch; on a CPU the result is that of an uninterrupted run, bit for bit.
+    Called by several processes (distributed.py) it trains in all of them, and the first writes the files.
     watch: called with the history a few times an epoch and after each one, to draw it.
     Raises SettingsError (batch larger than the set or than the GPU holds, device missing, resumed with other settings),
     CheckpointError (file cannot be written, or in use, or nothing to resume) and DivergenceError (loss NaN or infinite;
@@ -59,19 +62,24 @@ def fit(
         raise SettingsError(
             f"batch_size: {settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino."
         )
+    if settings.batch_size < distributed.size():
+        raise SettingsError(f"batch_size: precisa ser pelo menos {distributed.size()}, o número de processos.")
     device = choose_device(settings.device)
     keep_freed_memory()
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
     check_saveable(model)
-    with stop_requests() as stop, BestCheckpoint(checkpoint) as best:
-        prepare_resume(checkpoint, resume)
+    writes = distributed.rank() == 0
+    with stop_requests() as stop, BestCheckpoint(checkpoint) if writes else nullcontext() as best:
+        if writes:
+            prepare_resume(checkpoint, resume)
         try:
             model.to(device=device, memory_format=memory_format(device))
             run = _Run(model, data, criterion, optimizer, settings, device, best, watch or (lambda history: None))
+            distributed.check_same(run.fingerprint)
             if resume:
-                restore_state(run)
-            run.train(stop)
+                restore_state(run, checkpoint)
+            run.train(stop, resume_path(checkpoint))
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
@@ -87,10 +95,14 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 class _Run:
-    """The moving parts of one call of fit(). Whatever changes from batch to batch is kept by resume.py."""
+    """The moving parts of one call of fit(). Whatever changes from batch to batch is kept by resume.py.
+
+    best: None in a process that writes no files.
+    """
 
     def __init__(self, model, data, criterion, optimizer, settings, device, best, watch):
         self.model, self.criterion, self.optimizer = model, criterion, optimizer
+        self.network = distributed.wrap(model)  # the model as it is called in training
         self.settings, self.device, self.best, self.watch = settings, device, best, watch
         self.classes = list(data.classes)
         self.train_split = Split(data.train.images.to(device), data.train.labels.to(device))
@@ -116,13 +128,13 @@ class _Run:
                 total = zlib.crc32(part.cpu().contiguous().numpy(), total)
         return total
 
-    def train(self, stop: StopRequest) -> None:
+    def train(self, stop: StopRequest, resume: Path) -> None:
         """Train to the last epoch or until asked to stop; an unfinished run leaves its resume file."""
         self.watch(self.history)  # before the bar, so that in a notebook the curves stand above it
         total, done = self.settings.epochs * self.steps, self.epoch * self.steps + self.step
         options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
         with tqdm(total=total, initial=done, **options) as self.bar:
-            self._train(stop, resume_path(self.best.path))
+            self._train(stop, resume)
 
     def _train(self, stop: StopRequest, resume: Path) -> None:
         while self.epoch < self.settings.epochs and not self.history.interrupted:
@@ -130,15 +142,21 @@ class _Run:
                 self._validate()
                 self.epoch, self.step = self.epoch + 1, 0
             if self.epoch < self.settings.epochs:
-                try:
-                    save_state(self)
-                except NotFiniteError as error:
-                    raise self._divergence() from error
-                self.history.interrupted = stop.number
+                self._keep(resume)
+                self.history.interrupted = distributed.largest(stop.number)
         if self.history.interrupted:
             self.bar.write(f"Interrompido; guardado em {resume}, para retomar.", file=sys.stdout)
-        else:
+        elif self.best:
             resume.unlink(missing_ok=True)
+
+    def _keep(self, resume: Path) -> None:
+        """Write the resume file."""
+        sums = self._sums()
+        try:
+            if self.best:
+                save_state(self, sums, resume)
+        except NotFiniteError as error:
+            raise self._divergence() from error
 
     def _train_epoch(self, stop: StopRequest) -> bool:
         """The rest of the epoch, in a new random order if it begins. False if asked to stop before its end."""
@@ -147,38 +165,51 @@ class _Run:
         if self.step == 0:
             self.order = torch.randperm(len(self.train_split), generator=self.generator, device=self.device)
             self.loss_sum, self.correct = torch.zeros(2, device=self.device).unbind()
+        if distributed.size() > 1:  # what differs between the processes is dropout
+            torch.manual_seed(self.settings.seed + self.epoch * distributed.size() + distributed.rank())
         # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
         self.mirrored = (self.mirrored_first ^ bool(self.epoch % 2)) & self.settings.flip
         report_every = max(1, self.steps // 20)
         for batch in self.order.split(self.settings.batch_size)[self.step : self.steps]:
             self._train_batch(batch)
             self.step += 1
-            if self.step % report_every == 0 or self.step == self.steps:
+            reporting = self.step % report_every == 0 or self.step == self.steps
+            if reporting:
                 self._report()
             self.bar.update()
-            if stop.number and self.step < self.steps:
+            # Several processes stop after the same batch, which costs them a message: not after every one.
+            asked = distributed.largest(stop.number) if reporting or distributed.size() == 1 else 0
+            if asked and self.step < self.steps:
                 self._check_loss()
                 return False
         return True
 
     def _train_batch(self, batch: torch.Tensor) -> None:
+        moves, mine = draw_moves(len(batch), self.settings.shift, self.generator), distributed.part(len(batch))
+        weight = (mine.stop - mine.start) * distributed.size() / len(batch)  # of our mean loss in that of the batch
+        batch, moves = batch[mine], moves if moves is None else moves[:, mine]
         images, labels = self.train_split.images[batch], self.train_split.labels[batch]
         if self.settings.shift or self.settings.flip:
-            images = augment(images, self.settings.shift, self.mirrored[batch], self.generator)
-        logits = self.model(images)
+            images = augment(images, moves, self.mirrored[batch])
+        logits = self.network(images)
         loss = self.criterion(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * weight).backward()
         self.optimizer.step()
         self.schedule.step()
         # Sums stay tensors: reading a value here would make a GPU wait at every step.
         self.loss_sum += loss.detach() * len(labels)
         self.correct += (logits.detach().argmax(1) == labels).sum()
 
+    def _sums(self) -> torch.Tensor:
+        """The loss and the right answers of the epoch under way, up to here, of all processes."""
+        return distributed.total(torch.stack([self.loss_sum, self.correct]))
+
     def _means(self) -> tuple[float, float]:
         """Mean loss and accuracy of the epoch under way, up to here."""
+        loss, correct = self._sums().tolist()
         seen = self.step * self.settings.batch_size
-        return float(self.loss_sum) / seen, float(self.correct) / seen
+        return loss / seen, correct / seen
 
     def _check_loss(self, *val_loss: float) -> None:
         """Raise DivergenceError unless the losses so far are finite, and such that training can go on."""
@@ -212,7 +243,7 @@ class _Run:
         history.val_loss.append(val_loss)
         history.val_accuracy.append(val_accuracy)
         history.seconds.append(time.perf_counter() - self.started)
-        if self.best.score is None or val_accuracy > self.best.score:
+        if self.best and (self.best.score is None or val_accuracy > self.best.score):
             temperature = fit_temperature(logits, labels)
             doubt = fit_doubt((logits / temperature).softmax(1))
             self.best.save(self.model, self._describe() | {"temperature": temperature, "doubt_below": doubt})

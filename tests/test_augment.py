@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from classificador.augment import augment
+from classificador.augment import augment, draw_moves
 
 SIDE = 8
 
 
 def draw(images, shift, mirrored, seed=0):
-    return augment(images, shift, torch.full((len(images),), mirrored), torch.Generator().manual_seed(seed))
+    moves = draw_moves(len(images), shift, torch.Generator().manual_seed(seed))
+    return augment(images, moves, torch.full((len(images),), mirrored))
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def images():
 
 def test_every_result_is_a_shift_of_the_mirrored_or_plain_image(images):
     turned = torch.arange(len(images)) % 3 == 0
-    shift, out = 2, augment(images, 2, turned, torch.Generator().manual_seed(0))
+    shift, out = 2, augment(images, draw_moves(len(images), 2, torch.Generator().manual_seed(0)), turned)
     assert out.shape == images.shape
     assert out.dtype == torch.uint8
     padded = torch.nn.functional.pad(images.float(), (shift,) * 4, mode="reflect").to(torch.uint8)

@@ -101,7 +101,7 @@ def test_a_stopped_training_has_its_exit_code_and_goes_on(no_fetch, tmp_path, mo
     path, save = str(tmp_path / "m.pth"), training.save_state
     command = ["treinar", "--epocas", "2", "--lote", "64", "--semente", "3", "--modelo", path]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_state", lambda run: (save(run), signal.raise_signal(number)))
+        patch.setattr(training, "save_state", lambda *state: (save(*state), signal.raise_signal(number)))
         assert cli.main(command) == code
     assert "--retomar" in capsys.readouterr().out
     assert cli.main(["treinar", "--retomar", "--epocas", "3", "--modelo", path]) == 1
@@ -211,7 +211,7 @@ def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, monkeypatch, c
         training.save_state,
     )
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_state", lambda run: (save(run), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(training, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
         assert cli.main(["treinar", *data, "--epocas", "2", "--lote", "8", "--modelo", path]) == 130
     assert cli.main(["treinar", *data[:2], "--retomar", "--modelo", path]) == 1
     assert "não serve para retomar" in capsys.readouterr().err

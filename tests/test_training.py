@@ -202,7 +202,7 @@ def test_training_draws_the_same_whatever_was_drawn_before(toy, small, tmp_path)
 
 
 def test_the_history_of_a_long_run_stays_small(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "save_state", lambda run: None)  # not to wait for the disk
+    monkeypatch.setattr(training, "save_state", lambda *state: None)  # not to wait for the disk
     settings = make_settings(epochs=200, batch_size=256, channels=(1, 1), kernels=(1, 1), pools=(8, 4), hidden=1)
     _, history = run(replace(settings, device="cpu"), toy, tmp_path / "best.pth")
     assert len(history.steps) == 2 * 100

@@ -1,0 +1,150 @@
+"""Several processes, started by torchrun, that train or evaluate together; in a single process nothing here acts.
+
+Each holds all images, draws the same random numbers and computes its part of every batch, so that the result does not
+depend on how many they are. Only the first process (rank 0) writes files.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from classificador.errors import ClassificadorError, DataError
+
+Value = TypeVar("Value")
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun started, if it did, while the block runs.
+
+    Raises ClassificadorError when another one ended before its time.
+    """
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    store, number, count = next(dist.rendezvous("env://"))
+    if os.environ["GROUP_WORLD_SIZE"] == "1":
+        # torchrun gives processes started anew the store that holds the addresses of the dead: pytorch/pytorch#135712.
+        # Of several machines each counts for itself; there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is the remedy.
+        store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=count)
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        text = "Outro dos processos parou. Se --max-restarts permite, o torchrun recomeça todos da última época."
+        raise ClassificadorError(text) from error
+    dist.destroy_process_group()  # not after an error: the others may wait for us, and torchrun ends them
+
+
+def size() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def restarted() -> bool:
+    """Whether torchrun started the processes anew, after one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def part(count: int) -> slice:
+    """This process's part of so many images: none left out, none twice."""
+    return slice(count * rank() // size(), count * (rank() + 1) // size())
+
+
+def total(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the processes' tensors, which have one shape."""
+    if size() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def largest(number: int) -> int:
+    """Return the largest of the processes' numbers."""
+    if size() > 1:
+        value = torch.tensor(number)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+    return number
+
+
+def join(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Return all `count` rows, of which each process gives its part()."""
+    if size() == 1:
+        return rows
+    whole = rows.new_zeros(count, *rows.shape[1:])
+    whole[part(count)] = rows
+    return total(whole)
+
+
+def from_first(function: Callable[[], Value]) -> Value:
+    """Return what `function` returns in the first process, the only one that calls it; plain values and tensors."""
+    if size() == 1:
+        return function()
+    values = [function() if rank() == 0 else None]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def check_same(fingerprint: int) -> None:
+    """Raise DataError unless all processes have the same images."""
+    if size() > 1:
+        found = [0] * size()
+        dist.all_gather_object(found, fingerprint)
+        if len(set(found)) > 1:
+            raise DataError("Os processos têm imagens diferentes. Dê a todas as máquinas os mesmos dados.")
+
+
+def wrap(model: nn.Module) -> nn.Module:
+    """Return the model as it is to be called in training: with gradients, and batch statistics, of all processes."""
+    if size() == 1:
+        return model
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = partial(_batch_norm, module)
+    return DistributedDataParallel(model, broadcast_buffers=False)  # the buffers are the same in all anyway
+
+
+class _Sum(torch.autograd.Function):
+    """total(), through which gradients flow back to all processes."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+        return total(values)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return total(gradient)
+
+
+def _batch_norm(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
+    """Batch normalisation over the images of all processes; torch's own SyncBatchNorm does without CPUs."""
+    if not norm.training:
+        return type(norm).forward(norm, x)
+    others, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
+    count = x.new_tensor([x.numel() / x.shape[1]])
+    sums = _Sum.apply(torch.cat([x.sum(others), x.square().sum(others), count]))
+    mean, square = (sums[:-1] / sums[-1]).chunk(2)
+    variance = (square - mean.square()).clamp(min=0)
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), norm.momentum)
+        norm.num_batches_tracked += 1
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return x * scale.view(shape) + (norm.bias - mean * scale).view(shape)

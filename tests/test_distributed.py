@@ -1,0 +1,140 @@
+"""Two processes on this machine, started by torchrun: the same result as one, one writer, and a death survived."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from classificador import distributed
+from classificador.assemble import build, make_optimizer
+from classificador.dataset import ImageData, Split
+from classificador.folders import write_example
+from classificador.inference import predict_logits
+from classificador.model import CNN
+from classificador.model_file import read_checkpoint
+from classificador.resume import resume_path
+from classificador.settings import make_settings
+from classificador.training import fit
+from conftest import ROOT
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+ODD = 97  # images that two processes cannot share out evenly
+
+WORKER = """
+import json, sys
+import torch
+from conftest import toy
+from classificador import atomic, checkpoint, distributed
+from test_distributed import train
+
+written, write = [], atomic.write_bytes
+checkpoint.write_bytes = lambda path, data: (written.append(path.name), write(path, data))
+with distributed.process_group():
+    model, test_logits, history = train(toy.__wrapped__(), sys.argv[1] + "/best.pth")
+    torch.save([model.state_dict(), test_logits, history.val_loss], f"{sys.argv[1]}/rank{distributed.rank()}.pt")
+    with open(f"{sys.argv[1]}/rank{distributed.rank()}.json", "w") as file:
+        json.dump(written, file)
+"""
+
+
+def train(data, path):
+    """A run whose batches and validation and test images two processes cannot share out evenly."""
+    data = ImageData(data.train, Split(data.val.images[:ODD], data.val.labels[:ODD]), data.test)
+    settings = make_settings(epochs=2, batch_size=33, channels=(4, 8), hidden=16, device="cpu")
+    model = build(settings, data, CNN)
+    history = fit(model, data, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, path)
+    return model, predict_logits(model, data.test.images[:ODD], tta=True), history
+
+
+def test_two_processes_agree_with_one_and_one_of_them_writes(toy, tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER)
+    subprocess.run([*TORCHRUN, tmp_path / "worker.py", tmp_path], env=ENVIRONMENT, check=True, capture_output=True)
+    model, logits, history = train(toy, tmp_path / "single.pth")
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    for weights, test_logits, val_loss in ranks:
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
+        assert test_logits.shape == (ODD, 10)
+        torch.testing.assert_close(test_logits, logits, rtol=1e-3, atol=1e-3)
+        assert val_loss == pytest.approx(history.val_loss, rel=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(ranks[0][0].values(), ranks[1][0].values(), strict=True))
+    written = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert "best.pth" in written[0]
+    assert written[1] == []
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits") / "numeros"
+    write_example(folder)
+    return folder
+
+
+def start(digits, checkpoint, *options, epochs=6):
+    """Training by two processes, and what they print, in a file; returns once the first epoch is over."""
+    command = [*TORCHRUN, *options, "-m", "classificador", "treinar", "--dados", digits, "--modelo", checkpoint]
+    output = checkpoint.with_suffix(".txt")
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [*command, "--epocas", str(epochs), "--lote", "64"], env=ENVIRONMENT, stdout=file, stderr=file
+        )
+    while not resume_path(checkpoint).exists():
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.02)
+    return process, output
+
+
+def test_a_killed_process_costs_at_most_an_epoch(digits, tmp_path):
+    process, output = start(digits, tmp_path / "best.pth", "--max-restarts=1")
+    (victim,) = (
+        child for child in psutil.Process(process.pid).children(recursive=True) if child.environ().get("RANK") == "1"
+    )
+    victim.kill()
+    assert process.wait() == 0, output.read_text()
+    text = output.read_text()
+    epochs = [int(number) for number in re.findall(r"Época (\d)/6: perda", text)]
+    assert sorted(set(epochs)) == [1, 2, 3, 4, 5, 6]
+    assert len(epochs) <= 7
+    assert "Outro dos processos parou" in text  # the first process met its death and did not hang
+    assert len(read_checkpoint(tmp_path / "best.pth")["info"]["history"]["val_loss"]) > 1
+    assert not resume_path(tmp_path / "best.pth").exists()
+
+
+def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
+    path = tmp_path / "best.pth"
+    process, output = start(digits, path, epochs=50)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    assert "Para continuar: o mesmo comando, com --retomar" in output.read_text()
+    state = torch.load(resume_path(path))
+    assert state["step"] > 0
+    command = [sys.executable, "-m", "classificador", "treinar", "--dados", digits, "--modelo", path, "--retomar"]
+    resumed = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    first = next(line for line in resumed.stdout if ": perda" in line)
+    resumed.kill()
+    resumed.wait()
+    assert f"Época {state['epoch'] + 1}/50" in first
+
+
+def test_one_process_is_alone():
+    assert (distributed.rank(), distributed.size(), distributed.part(7)) == (0, 1, slice(0, 7))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 97, 10_000])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_every_image_is_in_exactly_one_part(count, size, monkeypatch):
+    parts = []
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "size", lambda: size)
+        parts += range(count)[distributed.part(count)]
+    assert parts == list(range(count))
