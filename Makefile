@@ -19,11 +19,11 @@ predict: .venv/.pronto  ## só a seção de predição, com o best_model.pth que
 lab: .venv/.pronto  ## abre o caderno no JupyterLab
 	@$(BIN)/jupyter lab Pytorch.ipynb
 
-demo: .venv/.pronto-demo  ## abre uma página local que diz a classe de fotos suas
+demo: .venv/.pronto-demo  ## põe no ar uma página local que diz a classe de fotos suas
 	@$(BIN)/python -m classificador demo
 
 test: .venv/.pronto-dev  ## executa os testes
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two at a time, a core each
 
 test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a página em um Chromium sem tela
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install --with-deps chromium

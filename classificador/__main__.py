@@ -1,10 +1,11 @@
-"""The command line: `python -m classificador treinar | avaliar | prever | demo | dados | exemplo | diagnostico`."""
+"""The command line: `python -m classificador treinar | avaliar | prever | …`; --help names all commands."""
 
 import argparse
 import contextlib
 import csv
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -142,7 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     _data_options(train)
     _model_option(train)
 
-    test = _command(commands, evaluate_command, "avaliar", "mede acurácia e F1 nas 10.000 imagens de teste")
+    test = _command(commands, evaluate_command, "avaliar", "mede acurácia e F1 nas imagens de teste")
     _data_options(test)
     _model_option(test)
 
@@ -156,9 +157,30 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
     _model_option(predict)
 
-    demo = _command(commands, demo_command, "demo", "abre uma página local que diz a classe de fotos suas")
-    demo.add_argument("--porta", type=int, metavar="N", help="porta da página (padrão: a primeira livre desde 7860)")
+    demo = _command(commands, demo_command, "demo", "põe no ar uma página local que diz a classe de fotos suas")
+    demo.add_argument(
+        "--porta",
+        type=_port,
+        metavar="N",
+        help="porta da página (padrão: a primeira livre desde 7860)",
+    )
     _model_option(demo)
+
+    compare = _command(commands, compare_command, "comparar", "põe treinos lado a lado, em uma tabela e uma figura")
+    compare.add_argument("pastas", nargs="+", metavar="PASTA", help="pastas de treinos, ou runs, que tem todas")
+    text = "onde gravar as curvas (padrão: comparacao.png)"
+    compare.add_argument("--figura", default="comparacao.png", metavar="ARQUIVO", help=text)
+
+    export = _command(commands, export_command, "exportar", "grava o modelo para outros programas, e o confere")
+    export.add_argument("--formato", default="onnx", choices=("onnx", "pt2"), help="(padrão: onnx)")
+    export.add_argument("--saida", metavar="ARQUIVO", help="(padrão: o nome de --modelo com o final do formato)")
+    _data_options(export)
+    _model_option(export)
+
+    card = _command(commands, card_command, "ficha", "grava a ficha do modelo (model card), em português e inglês")
+    card.add_argument("--saida", default="docs", metavar="PASTA", help="onde gravá-la (padrão: docs)")
+    _data_options(card)
+    _model_option(card)
 
     data = _command(commands, data_command, "dados", "traz e confere o CIFAR-10, ou conta as imagens de uma pasta sua")
     _data_options(data)
@@ -223,6 +245,8 @@ def predict_command(options) -> tuple[int, dict]:
     from classificador.brazilian import percent
     from classificador.folders import find_pictures
 
+    if options.csv and options.json:
+        raise ClassificadorError("Use --csv ou --json, não os dois.")
     model, results, code = load_model(options.modelo), {}, 0
     for path in _picture_paths(options.imagens):
         try:
@@ -279,6 +303,43 @@ def demo_command(options) -> tuple[int, dict]:
     return 0, {"address": address}
 
 
+def compare_command(options) -> tuple[int, dict]:
+    """Print a table of runs and draw their curves."""
+    from classificador.compare import comparison_table, draw_comparison, read_runs
+
+    runs = read_runs(options.pastas)
+    print(comparison_table(runs))
+    draw_comparison(runs, Path(options.figura))
+    print(f"Curvas em {options.figura}.")
+    return 0, {run.name: run.facts | {"test_accuracy": run.test_accuracy} for run in runs}
+
+
+def export_command(options) -> tuple[int, dict]:
+    """Write the model in another format, once the file gave the same answers on test images."""
+    from classificador import load_data, load_model
+    from classificador.export import CHECKED, export_model
+
+    model = load_model(options.modelo)
+    data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
+    path = Path(options.saida or Path(options.modelo).with_suffix(f".{options.formato}"))
+    difference = export_model(model, data.test.images, path, options.formato)
+    count = min(CHECKED, len(data.test))
+    print(f"{path}: as mesmas respostas em {count} imagens de teste; diferença de no máximo {difference:.1e}")
+    return 0, {"file": str(path), "images": count, "largest_difference": difference}
+
+
+def card_command(options) -> tuple[int, dict]:
+    """Write the model card."""
+    from classificador import load_data, load_model
+    from classificador.model_card import write_cards
+
+    model = load_model(options.modelo)
+    data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
+    files = [str(path) for path in write_cards(model, Path(options.modelo), data, Path(options.saida))]
+    print(f"Gravadas: {', '.join(files)}")
+    return 0, {"files": files}
+
+
 def data_command(options) -> tuple[int, dict]:
     """Bring and verify CIFAR-10; of a folder of class folders, read and count what is in it."""
     from classificador import load_cifar10
@@ -302,7 +363,7 @@ def example_command(options) -> tuple[int, dict]:
     count = write_example(options.pasta)
     print(f"{count} imagens em {options.pasta}, uma pasta por classe. Agora:")
     choices = "--epocas 20 --lote 32 --sem-espelho --modelo numeros.pth"
-    print(f"python -m classificador treinar --dados {options.pasta} {choices}")
+    print(f"python -m classificador treinar --dados {shlex.quote(options.pasta)} {choices}")
     return 0, {"images": count}
 
 
@@ -316,6 +377,13 @@ def diagnose_command(options) -> tuple[int, dict]:
     return int(any(row.problem for row in rows)), {
         row.name: {"value": row.value, "problem": row.problem} for row in rows
     }
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise argparse.ArgumentTypeError(f"a porta precisa ser de 1 a 65535; veio {port}")
+    return port
 
 
 def _command(commands, function, name: str, text: str) -> argparse.ArgumentParser:

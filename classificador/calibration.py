@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 
 # Beyond these a softmax says the same of every class, or is certain; they bound what a file may ask for, too.
 COLDEST, HOTTEST = 0.05, 20.0
+FEWEST = 50  # validation images below which a temperature would be chance: of three it came out at its bound
 FALSE_WARNINGS = 0.05  # share of pictures of known classes that are doubted
 
 
@@ -14,10 +15,10 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the number by which to divide the logits (N×C) so that their cross entropy on the labels (N) is least.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks". No prediction changes: the order of the classes stays.
-    1 where every prediction is right: without a mistake nothing tells how sure to be.
+    1 where every prediction is right, or where there are fewer than 50 images: too little tells how sure to be.
     """
     logits, labels = logits.double().cpu(), labels.cpu()
-    if (logits.argmax(1) == labels).all():
+    if len(labels) < FEWEST or (logits.argmax(1) == labels).all():
         return 1.0
 
     def cost(log_temperature: float) -> float:

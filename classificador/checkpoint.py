@@ -78,6 +78,8 @@ def read_file(path: Path, kind: str, remedy: str = REMEDY) -> dict:
     Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign or newer, or whose
     tensors are not finite.
     """
+    if remedy is REMEDY and Path(path).name != "best_model.pth":
+        remedy = "Confira o caminho ou treine de novo"
     if not os.path.isfile(path):
         what = (
             "não é um arquivo comum" if os.path.exists(path) else f"não existe na pasta {Path(path).absolute().parent}"

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -65,9 +66,8 @@ def _data(root: Path, source: str | None) -> Row:
     source = source or os.environ.get(SOURCE_VARIABLE)
     try:
         if not source and has_class_folders(root):
-            return Row(
-                "dados", f"{root}, uma pasta de classes suas; `python -m classificador dados --dados {root}` as conta"
-            )
+            command = f"python -m classificador dados --dados {shlex.quote(str(root))}"
+            return Row("dados", f"{root}, uma pasta de classes suas; `{command}` as conta")
     except DataError as error:
         return Row("dados", str(root), str(error))
     path = Path(source) if source else next(iter(archive.find(root)), None)

@@ -27,6 +27,10 @@ class CheckpointError(ClassificadorError):
     """A checkpoint is missing, damaged, of another kind, or could not be written."""
 
 
+class ExportError(ClassificadorError):
+    """A model could not be exported, or the exported file answers otherwise."""
+
+
 class ImageError(ClassificadorError):
     """A picture could not be read."""
 

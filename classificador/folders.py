@@ -112,12 +112,18 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def find_pictures(root: str | Path) -> list[Path]:
-    """Return all picture files in a folder and the folders within, in order. Raises DataError if there is none."""
-    found, waiting = [], [Path(root)]
+    """Return all picture files in a folder and the folders within, in order. Raises DataError if there is none.
+
+    Says which other files it leaves out.
+    """
+    found, others, waiting = [], Counter(), [Path(root)]
     while waiting:
         folder = waiting.pop()
-        found += pictures(folder)
+        found += (chosen := pictures(folder))
+        others.update(_kind(path) for path in set(_entries(folder)).difference(chosen) if not path.is_dir())
         waiting += [inner for inner in _folders(folder) if not inner.is_symlink()]  # a link could lead in circles
+    if others:
+        print(f"Em {root} ficaram de fora, por não terem nome de imagem: {_most_common(others)}.")
     if not found:
         raise DataError(f"{root} não tem imagens. Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}.")
     return sorted(found)
@@ -186,15 +192,21 @@ def _draw(name: str) -> float:
 def _tell_left_out(root: Path, files: dict[str, list[Path]]) -> None:
     """Say what lies in the class folders and is no picture by its name."""
     left = Counter(
-        "pastas" if path.is_dir() else path.suffix.lower() or "sem extensão"
-        for name, paths in files.items()
-        for path in set(_entries(root / name)).difference(paths)
+        _kind(path) for name, paths in files.items() for path in set(_entries(root / name)).difference(paths)
     )
     if left:
-        kinds = ", ".join(f"{brief(kind)} ({number(count, 0)})" for kind, count in left.most_common(5))
         print(
-            f"Dentro das classes de {root} só valem imagens ({', '.join(sorted(SUFFIXES))}); ficaram de fora: {kinds}."
+            f"Dentro das classes de {root} só valem imagens ({', '.join(sorted(SUFFIXES))}); ficaram de fora: "
+            f"{_most_common(left)}."
         )
+
+
+def _kind(path: Path) -> str:
+    return "pastas" if path.is_dir() else path.suffix.lower() or "sem extensão"
+
+
+def _most_common(kinds: Counter) -> str:
+    return ", ".join(f"{brief(kind)} ({number(count, 0)})" for kind, count in kinds.most_common(5))
 
 
 def _check_memory(root: Path, count: int, side: int) -> None:

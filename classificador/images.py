@@ -52,6 +52,8 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
+        if not content:
+            raise ImageError(f"{name} está vazio. Escolha outra imagem.") from error
         raise ImageError(
             f"{name} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
         ) from error

@@ -25,6 +25,7 @@ from classificador.__main__ import speak_portuguese
 from classificador.atomic import write_bytes
 from classificador.brazilian import duration, number, percent, reason
 from classificador.errors import brief
+from classificador.tracking import FOLDER_VARIABLE
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "Pytorch.ipynb"
 ABOUT = "Executa o Pytorch.ipynb de cima a baixo e guarda o resultado em runs/."
@@ -63,9 +64,10 @@ def read_notebook(only_prediction: bool = False) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent) -> dict:
+def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, record: Path | None = None) -> dict:
     """Execute the notebook in place, in a fresh kernel in `folder`; return the metrics of its prediction section.
 
+    record: the folder for the training's history.csv and run.json, instead of one of its own.
     Raises CellExecutionError when a cell fails; the outputs up to there are in the notebook.
     """
     client = TerminalClient(
@@ -76,7 +78,8 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent) -> 
         record_timing=False,
     )
     # What the kernel process itself writes (its own warnings, a traceback when interrupted) is not for the user.
-    with client.setup_kernel(stderr=subprocess.DEVNULL):
+    environment = os.environ | ({FOLDER_VARIABLE: str(record)} if record else {})
+    with client.setup_kernel(stderr=subprocess.DEVNULL, env=environment):
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "markdown" and cell.source.startswith("#"):
                 print(f"\n[{index + 1}/{len(notebook.cells)}] {cell.source.splitlines()[0].strip('# ')}", flush=True)
@@ -133,13 +136,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"erro: não é possível gravar em {folder}: {reason(error)}.", file=sys.stderr)
         return 1
     try:
-        metrics, failure = execute(notebook), ""
+        metrics, failure = execute(notebook, record=folder), ""
     except CellExecutionError as error:
         metrics, failure = None, f"{error.ename}: {brief(error.evalue)}"
     except DeadKernelError:
         metrics, failure = None, "o kernel do caderno morreu; talvez tenha faltado memória."
     except KeyboardInterrupt:
-        folder.rmdir()
+        if not any(folder.iterdir()):
+            folder.rmdir()
         print("\nInterrompido. Se o treino já tinha uma época completa, best_model.pth tem o melhor até aqui; o modelo")
         print("original volta com `git checkout best_model.pth`.")
         return 130

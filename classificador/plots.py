@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from PIL import Image, ImageOps
+from PIL import Image
 
 from classificador.brazilian import number, percent
 from classificador.calibration import calibration_error, reliability, uncalibrated
@@ -25,7 +25,9 @@ STYLE = {
     "axes.grid": False,
     "grid.color": "#dddddd",
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called "R$ 5 e R$ 10"
 }
+NO_MISTAKE = "Nenhum erro nestas imagens."
 COMMA = FuncFormatter(lambda value, position: f"{value:g}".replace(".", ","))
 PERCENT = FuncFormatter(lambda value, position: f"{100 * value:g}%".replace(".", ","))
 
@@ -40,7 +42,7 @@ def sample_grid(split: Split, classes: tuple[str, ...], columns: int = 8) -> Fig
                 axis.axis("off")
             for axis, index in zip(axes[row], chosen, strict=False):
                 _show(axis, split.images[index])
-            axes[row, 0].text(-0.2, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center")
+            axes[row, 0].text(-0.2, 0.5, _short(name), transform=axes[row, 0].transAxes, ha="right", va="center")
     return figure
 
 
@@ -56,7 +58,7 @@ def class_counts(splits: dict[str, Split], classes: tuple[str, ...]) -> Figure:
             label = f"{name} ({number(sum(counts), 0)})"
             bars = axis.bar(position, counts, width, color=colour, hatch=hatch, edgecolor="white", label=label)
             axis.bar_label(bars, [number(count, 0) for count in counts], fontsize=7)
-        axis.set_xticks(range(len(classes)), classes)
+        axis.set_xticks(range(len(classes)), map(_short, classes))
         axis.set_ylabel("imagens")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, position: number(value, 0)))
         axis.legend(ncols=len(splits), loc="lower center", bbox_to_anchor=(0.5, 1))
@@ -116,8 +118,9 @@ def confusion_matrices(report: Report) -> Figure:
         ):
             axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
             axis.set(title=title, xlabel="classe prevista")
-            axis.set_xticks(range(len(counts)), report.classes, rotation=45, ha="right", rotation_mode="anchor")
-            axis.set_yticks(range(len(counts)), report.classes)
+            names = [_short(name) for name in report.classes]
+            axis.set_xticks(range(len(counts)), names, rotation=45, ha="right", rotation_mode="anchor")
+            axis.set_yticks(range(len(counts)), names)
             axis.tick_params(length=0)
             for row, column in np.ndindex(*counts.shape):
                 colour = "white" if shares[row, column] > 0.5 else BLACK
@@ -156,13 +159,16 @@ def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], co
         figure, axes = plt.subplots(rows, columns, figsize=(9, 1.95 * rows), squeeze=False)
         for axis in axes.flat[len(indices) :]:
             axis.axis("off")
+        if not indices:
+            figure.suptitle(NO_MISTAKE)
         for axis, index in zip(axes.flat, indices, strict=False):
             true, predicted = int(report.labels[index]), int(report.predictions[index])
             right, probability = true == predicted, report.probabilities[index, predicted]
             _show(axis, images[index])
             colour, mark = (BLUE, "✓") if right else (ORANGE, "✗")
             _frame(axis, colour, dashed=not right)
-            text = f"{mark} {report.classes[predicted]} {percent(probability, 0)}\nverdade: {report.classes[true]}"
+            text = f"{mark} {_short(report.classes[predicted])} {percent(probability, 0)}\n"
+            text += f"verdade: {_short(report.classes[true])}"
             axis.set_title(text, fontsize=8.5, color=colour, weight="normal" if right else "bold")
     return figure
 
@@ -174,6 +180,8 @@ def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns
         figure, axes = plt.subplots(max(1, len(found)), columns, figsize=(9, 1.3 * max(1, len(found))), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
+        if not found:
+            figure.suptitle(NO_MISTAKE)
         for row, (true, predicted, times) in zip(axes, found, strict=False):
             chosen = np.flatnonzero((report.labels == true) & (report.predictions == predicted))
             chosen = chosen[np.argsort(-report.probabilities[chosen, predicted])][:columns]
@@ -181,7 +189,7 @@ def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns
                 _show(axis, images[index])
                 axis.set_title(percent(report.probabilities[index, predicted], 0), fontsize=8)
             share = percent(times / max(1, (report.labels == true).sum()))
-            text = f"{report.classes[true]}\n→ {report.classes[predicted]}\n{times} vezes ({share})"
+            text = f"{_short(report.classes[true])}\n→ {_short(report.classes[predicted])}\n{times} vezes ({share})"
             row[0].text(-0.15, 0.5, text, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
     return figure
 
@@ -199,8 +207,8 @@ def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) 
                 _show(axis, images[index])
             for axis, index in zip(row[columns + 1 :], order[columns:][: -columns - 1 : -1], strict=False):
                 _show(axis, images[index])
-                axis.set_title(report.classes[report.predictions[index]], fontsize=7, pad=2)
-            row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+                axis.set_title(_short(report.classes[report.predictions[index]]), fontsize=7, pad=2)
+            row[0].text(-0.2, 0.5, _short(name), transform=row[0].transAxes, ha="right", va="center")
         figure.suptitle("à esquerda, as mais típicas; à direita, as mais difíceis e a resposta da rede", fontsize=11)
     return figure
 
@@ -215,7 +223,8 @@ def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: li
             true, predicted = int(report.labels[index]), int(report.predictions[index])
             colour, mark = (BLUE, "✓") if true == predicted else (ORANGE, "✗")
             _show(above, images[index])
-            text = f"{mark} {report.classes[predicted]}" + ("" if true == predicted else f"\né {report.classes[true]}")
+            text = f"{mark} {_short(report.classes[predicted])}"
+            text += "" if true == predicted else f"\né {_short(report.classes[true])}"
             above.set_title(text, fontsize=8, color=colour, pad=2)
             _show_heat(below, images[index], heat)
     return figure
@@ -240,11 +249,13 @@ def own_picture(
     top = list(probabilities.items())[:3][::-1]
     with plt.rc_context(STYLE):
         figure, (whole, square, bars, where) = plt.subplots(1, 4, figsize=(9, 2.4), width_ratios=(1, 1, 1.3, 1))
-        whole.imshow(ImageOps.contain(image, (400, 400)) if max(image.size) > 400 else image)  # not 50 megapixels
+        smaller = min(1, 400 / max(image.size))  # not 50 megapixels
+        whole.imshow(image.resize([max(1, round(length * smaller)) for length in image.size]))
         whole.set_title("a imagem")
         _show(square, seen)
         square.set_title(f"o que a rede vê ({seen.shape[1]}×{seen.shape[2]})")
-        drawn = bars.barh(*zip(*top, strict=True), color="#999999")
+        drawn = bars.barh(range(len(top)), [value for _, value in top], color="#999999")
+        bars.set_yticks(range(len(top)), [_short(name) for name, _ in top])
         drawn[-1].set_color(BLUE)
         bars.bar_label(drawn, [percent(value, 0) for _, value in top], padding=3)
         bars.set(xlim=(0, 1.25), xticks=[], title="a resposta")
@@ -270,6 +281,11 @@ def robustness(scores: dict[str, list[float]], undamaged: float) -> Figure:
         axis.grid(axis="y")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _short(name: str) -> str:
+    """A class name that fits above a small picture."""
+    return name if len(name) <= 16 else f"{name[:15]}…"
 
 
 def _show(axis, image: torch.Tensor) -> None:

@@ -89,6 +89,7 @@ def save_state(run, sums: torch.Tensor, path: Path) -> None:
         "history": run.history.to_dict(),
         "seconds": time.perf_counter() - run.started,
         "best": run.best.state(),
+        "folder": run.record.name,
     }
     write_file(path, RESUME, state)
 
@@ -140,6 +141,7 @@ def restore_state(run, checkpoint: str | Path) -> None:
         text = f"{resume_path(checkpoint)} não serve para retomar este treino ({brief(error)}). {REMEDY}."
         raise CheckpointError(text) from error
     run.history, run.started = history, time.perf_counter() - seconds
+    run.folder = str(state.get("folder", ""))
 
 
 def _setup(run) -> dict:

@@ -21,7 +21,7 @@ from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
 from classificador.checkpoint import NotFiniteError
 from classificador.dataset import ImageData, Split
-from classificador.device import choose_device, keep_freed_memory, memory_format
+from classificador.device import choose_device, describe_device, keep_freed_memory, memory_format
 from classificador.errors import ClassificadorError, SettingsError
 from classificador.history import History
 from classificador.inference import predict_logits
@@ -29,6 +29,7 @@ from classificador.interrupt import StopRequest, stop_requests
 from classificador.model_file import check_saveable
 from classificador.resume import prepare_resume, restore_state, resume_path, save_state
 from classificador.settings import Settings
+from classificador.tracking import RunRecord
 
 HOPELESS = 1e12  # a loss from which no training comes back
 
@@ -60,7 +61,8 @@ def fit(
     """
     if settings.batch_size > len(data.train.labels):
         raise SettingsError(
-            f"batch_size: {settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino."
+            f"batch_size: {settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino; "
+            f"use um menor, como {max(2, len(data.train.labels) // 8)}."
         )
     if settings.batch_size < distributed.size():
         raise SettingsError(f"batch_size: precisa ser pelo menos {distributed.size()}, o número de processos.")
@@ -70,15 +72,20 @@ def fit(
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
     check_saveable(model)
     writes = distributed.rank() == 0
-    with stop_requests() as stop, BestCheckpoint(checkpoint) if writes else nullcontext() as best:
+    with (
+        stop_requests() as stop,
+        BestCheckpoint(checkpoint) if writes else nullcontext() as best,
+        RunRecord(checkpoint, settings) if writes else nullcontext() as record,
+    ):
         if writes:
             prepare_resume(checkpoint, resume)
         try:
             model.to(device=device, memory_format=memory_format(device))
-            run = _Run(model, data, criterion, optimizer, settings, device, best, watch or (lambda history: None))
+            run = _Run(model, data, criterion, optimizer, settings, device, best, record, watch)
             distributed.check_same(run.fingerprint)
             if resume:
                 restore_state(run, checkpoint)
+            run.begin_record()
             run.train(stop, resume_path(checkpoint))
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
@@ -97,13 +104,14 @@ def _out_of_memory(error: Exception) -> bool:
 class _Run:
     """The moving parts of one call of fit(). Whatever changes from batch to batch is kept by resume.py.
 
-    best: None in a process that writes no files.
+    best, record: None in a process that writes no files.
     """
 
-    def __init__(self, model, data, criterion, optimizer, settings, device, best, watch):
+    def __init__(self, model, data, criterion, optimizer, settings, device, best, record, watch):
         self.model, self.criterion, self.optimizer = model, criterion, optimizer
         self.network = distributed.wrap(model)  # the model as it is called in training
-        self.settings, self.device, self.best, self.watch = settings, device, best, watch
+        self.settings, self.device, self.best, self.record = settings, device, best, record
+        self.watch = watch or (lambda history: None)
         self.classes = list(data.classes)
         self.train_split = Split(data.train.images.to(device), data.train.labels.to(device))
         self.val_split = Split(data.val.images.to(device), data.val.labels.to(device))
@@ -116,6 +124,7 @@ class _Run:
         torch.manual_seed(settings.seed)  # dropout draws from the global generator
         self.mirrored_first = torch.randint(2, (len(self.train_split),), generator=self.generator, device=device) > 0
         self.history, self.started = History(), time.perf_counter()
+        self.folder = ""  # the name of the run's folder, when it is resumed
         self.epoch, self.step = 0, 0  # complete epochs, and batches of the one under way
         self.recorded = 1 + settings.epochs // 200  # of so many epochs one with its course: the history stays small
 
@@ -127,6 +136,17 @@ class _Run:
             for part in (split.images, split.labels):
                 total = zlib.crc32(part.cpu().contiguous().numpy(), total)
         return total
+
+    def begin_record(self) -> None:
+        """Open the folder in which the run is told; a resumed run goes on in the one it had."""
+        if self.record:
+            data = {"classes": self.classes, "train": len(self.train_split), "val": len(self.val_split)}
+            facts = {
+                "device": describe_device(self.device),
+                "processes": distributed.size(),
+                "data": data | {"crc32": f"{self.fingerprint:08x}"},
+            }
+            self.record.begin(facts, self.history, self.folder)
 
     def train(self, stop: StopRequest, resume: Path) -> None:
         """Train to the last epoch or until asked to stop; an unfinished run leaves its resume file."""
@@ -247,6 +267,8 @@ class _Run:
             temperature = fit_temperature(logits, labels)
             doubt = fit_doubt((logits / temperature).softmax(1))
             self.best.save(self.model, self._describe() | {"temperature": temperature, "doubt_below": doubt})
+        if self.record:
+            self.record.update(history)
         self.watch(history)
         self.bar.write(
             f"Época {self.epoch + 1}/{self.settings.epochs}: perda {number(loss, 3)}, validação {number(val_loss, 3)}; "

@@ -46,8 +46,14 @@ def test_a_temperature_can_be_taken_off_again():
 
 
 def test_without_a_mistake_the_logits_stay_as_they_are():
-    logits = torch.eye(4) * 3
-    assert fit_temperature(logits, torch.arange(4)) == 1
+    logits = torch.eye(4).repeat(25, 1) * 3
+    assert fit_temperature(logits, torch.arange(100) % 4) == 1
+
+
+def test_too_few_images_leave_the_logits_as_they_are():
+    logits, labels = torch.eye(4)[[0, 1, 2, 3, 0]], torch.tensor([0, 1, 2, 3, 1])
+    assert fit_temperature(logits, labels) == 1
+    assert fit_temperature(logits.repeat(10, 1), labels.repeat(10)) != 1
 
 
 def test_the_doubt_is_what_one_in_twenty_stays_under():

@@ -36,7 +36,7 @@ def no_fetch(monkeypatch, toy):
     monkeypatch.setattr("classificador.folders.load_cifar10", lambda root, source: toy)
 
 
-@pytest.mark.parametrize("command", ["treinar", "avaliar", "prever", "dados", "exemplo", "diagnostico"])
+@pytest.mark.parametrize("command", ["treinar", "prever", "comparar", "exportar", "ficha", "dados"])
 def test_help_explains_in_portuguese(command):
     result = run(command, "--help")
     assert result.returncode == 0
@@ -63,6 +63,8 @@ def test_help_does_not_import_torch():
         (["avaliar", "--modelo", "nada.pth"], ["nada.pth", "não existe"]),
         (["avaliar", "--modelo", ROOT / "pyproject.toml"], ["pyproject.toml", "danificado"]),
         (["dados", "--fonte", "nada.tar.gz"], ["nada.tar.gz"]),
+        (["prever", "foto.jpg", "--csv", "--json"], ["--csv ou --json"]),
+        (["prever", "foto.jpg", "--modelo", "meu.pth"], ["meu.pth não existe", "Confira o caminho"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_one(arguments, words):
@@ -249,3 +251,19 @@ def test_diagnosis_names_what_is_wrong(tmp_path, capsys):
 def test_diagnosis_of_a_sound_installation_is_exit_code_zero(cifar10, model_file, capsys):
     assert cli.main(["diagnostico", "--dados", str(ROOT / "data"), "--modelo", str(model_file)]) == 0
     assert "✗" not in capsys.readouterr().out
+
+
+def test_what_a_folder_holds_besides_pictures_is_told(tmp_path, capsys):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.heic", "d"):
+        (tmp_path / name).write_text("")
+    assert cli.main(["prever", str(tmp_path), "--modelo", str(ROOT / "best_model.pth")]) == 0
+    out = capsys.readouterr().out
+    assert ".heic (2)" in out and "sem extensão (1)" in out and "a.png: " in out
+
+
+def test_a_port_that_none_can_have_is_told(capsys):
+    for port in ("0", "99999"):
+        with pytest.raises(SystemExit):
+            cli.main(["demo", "--porta", port])
+        assert f"a porta precisa ser de 1 a 65535; veio {port}" in capsys.readouterr().err

@@ -33,11 +33,11 @@ WORKER = """
 import json, sys
 import torch
 from conftest import toy
-from classificador import atomic, checkpoint, distributed
+from classificador import atomic, checkpoint, distributed, tracking
 from test_distributed import train
 
 written, write = [], atomic.write_bytes
-checkpoint.write_bytes = lambda path, data: (written.append(path.name), write(path, data))
+checkpoint.write_bytes = tracking.write_bytes = lambda path, data: (written.append(path.name), write(path, data))
 with distributed.process_group():
     model, test_logits, history = train(toy.__wrapped__(), sys.argv[1] + "/best.pth")
     torch.save([model.state_dict(), test_logits, history.val_loss], f"{sys.argv[1]}/rank{distributed.rank()}.pt")
@@ -68,7 +68,7 @@ def test_two_processes_agree_with_one_and_one_of_them_writes(toy, tmp_path):
         assert val_loss == pytest.approx(history.val_loss, rel=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(ranks[0][0].values(), ranks[1][0].values(), strict=True))
     written = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
-    assert "best.pth" in written[0]
+    assert {"best.pth", "best.retomar.pth", "history.csv", "run.json"} == set(written[0])
     assert written[1] == []
 
 

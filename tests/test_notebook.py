@@ -130,6 +130,21 @@ def test_the_whole_notebook_runs_with_a_users_own_classes(workplace, tmp_path):
     assert "quase cópias do treino: 100,0% do teste" in text
 
 
+def test_papermill_runs_it_with_other_parameters(workplace, tmp_path):
+    for name, colour in (("céu", "blue"), ("mato", "green")):
+        (tmp_path / "fotos" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / "fotos" / name / f"{number}.png")
+    parameters = {"PRESET": "original", "EPOCHS": 1, "BATCH_SIZE": 4, "DATA_DIR": tmp_path / "fotos"}
+    parameters["CHECKPOINT"] = tmp_path / "m.pth"
+    options = [text for name, value in parameters.items() for text in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", NOTEBOOK, tmp_path / "saida.ipynb", "--cwd", workplace, *options]
+    ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert load_model(tmp_path / "m.pth").info["preset"] == "original"
+    assert "Acurácia" in outputs(nbformat.read(tmp_path / "saida.ipynb", as_version=4))
+
+
 def test_the_prediction_section_runs_alone_in_a_fresh_kernel(workplace):
     notebook = read_notebook(only_prediction=True)
     assert "fit(" not in "".join(cell.source for cell in notebook.cells)

@@ -33,6 +33,11 @@ def test_a_picture_is_shown_with_what_the_network_sees_and_says(model, tmp_path)
     assert "32×32" in texts(figure) and "sapo" in texts(figure) and DOUBT not in texts(figure)
 
 
+def test_a_long_thin_picture_is_shown(model):
+    figure = explain_picture(model, Image.new("RGB", (3000, 2)))
+    assert figure.axes[0].images[0].get_array().shape == (1, 400, 3)
+
+
 def test_a_picture_of_perhaps_no_class_comes_with_a_warning(model):
     model.info["doubt_below"] = 0.99
     assert DOUBT in texts(explain_picture(model, Image.new("RGB", (32, 32))))
@@ -57,5 +62,5 @@ def test_the_box_shows_every_picture_once_it_is_whole_and_names_the_bad_ones(mod
             box._handle_custom_msg(message, [memoryview(data[start : start + size])])
     assert [type(figure) for figure in shown] == [Figure]
     out = capsys.readouterr().out
-    assert "boa.png: " in out and "ruim.png não é uma imagem" in out and "vazia.png não é uma imagem" in out
+    assert "boa.png: " in out and "ruim.png não é uma imagem" in out and "vazia.png está vazio" in out
     assert len(results.children) == 3

@@ -164,3 +164,22 @@ def test_robustness_begins_at_the_undamaged_accuracy(report):
     lines = figure.axes[0].get_lines()
     assert [list(line.get_ydata()) for line in lines] == [[0.85, 0.8, 0.7, 0.6, 0.5, 0.4]] * len(DAMAGES)
     assert "JPEG" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def test_a_model_without_mistakes_is_told_so(toy):
+    probabilities = np.eye(10)[toy.test.labels.numpy()]
+    perfect = Report(toy.classes, toy.test.labels.numpy(), probabilities, tta=False)
+    for figure in (
+        plots.confused_pairs(perfect, toy.test.images),
+        plots.prediction_grid(perfect, toy.test.images, perfect.surest_mistakes()),
+    ):
+        draw(figure)
+        assert plots.NO_MISTAKE in texts(figure)
+
+
+def test_class_names_with_dollars_or_many_letters_are_drawn_as_they_are_or_cut(toy):
+    classes = ("R$ 5 e R$ 10", "um nome comprido demais para um título", *toy.classes[2:])
+    figure = plots.class_counts({"teste": toy.test}, classes)
+    draw(figure)
+    assert "R$ 5 e R$ 10" in texts(figure) and "um nome comprid…" in texts(figure)
+    assert not any(text.get_parse_math() for text in figure.axes[0].get_xticklabels())

@@ -1,0 +1,112 @@
+"""Exported files answer as the model does, say what they are, and are refused when they do not."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from classificador import export
+from classificador.__main__ import main
+from classificador.errors import ExportError
+from classificador.export import LARGEST_DIFFERENCE, check, export_model
+from classificador.inference import predict
+from classificador.model import CNN
+from classificador.model_file import load_model, save_checkpoint
+from conftest import INFO, ROOT
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model(ROOT / "best_model.pth")
+
+
+def run_onnx(path, images):
+    return torch.from_numpy(onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})[0])
+
+
+def test_onnx_gives_the_calibrated_probabilities_of_uint8_images_in_batches_of_any_size(shipped, cifar10, tmp_path):
+    path, images = tmp_path / "m.onnx", cifar10.test.images[:1000]
+    assert export_model(shipped, images, path, "onnx") < LARGEST_DIFFERENCE
+    for batch in (images, images[:1], images[:7]):
+        torch.testing.assert_close(run_onnx(path, batch), predict(shipped, batch), rtol=0, atol=LARGEST_DIFFERENCE)
+    facts = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == shipped.info["classes"]
+    assert json.loads(facts["provenance"])["created"] == shipped.info["created"]
+
+
+def test_pt2_gives_the_same_and_says_the_same(shipped, cifar10, tmp_path):
+    path, images = tmp_path / "m.pt2", cifar10.test.images[:300]
+    export_model(shipped, images, path, "pt2")
+    extra = {"metadata.json": ""}
+    program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=extra).module()
+    torch.testing.assert_close(program(images[:3]), predict(shipped, images[:3]), rtol=0, atol=LARGEST_DIFFERENCE)
+    facts = extra["metadata.json"]
+    facts = json.loads(facts if isinstance(facts, str) else facts.decode())
+    assert json.loads(facts["classes"]) == shipped.info["classes"]
+
+
+def test_a_model_of_own_classes_and_another_side(tmp_path):
+    info = INFO | {"classes": ["céu", "mato"], "temperature": 2.0}
+    save_checkpoint(tmp_path / "m.pth", CNN(channels=(4, 8), hidden=16, classes=2, side=48), info)
+    model = load_model(tmp_path / "m.pth")
+    images = torch.randint(256, (9, 3, 48, 48), dtype=torch.uint8)
+    export_model(model, images, tmp_path / "m.onnx", "onnx")
+    torch.testing.assert_close(run_onnx(tmp_path / "m.onnx", images), predict(model, images), rtol=0, atol=1e-5)
+
+
+def test_a_file_that_answers_otherwise_is_refused_and_nothing_written(shipped, cifar10, tmp_path, monkeypatch):
+    (tmp_path / "m.onnx").write_text("earlier")
+    monkeypatch.setattr(
+        export.Probabilities, "forward", lambda self, images: (self.model(images) / 1.01).softmax(1).roll(1, 1)
+    )
+    with pytest.raises(ExportError, match="recusada: em 50 imagens"):
+        export_model(shipped, cifar10.test.images[:50], tmp_path / "m.onnx", "onnx")
+    assert (tmp_path / "m.onnx").read_text() == "earlier"
+
+
+def test_answers_differ_by_class_by_probability_or_by_not_being_numbers():
+    expected = torch.tensor([[0.50001, 0.49999], [0.9, 0.1]])
+    assert check(expected, expected + 1e-6) < 1e-5
+    for found in (expected.flip(1), expected + 1e-3, expected * torch.nan):
+        with pytest.raises(ExportError):
+            check(expected, found)
+
+
+def test_missing_packages_are_told_with_the_remedy(shipped, cifar10, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ExportError, match=r"onnxruntime: execute `python -m pip install -e \"\.\[onnx\]\"`"):
+        export_model(shipped, cifar10.test.images[:10], tmp_path / "m.onnx", "onnx")
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
+def test_the_readmes_example_works_without_torch(shipped, readme, cifar10, tmp_path):
+    assert (
+        main(
+            ["exportar", "--modelo", str(ROOT / "best_model.pth"), "--dados", str(ROOT / "data")]
+            + ["--saida", str(tmp_path / "best_model.onnx")]
+        )
+        == 0
+    )
+    photo = ROOT / "docs" / "fotos" / "gato.png"
+    (tmp_path / "foto.jpg").write_bytes(photo.read_bytes())
+    (example,) = (
+        code
+        for code in re.findall(r"```python\n(.*?)```", (ROOT / readme).read_text("utf-8"), re.DOTALL)
+        if "onnxruntime" in code
+    )
+    blocked = "import sys\nsys.modules['torch'] = sys.modules['classificador'] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + example], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    pixels = torch.from_numpy(np.asarray(Image.open(photo).convert("RGB"))).permute(2, 0, 1)
+    probabilities = predict(shipped, pixels[None])[0]
+    assert done.stdout.split()[0] == shipped.info["classes"][probabilities.argmax()]
+    assert f"{probabilities.max():.1%}" in done.stdout

@@ -1,0 +1,139 @@
+"""What every run leaves in its folder, and the runs side by side."""
+
+import csv
+import json
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+from torch import nn
+
+from classificador import tracking, training
+from classificador.__main__ import main
+from classificador.assemble import build, make_optimizer
+from classificador.model import CNN
+from classificador.training import DivergenceError, fit
+
+
+def run(toy, settings, path, resume=False):
+    model = build(settings, toy, CNN)
+    return fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, path, resume=resume)
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_run_leaves_its_history_settings_versions_data_and_metrics(toy, small, tmp_path):
+    history = run(toy, small, tmp_path / "best.pth")
+    (folder,) = (tmp_path / "runs").iterdir()
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_loss"]) for row in rows] == history.val_loss
+    facts = record(folder)
+    assert facts["status"] == "finished"
+    assert facts["settings"] == small.to_dict()
+    assert facts["versions"]["torch"].startswith("2.")
+    assert facts["data"]["train"] == 520
+    assert facts["metrics"]["val_accuracy"] == max(history.val_accuracy)
+    assert facts["git_commit"] is None or len(facts["git_commit"].removesuffix("-dirty")) == 40
+
+
+def test_other_images_have_another_check_sum(toy, small, tmp_path):
+    (tmp_path / "a").mkdir()
+    run(toy, small, tmp_path / "a" / "best.pth")
+    changed = replace(toy, val=replace(toy.val, images=toy.val.images.flip(3)))
+    (tmp_path / "b").mkdir()
+    run(changed, small, tmp_path / "b" / "best.pth")
+    sums = [record(next((tmp_path / name / "runs").iterdir()))["data"]["crc32"] for name in "ab"]
+    assert sums[0] != sums[1]
+
+
+def test_an_interrupted_run_is_told_and_goes_on_in_its_folder(toy, small, tmp_path, monkeypatch):
+    save = training.save_state
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        run(toy, small, tmp_path / "best.pth")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert record(folder)["status"] == "interrupted"
+    assert record(folder)["metrics"]["epochs"] == 1
+    run(toy, small, tmp_path / "best.pth", resume=True)
+    assert list((tmp_path / "runs").iterdir()) == [folder]
+    assert record(folder)["status"] == "finished"
+    assert len((folder / "history.csv").read_text().splitlines()) == 3
+
+
+def test_a_diverged_run_is_told(toy, small, tmp_path):
+    with pytest.raises(DivergenceError):
+        run(toy, replace(small, lr=1e30), tmp_path / "best.pth")
+    assert record(next((tmp_path / "runs").iterdir()))["status"] == "failed"
+
+
+def test_a_record_that_cannot_be_written_does_not_end_the_training(toy, small, tmp_path, capsys):
+    (tmp_path / "runs").write_text("a file")
+    assert len(run(toy, small, tmp_path / "best.pth").val_loss) == 2
+    assert capsys.readouterr().out.count("mas sem registro") == 1
+
+
+def test_make_runs_folder_is_used_where_it_is_given(toy, small, tmp_path, monkeypatch):
+    monkeypatch.setenv(tracking.FOLDER_VARIABLE, str(tmp_path / "given"))
+    run(toy, small, tmp_path / "best.pth")
+    assert record(tmp_path / "given")["status"] == "finished"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_tensorboard_reads_the_events(toy, small, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = run(toy, small, tmp_path / "best.pth")
+    events = EventAccumulator(str(next((tmp_path / "runs").iterdir()))).Reload()
+    assert [event.value for event in events.Scalars("accuracy/val")] == pytest.approx(history.val_accuracy)
+
+
+def test_without_tensorboard_no_events(toy, small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run(toy, small, tmp_path / "best.pth")
+    assert {file.name for file in next((tmp_path / "runs").iterdir()).iterdir()} == {"history.csv", "run.json"}
+
+
+@pytest.fixture
+def runs(toy, small, tmp_path):
+    for epochs in (1, 2):
+        run(toy, replace(small, epochs=epochs), tmp_path / "best.pth")
+    return tmp_path / "runs"
+
+
+def test_runs_are_compared_side_by_side(runs, tmp_path, capsys):
+    figure = tmp_path / "c.png"
+    assert main(["comparar", str(runs), "--figura", str(figure)]) == 0
+    table = capsys.readouterr().out
+    assert "1/1" in table
+    assert "2/2" in table
+    assert "epochs: 1, 2" in table
+    assert "seed:" not in table  # the same in both
+    assert Image.open(figure).size == (1000, 400)
+
+
+def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys):
+    folder = min(runs.iterdir())
+    (folder / "metricas.json").write_text(json.dumps({"single_view": {"accuracy": 0.8125}}))
+    assert main(["comparar", str(folder), "--figura", str(tmp_path / "c.png")]) == 0
+    assert "81,25%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"settings": {}, "metrics": 3}'])
+def test_a_foreign_run_json_is_one_line(runs, damage, tmp_path, capsys):
+    (min(runs.iterdir()) / "run.json").write_text(damage)
+    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.png")]) == 1
+    error = capsys.readouterr().err
+    assert "run.json" in error
+    assert error.count("\n") == 1
+
+
+def test_folders_without_runs_and_places_that_cannot_be_written_are_told(runs, tmp_path, capsys):
+    assert main(["comparar", str(tmp_path / "nada")]) == 1
+    assert main(["comparar", str(runs), "--figura", str(tmp_path / "não" / "há.png")]) == 1
+    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.abc")]) == 1
+    assert capsys.readouterr().err.count("erro:") == 3
