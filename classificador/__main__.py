@@ -203,12 +203,14 @@ def train_command(options) -> tuple[int, dict]:
     from classificador import CNN, build, distributed, fit, load_data, make_optimizer, make_settings
     from classificador.brazilian import duration, percent
     from classificador.device import choose_device
-    from classificador.resume import resume_path, resumed_settings
+    from classificador.resume import is_of_this_job, resumed_settings
+
+    restarted = distributed.restarted()
 
     def resumed():
         """The settings of the run to go on with, or None. One that torchrun started anew goes on by itself."""
-        anew = distributed.restarted() and resume_path(options.modelo).exists()
-        return resumed_settings(options.modelo) if options.retomar or anew else None
+        goes_on = options.retomar or is_of_this_job(options.modelo, restarted)
+        return resumed_settings(options.modelo) if goes_on else None
 
     given = {name: getattr(options, option.strip("-").replace("-", "_")) for name, option in OPTIONS.items()}
     given = {name: value for name, value in given.items() if value is not None}

@@ -57,9 +57,15 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def job() -> str:
+    """The name of what torchrun runs, the same after a restart; "" where there is none."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return "" if name == "none" else name  # of several machines without --rdzv-id
+
+
 def restarted() -> bool:
-    """Whether torchrun started the processes anew, after one of them died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    """Whether torchrun started the processes anew after one of them died, as far as any of its agents knows."""
+    return largest(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))) > 0
 
 
 def part(count: int) -> slice:

@@ -39,6 +39,16 @@ def read_resume(checkpoint: str | Path) -> tuple[dict, Settings]:
         raise CheckpointError(f"{path} não serve para retomar ({brief(error)}). {REMEDY}.") from error
 
 
+def is_of_this_job(checkpoint: str | Path, restarted: bool) -> bool:
+    """Whether there is an interrupted run that torchrun, which starts all processes anew, wants to go on with.
+
+    When a machine joins or leaves, nothing but the job's name tells.
+    """
+    if not (distributed.job() or restarted) or not resume_path(checkpoint).exists():
+        return False
+    return restarted or read_resume(checkpoint)[0].get("job") == distributed.job()
+
+
 def resumed_settings(checkpoint: str | Path) -> Settings:
     """Return the settings of the interrupted run, for the command line, which trains the package's own network.
 
@@ -90,6 +100,7 @@ def save_state(run, sums: torch.Tensor, path: Path) -> None:
         "seconds": time.perf_counter() - run.started,
         "best": run.best.state(),
         "folder": run.record.name,
+        "job": distributed.job(),
     }
     write_file(path, RESUME, state)
 
