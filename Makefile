@@ -32,12 +32,14 @@ test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a 
 lint: .venv/.pronto-dev  ## confere o estilo do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: .venv/.pronto  ## mede tempo até cada acurácia, passo, predição e robustez; 5 sementes (uns 55 min)
+bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (uns 65 min)
 	@$(BIN)/python -m benchmarks.step
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.use
 	@$(BIN)/python -m benchmarks.robustness
 	@$(BIN)/python -m benchmarks.unknown
+	@$(BIN)/python -m benchmarks.scaling
+	@$(BIN)/python -m benchmarks.export
 	@$(BIN)/python -m benchmarks.time_to_accuracy
 
 notebook: .venv/.pronto  ## executa o caderno e grava as saídas nele próprio

@@ -106,7 +106,8 @@ def draw_comparison(runs: list[Run], path: Path) -> None:
             axis.xaxis.set_major_formatter(COMMA)
             axis.grid(axis="y")
         axes[0].yaxis.set_major_formatter(PERCENT)
-        axes[0].set_title("acurácia de validação")
+        axes[0].xaxis.get_major_locator().set_params(integer=True)
+        figure.suptitle("acurácia de validação", fontsize=11)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         try:
             figure.savefig(path)
