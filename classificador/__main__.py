@@ -76,9 +76,10 @@ def _together() -> bool:
 
 
 def _run(options: argparse.Namespace) -> tuple[int, dict]:
-    """Run the command; of the processes that torchrun started all work and only the first speaks."""
-    if not _together():
-        return options.command(options)
+    """Run the command; of the processes that torchrun started all train and evaluate, and only the first speaks."""
+    if not _together() or options.command not in (train_command, evaluate_command):
+        first = os.environ.get("RANK", "0") == "0" or not _together()
+        return options.command(options) if first else (0, {})
     if os.environ["RANK"] != "0":
         os.environ["TQDM_DISABLE"] = "1"  # which it reads when it is imported
     from classificador.distributed import process_group
@@ -178,7 +179,8 @@ def build_parser() -> argparse.ArgumentParser:
     _model_option(export)
 
     card = _command(commands, card_command, "ficha", "grava a ficha do modelo (model card), em português e inglês")
-    card.add_argument("--saida", default="docs", metavar="PASTA", help="onde gravá-la (padrão: docs)")
+    text = "onde gravá-la (padrão: a pasta do modelo; para best_model.pth, docs)"
+    card.add_argument("--saida", metavar="PASTA", help=text)
     _data_options(card)
     _model_option(card)
 
@@ -311,9 +313,8 @@ def compare_command(options) -> tuple[int, dict]:
 
     runs = read_runs(options.pastas)
     print(comparison_table(runs))
-    draw_comparison(runs, Path(options.figura))
-    print(f"Curvas em {options.figura}.")
-    return 0, {run.name: run.facts | {"test_accuracy": run.test_accuracy} for run in runs}
+    print(f"Curvas em {draw_comparison(runs, options.figura)}.")
+    return 0, {"runs": [{"name": run.name, "test_accuracy": run.test_accuracy} | run.facts for run in runs]}
 
 
 def export_command(options) -> tuple[int, dict]:
@@ -323,7 +324,11 @@ def export_command(options) -> tuple[int, dict]:
 
     model = load_model(options.modelo)
     data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
+    if list(data.classes) != list(model.info["classes"]):
+        raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
     path = Path(options.saida or Path(options.modelo).with_suffix(f".{options.formato}"))
+    if path.exists() and path.samefile(options.modelo):
+        raise DataError(f"{path} é o próprio modelo, que se perderia. Dê outro nome com --saida.")
     difference = export_model(model, data.test.images, path, options.formato)
     count = min(CHECKED, len(data.test))
     print(f"{path}: as mesmas respostas em {count} imagens de teste; diferença de no máximo {difference:.1e}")
@@ -337,7 +342,9 @@ def card_command(options) -> tuple[int, dict]:
 
     model = load_model(options.modelo)
     data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
-    files = [str(path) for path in write_cards(model, Path(options.modelo), data, Path(options.saida))]
+    path = Path(options.modelo)
+    folder = Path(options.saida or ("docs" if options.modelo == "best_model.pth" else path.parent))
+    files = [str(card) for card in write_cards(model, path, data, folder)]
     print(f"Gravadas: {', '.join(files)}")
     return 0, {"files": files}
 

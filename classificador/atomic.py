@@ -26,10 +26,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(unfinished, path)
         _sync_folder(path.parent)
     except OSError as error:
-        free = shutil.disk_usage(path.parent).free // 2**20 if os.path.isdir(path.parent) else 0
-        raise CheckpointError(
-            f"Não foi possível gravar {path} ({free} MB livres no disco): {reason(error)}."
-        ) from error
+        there = os.path.isdir(path.parent)
+        free = f" ({shutil.disk_usage(path.parent).free // 2**20} MB livres no disco)" if there else ""
+        raise CheckpointError(f"Não foi possível gravar {path}{free}: {reason(error)}.") from error
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)

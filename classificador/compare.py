@@ -32,10 +32,10 @@ def read_runs(folders: list[str]) -> list[Run]:
     found = []
     for folder in map(Path, folders):
         inside = [file.parent for file in folder.glob("*/run.json")]
-        found += [folder] if (folder / "run.json").is_file() else inside
+        found += [path.resolve() for path in ([folder] if (folder / "run.json").is_file() else inside)]
     if not found:
         raise DataError(f"Não há run.json em {', '.join(folders)}. Cada treino deixa o seu em uma pasta de runs/.")
-    return [_read(folder) for folder in sorted(set(found), key=lambda folder: folder.resolve().name)]
+    return [_read(folder) for folder in sorted(set(found), key=lambda folder: folder.name)]
 
 
 def _read(folder: Path) -> Run:
@@ -52,7 +52,7 @@ def _read(folder: Path) -> Run:
         return run
     except OSError as error:
         raise DataError(f"{folder} não pôde ser lida: {reason(error)}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise DataError(f"{folder} não tem um run.json e um history.csv de um treino deste projeto.") from error
 
 
@@ -92,10 +92,14 @@ def printable_lines(lines: list[str]) -> str:
     return "\n".join(map(printable, lines))
 
 
-def draw_comparison(runs: list[Run], path: Path) -> None:
-    """Write a PNG with each run's validation accuracy over the epochs and over the time. Raises DataError."""
+def draw_comparison(runs: list[Run], path: str) -> str:
+    """Write a figure of each run's validation accuracy over the epochs and over the time; return its place.
+
+    path: with ".png" added where it has no suffix. Raises DataError when it cannot be written.
+    """
+    place = path if Path(path).suffix else f"{path}.png"
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+        figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(runs)), sharey=True)
         for index, run in enumerate(runs):
             accuracy = [row["val_accuracy"] for row in run.epochs]
             style = {"label": run.name, "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
@@ -110,8 +114,9 @@ def draw_comparison(runs: list[Run], path: Path) -> None:
         figure.suptitle("acurácia de validação", fontsize=11)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         try:
-            figure.savefig(path)
+            figure.savefig(place)
         except (OSError, ValueError) as error:  # ValueError: a suffix it does not know
-            raise DataError(f"A figura não pôde ser gravada em {path}: {reason(error)}.") from error
+            raise DataError(f"A figura não pôde ser gravada em {place}: {reason(error)}.") from error
         finally:
             plt.close(figure)
+    return place

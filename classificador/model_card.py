@@ -123,7 +123,7 @@ def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report],
         return digits(100 * fraction, count) + "%"
 
     info, report, cifar10 = model.info, reports[0], list(data.classes) == list(CLASSES)
-    names = [ENGLISH[name] if english and cifar10 else name for name in report.classes]
+    names = [ENGLISH[name] if english and cifar10 else name.replace("|", "\\|") for name in report.classes]
     views = ("single view", "with TTA") if english else ("visão única", "com TTA")
     results = [
         f"| {view} | **{percent(r.accuracy, 2)}** | {' – '.join(map(percent, r.interval))} | {digits(r.macro[2], 4)} "

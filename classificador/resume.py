@@ -42,11 +42,11 @@ def read_resume(checkpoint: str | Path) -> tuple[dict, Settings]:
 def is_of_this_job(checkpoint: str | Path, restarted: bool) -> bool:
     """Whether there is an interrupted run that torchrun, which starts all processes anew, wants to go on with.
 
-    When a machine joins or leaves, nothing but the job's name tells.
+    The job's name tells, also where a machine joined or left; only a job without one has to trust `restarted`.
     """
     if not (distributed.job() or restarted) or not resume_path(checkpoint).exists():
         return False
-    return restarted or read_resume(checkpoint)[0].get("job") == distributed.job()
+    return not distributed.job() or read_resume(checkpoint)[0].get("job") == distributed.job()
 
 
 def resumed_settings(checkpoint: str | Path) -> Settings:
@@ -81,10 +81,10 @@ def prepare_resume(checkpoint: str | Path, resume: bool) -> None:
         )
 
 
-def save_state(run, sums: torch.Tensor, path: Path) -> None:
+def save_state(run, sums: torch.Tensor, path: Path, job: str) -> None:
     """Write everything the rest of the run depends on, as tensors and plain values. Raises CheckpointError.
 
-    sums: the loss and the right answers of the epoch under way.
+    sums: the loss and the right answers of the epoch under way. job: that goes on by itself if it is restarted.
     """
     state = {
         "settings": run.settings.to_dict(),
@@ -100,7 +100,7 @@ def save_state(run, sums: torch.Tensor, path: Path) -> None:
         "seconds": time.perf_counter() - run.started,
         "best": run.best.state(),
         "folder": run.record.name,
-        "job": distributed.job(),
+        "job": job,
     }
     write_file(path, RESUME, state)
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from classificador.atomic import write_bytes
 from classificador.brazilian import reason
-from classificador.errors import CheckpointError
+from classificador.errors import CheckpointError, brief
 from classificador.history import History
 from classificador.settings import Settings
 
@@ -58,7 +58,7 @@ class RunRecord:
 
         facts: plain values for run.json. history: with the epochs of a resumed run.
         """
-        self.name = name if re.fullmatch(r"[\w-]+", name) and (self.runs / name).is_dir() else self._new_name()
+        self.name = name if re.fullmatch(r"[\w-]+", name) and (self.runs / name).is_dir() else self._new_folder()
         self.facts |= facts | {
             "versions": {"python": platform.python_version()} | _versions(),
             "git_commit": _commit(),
@@ -86,10 +86,20 @@ class RunRecord:
                 self._writes = False
                 tqdm.write(f"O treino segue, mas sem registro em {self.folder}: {reason(error)}", file=sys.stdout)
 
-    def _new_name(self) -> str:
+    def _new_folder(self) -> str:
+        """Make a folder that is this run's alone, and return its name."""
         base = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{self.facts['settings']['preset']}"
-        names = [base, *(f"{base}-{number}" for number in range(2, 1000))]
-        return next(name for name in names if not os.path.lexists(self.runs / name))
+        if os.environ.get(FOLDER_VARIABLE):
+            return base
+        for name in (base, *(f"{base}-{number}" for number in range(2, 100))):
+            try:
+                (self.runs / name).mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError:
+                break  # update() tells
+            return name
+        return base
 
     def _write_events(self, history: History) -> None:
         """The newest epoch for TensorBoard, if that is installed."""
@@ -98,9 +108,14 @@ class RunRecord:
         if self._events is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
+
+                self._events = SummaryWriter(self.folder)
             except ImportError:
                 return
-            self._events = SummaryWriter(self.folder)
+            except Exception as error:  # installed, but broken
+                self._events_until = float("inf")
+                tqdm.write(f"Sem eventos para o TensorBoard: {brief(error)}", file=sys.stdout)
+                return
         for name in COLUMNS[:-1]:
             part, what = name.split("_")
             self._events.add_scalar(f"{what}/{part}", getattr(history, name)[-1], len(history.val_loss))

@@ -1,6 +1,7 @@
 """The training loop: batches, schedule, validation, the best weights kept as they improve."""
 
 import platform
+import signal
 import sys
 import time
 import zlib
@@ -162,19 +163,19 @@ class _Run:
                 self._validate()
                 self.epoch, self.step = self.epoch + 1, 0
             if self.epoch < self.settings.epochs:
-                self._keep(resume)
+                self._keep(resume, distributed.largest(stop.number))
                 self.history.interrupted = distributed.largest(stop.number)
         if self.history.interrupted:
             self.bar.write(f"Interrompido; guardado em {resume}, para retomar.", file=sys.stdout)
         elif self.best:
             resume.unlink(missing_ok=True)
 
-    def _keep(self, resume: Path) -> None:
-        """Write the resume file."""
-        sums = self._sums()
+    def _keep(self, resume: Path, asked: int) -> None:
+        """Write the resume file. asked: the signal that asked to stop, 0 for none."""
+        sums, job = self._sums(), "" if asked == signal.SIGINT else distributed.job()  # Ctrl-C is meant
         try:
             if self.best:
-                save_state(self, sums, resume)
+                save_state(self, sums, resume, job)
         except NotFiniteError as error:
             raise self._divergence() from error
 

@@ -1,5 +1,7 @@
 """Fixtures shared by all tests."""
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,22 @@ INFO = {
     "split": "teste",
 }
 ROOT = Path(__file__).resolve().parents[1]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+
+
+def model_of(partner: str, folder: Path) -> Path:
+    """The model that the committed file `partner` speaks of: as committed, where only the model was trained anew."""
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True)
+
+    retrained = git("diff", "--quiet", "HEAD", "--", "best_model.pth").returncode == 1
+    if not (retrained and git("diff", "--quiet", "HEAD", "--", partner).returncode == 0):
+        return ROOT / "best_model.pth"
+    path = folder / "best_model.pth"
+    path.write_bytes(git("show", "HEAD:best_model.pth").stdout)
+    return path
 
 
 @pytest.fixture(scope="session")

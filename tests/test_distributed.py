@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from classificador import distributed
+from classificador import distributed, resume
 from classificador.assemble import build, make_optimizer
 from classificador.dataset import ImageData, Split
 from classificador.folders import write_example
@@ -116,13 +116,33 @@ def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
     process.wait()
     assert "Para continuar: o mesmo comando, com --retomar" in output.read_text()
     state = torch.load(resume_path(path))
-    assert state["step"] > 0
+    assert state["epoch"] > 0
     command = [sys.executable, "-m", "classificador", "treinar", "--dados", digits, "--modelo", path, "--retomar"]
     resumed = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     first = next(line for line in resumed.stdout if ": perda" in line)
     resumed.kill()
     resumed.wait()
     assert f"Época {state['epoch'] + 1}/50" in first
+
+
+@pytest.mark.parametrize(
+    ("saved", "now", "restarted", "goes_on"),
+    [
+        ("a", "a", False, True),  # a machine joined
+        ("", "a", True, False),  # an older run, or one that was stopped with Ctrl-C
+        ("b", "a", True, False),
+        ("", "none", True, True),  # several machines without --rdzv-id
+        ("", "none", False, False),
+        ("", None, False, False),
+    ],
+)
+def test_only_the_jobs_own_run_goes_on_by_itself(saved, now, restarted, goes_on, tmp_path, monkeypatch):
+    if now is not None:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", now)
+    monkeypatch.setattr(resume, "read_resume", lambda checkpoint: ({"job": saved}, None))
+    assert not resume.is_of_this_job(tmp_path / "best.pth", restarted)  # nothing there
+    resume_path(tmp_path / "best.pth").touch()
+    assert resume.is_of_this_job(tmp_path / "best.pth", restarted) is goes_on
 
 
 def test_one_process_is_alone():

@@ -110,3 +110,15 @@ def test_the_readmes_example_works_without_torch(shipped, readme, cifar10, tmp_p
     probabilities = predict(shipped, pixels[None])[0]
     assert done.stdout.split()[0] == shipped.info["classes"][probabilities.argmax()]
     assert f"{probabilities.max():.1%}" in done.stdout
+
+
+def test_the_model_itself_and_other_classes_are_refused(cifar10, tmp_path, capsys):
+    path = tmp_path / "m.pt2"
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    before, data = path.read_bytes(), str(ROOT / "data")
+    assert main(["exportar", "--formato", "pt2", "--modelo", str(path), "--dados", data]) == 1
+    assert "é o próprio modelo" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    save_checkpoint(path, CNN(channels=(4, 8), hidden=16, classes=2), INFO | {"classes": ["céu", "mato"]})
+    assert main(["exportar", "--modelo", str(path), "--dados", data]) == 1
+    assert "não são das classes" in capsys.readouterr().err

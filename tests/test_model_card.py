@@ -9,11 +9,12 @@ from classificador.dataset import ImageData, Split
 from classificador.model import CNN
 from classificador.model_card import write_cards
 from classificador.model_file import load_model, save_checkpoint
-from conftest import INFO, ROOT
+from conftest import INFO, ROOT, model_of
 
 
 def test_the_committed_cards_are_those_of_the_committed_model(cifar10, tmp_path):
-    for made in write_cards(load_model(ROOT / "best_model.pth"), ROOT / "best_model.pth", cifar10, tmp_path):
+    path = model_of("docs/ficha.md", tmp_path)
+    for made in write_cards(load_model(path), path, cifar10, tmp_path):
         committed = (ROOT / "docs" / made.name).read_text("utf-8")
         figures = [re.findall(r"\d+[.,]\d+", text) for text in (committed, made.read_text("utf-8"))]
         words = [re.sub(r"[\d.,]+", "0", text.split("## Result")[0]) for text in (committed, made.read_text("utf-8"))]
@@ -24,15 +25,16 @@ def test_the_committed_cards_are_those_of_the_committed_model(cifar10, tmp_path)
 
 
 def test_own_classes_keep_their_names_and_a_model_without_mistakes_is_described(tmp_path):
-    save_checkpoint(tmp_path / "m.pth", CNN(channels=(4, 8), hidden=16, classes=2), INFO | {"classes": ["céu", "mato"]})
+    save_checkpoint(tmp_path / "m.pth", CNN(channels=(4, 8), hidden=16, classes=2), INFO | {"classes": ["céu", "a|b"]})
     model = load_model(tmp_path / "m.pth")
     with torch.no_grad():
         model.fc2.weight.zero_()
         model.fc2.bias.copy_(torch.tensor([9.0, 0.0]))
     split = Split(torch.zeros(5, 3, 32, 32, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64))
     portuguese, english = write_cards(
-        model, tmp_path / "m.pth", ImageData(split, split, split, ("céu", "mato")), tmp_path
+        model, tmp_path / "m.pth", ImageData(split, split, split, ("céu", "a|b")), tmp_path
     )
     assert "| céu | 1,000 | 1,000 | 1,000 | 5 |" in portuguese.read_text("utf-8")
     assert "| céu | 1.000 | 1.000 | 1.000 | 5 |" in english.read_text("utf-8")
+    assert "| a\\|b |" in english.read_text("utf-8")
     assert "answer): —" in english.read_text("utf-8")

@@ -25,7 +25,7 @@ from classificador import assemble, model, model_file
 from classificador.metrics import evaluate
 from classificador.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures, shrink_figures
-from conftest import INFO, ROOT
+from conftest import INFO, ROOT, model_of
 
 
 @pytest.fixture(scope="module")
@@ -240,17 +240,7 @@ def test_code_cells_are_short_and_follow_an_explanation(committed):
 
 @pytest.fixture(scope="module")
 def committed_model(tmp_path_factory):
-    """The model the notebook's outputs speak of: the file as committed, where only the file was trained anew since."""
-
-    def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True)
-
-    retrained = git("diff", "--quiet", "HEAD", "--", "best_model.pth").returncode == 1
-    if not (retrained and git("diff", "--quiet", "HEAD", "--", "Pytorch.ipynb").returncode == 0):
-        return load_model(ROOT / "best_model.pth")
-    path = tmp_path_factory.mktemp("commit") / "best_model.pth"
-    path.write_bytes(git("show", "HEAD:best_model.pth").stdout)
-    return load_model(path)
+    return load_model(model_of("Pytorch.ipynb", tmp_path_factory.mktemp("commit")))
 
 
 def test_the_committed_numbers_are_those_of_the_committed_model(committed, committed_model, cifar10):

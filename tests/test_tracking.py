@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -137,3 +138,32 @@ def test_folders_without_runs_and_places_that_cannot_be_written_are_told(runs, t
     assert main(["comparar", str(runs), "--figura", str(tmp_path / "não" / "há.png")]) == 1
     assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.abc")]) == 1
     assert capsys.readouterr().err.count("erro:") == 3
+
+
+def test_runs_of_one_name_stay_apart_and_none_is_shown_twice(runs, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    first = min(runs.iterdir())
+    shutil.copytree(first, tmp_path / "other" / first.name)
+    folders = [str(runs), str(runs / ".." / "runs"), str(tmp_path / "other")]
+    assert main(["comparar", *folders, "--figura", str(tmp_path / "c"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["name"] for run in shown].count(first.name) == 2
+    assert len(shown) == 3
+    assert (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize(("file", "damage"), [("history.csv", "a" * 200_000), ("run.json", "[" * 100_000)])
+def test_a_file_that_is_too_much_for_its_reader_is_one_line(runs, file, damage, tmp_path, capsys):
+    (min(runs.iterdir()) / file).write_text(damage)
+    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.png")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_broken_tensorboard_does_not_end_the_training(toy, small, tmp_path, monkeypatch, capsys):
+    class Broken:
+        def __getattr__(self, name):
+            raise TypeError("descriptors")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", Broken())
+    assert len(run(toy, small, tmp_path / "best.pth").val_loss) == 2
+    assert capsys.readouterr().out.count("Sem eventos para o TensorBoard") == 1
