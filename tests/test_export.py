@@ -106,7 +106,7 @@ def test_the_readmes_example_works_without_torch(shipped, readme, cifar10, tmp_p
         [sys.executable, "-c", blocked + example], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
-    pixels = torch.from_numpy(np.asarray(Image.open(photo).convert("RGB"))).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(Image.open(photo).convert("RGB"))).permute(2, 0, 1)
     probabilities = predict(shipped, pixels[None])[0]
     assert done.stdout.split()[0] == shipped.info["classes"][probabilities.argmax()]
     assert f"{probabilities.max():.1%}" in done.stdout
