@@ -22,6 +22,7 @@ from benchmarks import machine
 from classificador import CNN, build, fit, load_cifar10, load_model, make_optimizer, make_settings, training
 from classificador.best import BestCheckpoint
 from classificador.notebook import execute, read_notebook
+from classificador.tracking import RunRecord
 
 MEMORY = "import resource\nprint('largest resident memory:', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
@@ -52,21 +53,22 @@ def run_notebook(only_prediction: bool) -> dict:
 
 def saving_share(data) -> dict:
     """Milliseconds a save of the best weights and of the resume file takes in training, and both as part of it."""
-    spent: dict[str, list[float]] = {"best": [], "resume": []}
+    spent: dict[str, list[float]] = {"best": [], "resume": [], "record": []}
 
     def timed(function: Callable, name: str) -> Callable:
         return lambda *arguments: spent[name].append(seconds(lambda: function(*arguments)))
 
     settings = make_settings("rapido", epochs=3)
     model, criterion = build(settings, data, CNN), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    save, save_state = BestCheckpoint.save, training.save_state
+    save, save_state, update = BestCheckpoint.save, training.save_state, RunRecord.update
     BestCheckpoint.save, training.save_state = timed(save, "best"), timed(save_state, "resume")
+    RunRecord.update = timed(update, "record")
     try:
         with tempfile.TemporaryDirectory() as folder:
             optimizer = make_optimizer(model, settings)
             took = seconds(lambda: fit(model, data, criterion, optimizer, settings, Path(folder, "best_model.pth")))
     finally:
-        BestCheckpoint.save, training.save_state = save, save_state
+        BestCheckpoint.save, training.save_state, RunRecord.update = save, save_state, update
     medians = {f"{name}_ms": 1000 * statistics.median(times) for name, times in spent.items()}
     return medians | {"share_of_training": sum(map(sum, spent.values())) / took}
 
@@ -89,6 +91,7 @@ def main() -> None:
         print(f"{name:<33} {rows[key]['seconds']:.1f} s, memória até {rows[key]['peak_memory_mb']:.0f} MB")
     saving = rows["saving"]
     print(f"gravar os melhores pesos          {saving['best_ms']:.0f} ms; retomada {saving['resume_ms']:.0f} ms")
+    print(f"registro do treino, por época     {saving['record_ms']:.0f} ms")
     print(f"gravações, parte do treino        {saving['share_of_training']:.2%}")
     machine.save("use", {"machine": machine.describe(), "rows": rows})
 

@@ -25,7 +25,6 @@ class NotFiniteError(CheckpointError):
 FORMAT = 1
 BEST, RESUME = "classificador/best", "classificador/resume"
 NAMES = {BEST: "um modelo pronto", RESUME: "um treino interrompido, para retomar"}
-REMEDY = "Treine de novo (`python -m classificador treinar`) ou traga o original: `git checkout best_model.pth`"
 # Bounds on what a hostile file can make us hold, far above what any network of this shape needs.
 MAX_BYTES, MAX_PICKLE, MAX_ENTRIES = 512 * 2**20, 2 * 2**20, 10_000
 STORAGES = {
@@ -72,14 +71,19 @@ def serialise(kind: str, content: dict) -> bytes:
     return data
 
 
-def read_file(path: Path, kind: str, remedy: str = REMEDY) -> dict:
+def model_remedy(path: Path) -> str:
+    """Return what to do about a model file that cannot be used."""
+    if Path(path).name == "best_model.pth":
+        return "Treine de novo (`python -m classificador treinar`) ou traga o original: `git checkout best_model.pth`"
+    return "Confira o caminho ou treine de novo"
+
+
+def read_file(path: Path, kind: str, remedy: str) -> dict:
     """Return the content of a file that write_file wrote.
 
     Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign or newer, or whose
     tensors are not finite.
     """
-    if remedy is REMEDY and Path(path).name != "best_model.pth":
-        remedy = "Confira o caminho ou treine de novo"
     if not os.path.isfile(path):
         what = (
             "não é um arquivo comum" if os.path.exists(path) else f"não existe na pasta {Path(path).absolute().parent}"

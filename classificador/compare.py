@@ -13,6 +13,8 @@ from classificador.errors import DataError, printable
 from classificador.plots import COMMA, PERCENT, STYLE
 from classificador.tracking import STATUS
 
+COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,13 +44,12 @@ def _read(folder: Path) -> Run:
     try:
         facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
-            epochs = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            epochs = [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
         test = None
         with suppress(FileNotFoundError):
             test = float(json.loads((folder / "metricas.json").read_text(encoding="utf-8"))["single_view"]["accuracy"])
-        run = Run(folder.resolve().name, facts, epochs, test)
-        _row(run)
-        [(row["seconds"], row["val_accuracy"]) for row in epochs]
+        run = Run(folder.name, facts, epochs, test)
+        _row(run)  # fails where something that is shown is missing
         return run
     except OSError as error:
         raise DataError(f"{folder} não pôde ser lida: {reason(error)}.") from error
@@ -84,11 +85,6 @@ def comparison_table(runs: list[Run]) -> str:
         values = [run.facts["settings"].get(name) for run in runs]
         if any(value != values[0] for value in values):
             lines.append(f"{name}: {', '.join(map(str, values))}")
-    return printable_lines(lines)
-
-
-def printable_lines(lines: list[str]) -> str:
-    """The lines as one text, without characters that act on a terminal."""
     return "\n".join(map(printable, lines))
 
 

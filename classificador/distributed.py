@@ -23,13 +23,10 @@ Value = TypeVar("Value")
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, if it did, while the block runs.
+    """Join the processes that torchrun started while the block runs.
 
     Raises ClassificadorError when another one ended before its time.
     """
-    if not dist.is_torchelastic_launched():
-        yield
-        return
     store, number, count = next(dist.rendezvous("env://"))
     if os.environ["GROUP_WORLD_SIZE"] == "1":
         # torchrun gives processes started anew the store that holds the addresses of the dead: pytorch/pytorch#135712.

@@ -14,7 +14,6 @@ from classificador.brazilian import number
 from classificador.errors import ExportError
 from classificador.inference import predict
 
-FORMATS = ("onnx", "pt2")
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between the file and the model
 CHECKED = 1000  # images
 Runner = Callable[[torch.Tensor], torch.Tensor]
@@ -36,11 +35,10 @@ def export_model(model: nn.Module, images: torch.Tensor, path: Path, form: str) 
     """Write `model` to `path` in the format `form`, and return the largest difference of a probability.
 
     images: uint8, N×3×S×S: the first 1000 are classified by the file and by the model before the file is written.
-    Raises ExportError when the packages for ONNX are missing, or when the file answers otherwise than the model.
+    form: "onnx" or "pt2". Raises ExportError when the packages for ONNX are missing, or when the file answers otherwise
+    than the model.
     """
-    if form not in FORMATS:
-        raise ExportError(f"O formato {form!r} não existe; use {' ou '.join(FORMATS)}.")
-    data, run = (as_onnx if form == "onnx" else as_pt2)(Probabilities(model.eval()), describe(model))
+    data, run = {"onnx": as_onnx, "pt2": as_pt2}[form](Probabilities(model.eval()), describe(model))
     images = images[:CHECKED]
     expected = predict(model, images)
     difference = check(expected, torch.cat([run(batch) for batch in images.split(len(images) // 2 + 1)]))
@@ -81,6 +79,7 @@ def _program(network: Probabilities) -> torch.export.ExportedProgram:
 
 
 def as_pt2(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a torch.export program that holds `facts`, and a function that runs what they hold."""
     file = io.BytesIO()
     torch.export.save(_program(network), file, extra_files={"metadata.json": json.dumps(facts, ensure_ascii=False)})
     program = torch.export.load(io.BytesIO(file.getvalue())).module()
@@ -88,6 +87,7 @@ def as_pt2(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner
 
 
 def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of an ONNX file that holds `facts`, and a function that runs them. Raises ExportError."""
     try:
         onnx, runtime, _ = map(importlib.import_module, ("onnx", "onnxruntime", "onnxscript"))
     except ImportError as error:

@@ -122,10 +122,11 @@ def find_pictures(root: str | Path) -> list[Path]:
         found += (chosen := pictures(folder))
         others.update(_kind(path) for path in set(_entries(folder)).difference(chosen) if not path.is_dir())
         waiting += [inner for inner in _folders(folder) if not inner.is_symlink()]  # a link could lead in circles
+    if not found:
+        there = f", e sim {_most_common(others)}" if others else ""
+        raise DataError(f"{root} não tem imagens{there}. Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}.")
     if others:
         print(f"Em {root} ficaram de fora, por não terem nome de imagem: {_most_common(others)}.")
-    if not found:
-        raise DataError(f"{root} não tem imagens. Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}.")
     return sorted(found)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from classificador.brazilian import duration, number, percent
 from classificador.calibration import COLDEST, HOTTEST
-from classificador.checkpoint import BEST, MAX_BYTES, REMEDY, read_file, serialise, write_file
+from classificador.checkpoint import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.model import CNN
@@ -67,9 +67,9 @@ def check_saveable(model: nn.Module) -> None:
 def read_checkpoint(path: str | Path) -> dict:
     """Return "info" (metadata) and "weights" (tensors on the CPU) of a model file; errors as in read_file."""
     path = Path(path)
-    content = read_file(path, BEST)
+    content = read_file(path, BEST, model_remedy(path))
     if not is_model(content):
-        raise CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {REMEDY}.")
+        raise CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {model_remedy(path)}.")
     return content
 
 

@@ -43,3 +43,7 @@ class PictureBox(AnyWidget):
     .classificador-fotos:focus-within, .classificador-fotos:hover { border-color: #0072b2; }
     .classificador-fotos input { position: absolute; inset: 0; opacity: 0; }
     """
+
+    def __repr__(self) -> str:
+        """What a front end without widgets shows; the usual text holds an address that differs in every run."""
+        return "PictureBox()"

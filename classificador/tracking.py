@@ -123,6 +123,17 @@ class RunRecord:
         self._events_until = len(history.val_loss)
 
 
+def has_finished(checkpoint: str | Path, job: str) -> bool:
+    """Whether the training of this name (distributed.job()) that writes `checkpoint` is over, as its record says."""
+    for file in (Path(checkpoint).parent / "runs").glob("*/run.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            told = [facts.get(name) for name in ("status", "job", "checkpoint")]
+            if job and told == ["finished", job, Path(checkpoint).name]:
+                return True
+    return False
+
+
 def _metrics(history: History) -> dict:
     if not history.val_accuracy:
         return {"epochs": 0}

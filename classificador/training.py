@@ -73,27 +73,26 @@ def fit(
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
     check_saveable(model)
     writes = distributed.rank() == 0
-    with (
-        stop_requests() as stop,
-        BestCheckpoint(checkpoint) if writes else nullcontext() as best,
-        RunRecord(checkpoint, settings) if writes else nullcontext() as record,
-    ):
+    with stop_requests() as stop, BestCheckpoint(checkpoint) if writes else nullcontext() as best:
         if writes:
             prepare_resume(checkpoint, resume)
-        try:
-            model.to(device=device, memory_format=memory_format(device))
-            run = _Run(model, data, criterion, optimizer, settings, device, best, record, watch)
-            distributed.check_same(run.fingerprint)
-            if resume:
-                restore_state(run, checkpoint)
-            run.begin_record()
-            run.train(stop, resume_path(checkpoint))
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            smaller = max(2, settings.batch_size // 2)
-            remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
-            raise SettingsError(f"batch_size: {remedy}") from error
+        with RunRecord(checkpoint, settings) if writes else nullcontext() as record:
+            try:
+                model.to(device=device, memory_format=memory_format(device))
+                run = _Run(model, data, criterion, optimizer, settings, device, best, record, watch)
+                distributed.check_same(run.fingerprint)
+                if resume:
+                    restore_state(run, checkpoint)
+                run.begin_record()
+                run.train(stop, resume_path(checkpoint))
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                smaller = max(2, settings.batch_size // 2)
+                remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
+                raise SettingsError(f"batch_size: {remedy}") from error
+        if writes and not run.history.interrupted:  # after the record: a job started anew looks for one of the two
+            resume_path(checkpoint).unlink(missing_ok=True)
     return run.history
 
 
@@ -145,6 +144,7 @@ class _Run:
             facts = {
                 "device": describe_device(self.device),
                 "processes": distributed.size(),
+                "job": distributed.job(),
                 "data": data | {"crc32": f"{self.fingerprint:08x}"},
             }
             self.record.begin(facts, self.history, self.folder)
@@ -167,8 +167,6 @@ class _Run:
                 self.history.interrupted = distributed.largest(stop.number)
         if self.history.interrupted:
             self.bar.write(f"Interrompido; guardado em {resume}, para retomar.", file=sys.stdout)
-        elif self.best:
-            resume.unlink(missing_ok=True)
 
     def _keep(self, resume: Path, asked: int) -> None:
         """Write the resume file. asked: the signal that asked to stop, 0 for none."""

@@ -57,7 +57,9 @@ def train(data, path):
 
 def test_two_processes_agree_with_one_and_one_of_them_writes(toy, tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
-    subprocess.run([*TORCHRUN, tmp_path / "worker.py", tmp_path], env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run(
+        [*TORCHRUN, tmp_path / "worker.py", tmp_path], env=ENVIRONMENT, check=True, capture_output=True, timeout=120
+    )
     model, logits, history = train(toy, tmp_path / "single.pth")
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     for weights, test_logits, val_loss in ranks:
@@ -99,7 +101,7 @@ def test_a_killed_process_costs_at_most_an_epoch(digits, tmp_path):
         child for child in psutil.Process(process.pid).children(recursive=True) if child.environ().get("RANK") == "1"
     )
     victim.kill()
-    assert process.wait() == 0, output.read_text()
+    assert process.wait(timeout=120) == 0, output.read_text()
     text = output.read_text()
     epochs = [int(number) for number in re.findall(r"Época (\d)/6: perda", text)]
     assert sorted(set(epochs)) == [1, 2, 3, 4, 5, 6]
@@ -109,11 +111,31 @@ def test_a_killed_process_costs_at_most_an_epoch(digits, tmp_path):
     assert not resume_path(tmp_path / "best.pth").exists()
 
 
+FINISHER = """
+import os, signal, sys
+from classificador.__main__ import main
+code = main(sys.argv[1:])
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(code)
+"""
+
+
+def test_a_death_after_the_last_epoch_does_not_repeat_the_training(digits, tmp_path):
+    (tmp_path / "finisher.py").write_text(FINISHER)
+    command = [*TORCHRUN[:-1], "--nproc-per-node=1", "--max-restarts=1", tmp_path / "finisher.py", "treinar"]
+    command += ["--dados", digits, "--modelo", tmp_path / "best.pth", "--epocas", "1", "--lote", "256"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Época 1/1: perda") == 1
+    assert "já tinha terminado" in done.stdout
+
+
 def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
     path = tmp_path / "best.pth"
     process, output = start(digits, path, epochs=50)
     process.send_signal(signal.SIGTERM)
-    process.wait()
+    process.wait(timeout=120)
     assert "Para continuar: o mesmo comando, com --retomar" in output.read_text()
     state = torch.load(resume_path(path))
     assert state["epoch"] > 0

@@ -228,7 +228,7 @@ def test_the_committed_notebook_is_one_clean_run(committed):
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
     assert all(set(cell.metadata) <= {"tags"} for cell in committed.cells)
     assert NOTEBOOK.stat().st_size < 1_000_000
-    assert not re.search(r"(/home/|/root/|/tmp/|/work/|[A-Z]:\\\\)", json.dumps(committed))
+    assert not re.search(r"(/home/|/root/|/tmp/|/work/|[A-Z]:\\\\|0x[0-9a-f]{8})", json.dumps(committed))
 
 
 def test_code_cells_are_short_and_follow_an_explanation(committed):
