@@ -18,6 +18,7 @@ from classificador.commands import (
     export_command,
     predict_command,
     print_csv,
+    teacher_command,
     train_command,
 )
 from classificador.errors import ClassificadorError, printable
@@ -109,6 +110,12 @@ def build_parser() -> argparse.ArgumentParser:
     train = _command(parsers, train_command, "treinar", "treina a rede e guarda os melhores pesos pela validação")
     _train_options(train)
 
+    text = "treina a rede maior de cujas respostas a receita destilado aprende"
+    teacher = _command(parsers, teacher_command, "professor", text)
+    _run_options(teacher)
+    _data_options(teacher)
+    _model_option(teacher, "professor.pth")
+
     test = _command(parsers, evaluate_command, "avaliar", "mede acurácia e F1 nas imagens de teste")
     _data_options(test)
     _model_option(test)
@@ -167,31 +174,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--receita", metavar="NOME", help="rapido, completo ou original (padrão: rapido)")
-    train.add_argument(
-        "--epocas", type=int, metavar="N", help="passagens pelas imagens de treino (padrão: o da receita)"
-    )
-    train.add_argument("--lote", type=int, metavar="N", help="imagens por passo (padrão: o da receita)")
+    train.add_argument("--receita", metavar="NOME", help="rapido, completo, destilado ou original (padrão: rapido)")
+    _run_options(train)
     train.add_argument(
         "--lr", type=float, metavar="X", help="taxa de aprendizado máxima do Adam (padrão: a da receita)"
-    )
-    train.add_argument(
-        "--semente",
-        type=int,
-        metavar="N",
-        help="semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)",
     )
     train.add_argument(
         "--sem-espelho",
         action="store_const",
         const=False,
         help="não espelha as imagens: para letras, números e o que muda de sentido no espelho",
-    )
-    train.add_argument("--dispositivo", metavar="D", help="auto, cpu, cuda ou mps (padrão: auto)")
-    train.add_argument(
-        "--retomar",
-        action="store_true",
-        help="continua o treino interrompido de --modelo, com as opções que ele tinha",
     )
     train.add_argument(
         "--lado",
@@ -202,6 +194,18 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     )
     _data_options(train)
     _model_option(train)
+
+
+def _run_options(train: argparse.ArgumentParser) -> None:
+    train.add_argument(
+        "--epocas", type=int, metavar="N", help="passagens pelas imagens de treino (padrão: o da receita)"
+    )
+    train.add_argument("--lote", type=int, metavar="N", help="imagens por passo (padrão: o da receita)")
+    text = "semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)"
+    train.add_argument("--semente", type=int, metavar="N", help=text)
+    train.add_argument("--dispositivo", metavar="D", help="auto, cpu, cuda ou mps (padrão: auto)")
+    text = "continua o treino interrompido de --modelo, com as opções que ele tinha"
+    train.add_argument("--retomar", action="store_true", help=text)
 
 
 def _port(text: str) -> int:
@@ -228,10 +232,8 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fonte", metavar="CAMINHO", help=text)
 
 
-def _model_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--modelo", default="best_model.pth", metavar="ARQUIVO", help="os pesos (padrão: best_model.pth)"
-    )
+def _model_option(parser: argparse.ArgumentParser, default: str = "best_model.pth") -> None:
+    parser.add_argument("--modelo", default=default, metavar="ARQUIVO", help=f"os pesos (padrão: {default})")
 
 
 if __name__ == "__main__":

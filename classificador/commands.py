@@ -26,10 +26,7 @@ OPTIONS = {
 
 def train_command(options) -> tuple[int, dict]:
     """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
-    from torch import nn
-
-    from classificador import CNN, build, distributed, fit, load_data, make_optimizer, make_settings
-    from classificador.brazilian import duration, percent
+    from classificador import CNN, build, distributed, load_data, make_settings
     from classificador.device import choose_device
     from classificador.resume import is_of_this_job, resumed_settings
     from classificador.tracking import has_finished
@@ -51,12 +48,37 @@ def train_command(options) -> tuple[int, dict]:
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_data(options.dados, options.fonte, options.lado)
     model = build(settings, data, CNN)
+    return _train(model, data, settings, options.modelo, resume=bool(earlier))
+
+
+def teacher_command(options) -> tuple[int, dict]:
+    """Train the teacher of the recipe `destilado`; stopped and resumed as in train_command."""
+    from classificador import load_data, make_settings
+    from classificador.resume import read_resume
+    from classificador.settings import TEACHER
+    from classificador.teacher import build_teacher
+
+    given = {"epochs": options.epocas, "batch_size": options.lote, "seed": options.semente}
+    given["device"] = options.dispositivo
+    given = {name: value for name, value in given.items() if value is not None}
+    earlier = read_resume(options.modelo)[1] if options.retomar else None
+    settings = replace(earlier, **given) if earlier else make_settings(TEACHER.preset, **given)
+    data = load_data(options.dados, options.fonte, 32)
+    return _train(build_teacher(settings, data), data, settings, options.modelo, options.retomar)
+
+
+def _train(model, data, settings, path: str, resume: bool) -> tuple[int, dict]:
+    """Train and say how it went; the exit code as train_command has it."""
+    from torch import nn
+
+    from classificador import fit, make_optimizer
+    from classificador.brazilian import duration, percent
+
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    optimizer = make_optimizer(model, settings)
-    history = fit(model, data, criterion, optimizer, settings, options.modelo, resume=bool(earlier))
+    history = fit(model, data, criterion, make_optimizer(model, settings), settings, path, resume=resume)
     if history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
-        print(f"Melhor acurácia de validação: {best} (época {history.best + 1}), em {seconds}: {options.modelo}")
+        print(f"Melhor acurácia de validação: {best} (época {history.best + 1}), em {seconds}: {path}")
     if history.interrupted:
         print("Para continuar: o mesmo comando, com --retomar.")
     return 128 + history.interrupted if history.interrupted else 0, history.to_dict()

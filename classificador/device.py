@@ -50,6 +50,20 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
+def autocast(device: torch.device, wanted: bool) -> torch.autocast:
+    """Return the context in which convolutions and linear layers compute in bfloat16, if `wanted` and worth it here.
+
+    On a CPU with the instructions for it a training step takes about 0.55 of the time; one without them has to imitate
+    bfloat16 and needs tens of times longer, so that there, as on MPS, the context does nothing.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        abilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        native = any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and native)
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory in the process instead of returning it to the system after every training step.
 

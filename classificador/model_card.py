@@ -29,7 +29,7 @@ segurança ou dinheiro, nem para imagens de outro tipo que as de treino.
 que não serviram para treinar nem para escolher a época.
 
 **Treino**: receita `{preset}`, semente {seed}, época {epoch} de {epochs}, a melhor na validação ({val_accuracy});
-{time} em {device}, torch {torch}, {created}. Sem destilação.
+{time} em {device}, torch {torch}, {created}. {distillation}.
 
 ## Resultados no teste
 
@@ -71,7 +71,7 @@ nor for images of another kind than those it was trained on.
 {test} test images, used neither to train nor to choose the epoch.
 
 **Training**: recipe `{preset}`, seed {seed}, epoch {epoch} of {epochs}, the best in validation ({val_accuracy});
-{time} on {device}, torch {torch}, {created}. No distillation.
+{time} on {device}, torch {torch}, {created}. {distillation}.
 
 ## Results on the test images
 
@@ -135,6 +135,14 @@ def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report],
         for name, (precision, recall, f1, n) in zip(names, report.per_class, strict=True)
     ]
     confused = [f"{names[true]} → {names[found]} ({times})" for true, found, times in report.most_confused(3)]
+    if teacher := info.get("teacher"):
+        distillation = (
+            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation)"
+            if english
+            else "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na validação)"
+        ).format(percent(teacher["val_accuracy"], 2))
+    else:
+        distillation = "No distillation" if english else "Sem destilação"
     worst = report.per_class[:, 1].argmin()
     side = info["architecture"].get("side", 32)
     if cifar10:
@@ -163,6 +171,7 @@ def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report],
         "classes": "\n".join(classes),
         "confused": ", ".join(confused) or "—",
         "side": side,
+        "distillation": distillation,
         "worst": names[worst],
         "worst_recall": percent(report.per_class[worst, 1]),
     }

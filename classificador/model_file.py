@@ -133,12 +133,21 @@ def describe_checkpoint(info: dict) -> str:
     return (
         f"Receita:     {info['preset']}, época {epoch} de {info['settings']['epochs']}, {duration(info['seconds'])}\n"
         f"Validação:   acurácia {percent(info['val_accuracy'], 2)}, perda {number(info['val_loss'], 3)}\n"
+        f"{_distillation(info)}"
         f"Calibração:  temperatura {number(info.get('temperature', 1.0), 3)}\n"
         f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info['device']}, torch {info['versions']['torch']}\n"
         f"Divisão:     {info['split']}\n"
         f"Rede:        {size}\n"
         f"Classes:     {', '.join(info['classes'])}"
     )
+
+
+def _distillation(info: dict) -> str:
+    """A line for a network that did not learn the labels."""
+    if not (teacher := info.get("teacher")):
+        return ""
+    score = percent(teacher["val_accuracy"], 2)
+    return f"Destilação:  aprendeu as respostas de um professor, com {score} na validação\n"
 
 
 def _info_is_sound(info: object) -> bool:
@@ -148,6 +157,7 @@ def _info_is_sound(info: object) -> bool:
     classes, numbers = info["classes"], [info[name] for name in ("epoch", "val_accuracy", "val_loss", "seconds")]
     # Files from before 2026-11-24 do without.
     temperature, doubt = info.get("temperature", 1.0), info.get("doubt_below", 0.0)
+    teacher = info.get("teacher", {})  # files from before 2026-11-25 do without
     texts = [info["preset"], info["split"], info["device"], info["versions"].get("torch"), *classes]
     try:
         datetime.fromisoformat(info["created"])
@@ -157,6 +167,8 @@ def _info_is_sound(info: object) -> bool:
         all(map(_printable, texts))
         and isinstance(temperature, float)
         and isinstance(doubt, float)
+        and isinstance(teacher, dict)
+        and (not teacher or isinstance(teacher.get("val_accuracy"), float))
         and 0 <= doubt <= 1
         and COLDEST <= temperature <= HOTTEST
         and all(isinstance(value, int | float) and abs(value) < 1e12 for value in numbers)

@@ -1,6 +1,7 @@
 """Run `Pytorch.ipynb` from a terminal as "Run All" would: `python -m classificador.notebook [--predicao]`.
 
-Leaves the executed notebook, its figures and the metrics in a dated folder under runs/.
+--receita and --retomar stand for what a user would change in the cell of parameters. Leaves the executed notebook, its
+figures and the metrics in a dated folder under runs/.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from classificador.tracking import FOLDER_VARIABLE
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "Pytorch.ipynb"
 ABOUT = "Executa o Pytorch.ipynb de cima a baixo e guarda o resultado em runs/."
+PARAMETERS_TAG = "parameters"  # papermill's name
 PREDICTION_TAG = "predicao"  # of the heading where the prediction section begins
 # Run in the kernel after the last cell, to hand the figures over.
 METRICS = """
@@ -62,6 +64,12 @@ def read_notebook(only_prediction: bool = False) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return notebook
+
+
+def change_parameters(notebook: nbformat.NotebookNode, values: dict[str, object]) -> None:
+    """Set parameters to other values than their cell does, at its end."""
+    cell = next(cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", []))
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, record: Path | None = None) -> dict:
@@ -120,14 +128,10 @@ def shrink_figures(notebook: nbformat.NotebookNode) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the notebook, leave its results under runs/ and say where; return the exit code."""
-    speak_portuguese()
-    parser = argparse.ArgumentParser(prog="python -m classificador.notebook", description=ABOUT)
-    parser.add_argument("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
-    parser.add_argument("--gravar", action="store_true", help="grava as saídas também no próprio Pytorch.ipynb")
-    options = parser.parse_args(arguments)
-    if options.gravar and options.predicao:
-        parser.error("--gravar só vale para o caderno inteiro.")
+    options, parameters = _parse(arguments)
     notebook, started = read_notebook(options.predicao), time.perf_counter()
+    if parameters:
+        change_parameters(notebook, parameters)
     kind = "predicao" if options.predicao else "completo"
     folder = NOTEBOOK.parent / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{kind}"
     try:
@@ -156,6 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
     if options.gravar:
         shrink_figures(notebook)
+        for cell, own in zip(notebook.cells, read_notebook().cells, strict=True):
+            cell.source = own.source  # the parameters as a user is to find them
         write_bytes(NOTEBOOK, (nbformat.writes(notebook).rstrip() + "\n").encode())
     print(
         f"\nPronto em {duration(time.perf_counter() - started)}, em {shown}: caderno, {figures} figuras, metricas.json"
@@ -164,6 +170,24 @@ def main(arguments: list[str] | None = None) -> int:
         accuracy, f1 = metrics[view]["accuracy"], metrics[view]["macro_f1"]
         print(f"Teste, {name}: acurácia {percent(accuracy, 2)}, F1 macro {number(f1, 4)}")
     return 0
+
+
+def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
+    """The options, and the notebook's parameters to change."""
+    speak_portuguese()
+    parser = argparse.ArgumentParser(prog="python -m classificador.notebook", description=ABOUT)
+    parser.add_argument("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
+    parser.add_argument("--gravar", action="store_true", help="grava as saídas também no próprio Pytorch.ipynb")
+    parser.add_argument("--receita", metavar="NOME", help="PRESET, em vez do que o caderno diz")
+    parser.add_argument("--retomar", action="store_true", help="RETOMAR = True")
+    options = parser.parse_args(arguments)
+    parameters = {"PRESET": options.receita, "RETOMAR": options.retomar}
+    parameters = {name: value for name, value in parameters.items() if value}
+    if options.predicao and parameters:
+        parser.error("--receita e --retomar só valem para o caderno inteiro.")
+    if options.gravar and options.predicao:
+        parser.error("--gravar só vale para o caderno inteiro.")
+    return options, parameters
 
 
 def _slug(heading: str) -> str:

@@ -161,6 +161,7 @@ def _setup(run) -> dict:
         {name: _plain(value) for name, value in group.items() if name not in ("params", "lr")}
         for group in run.optimizer.param_groups
     ]
+    teacher = {"professor": run.teacher.facts} if run.teacher else {}
     return {
         "dados": [
             run.classes,
@@ -173,6 +174,7 @@ def _setup(run) -> dict:
         "otimizador": [type(run.optimizer).__name__, groups],
         "critério": [type(run.criterion).__name__, _options(run.criterion)],
         "dispositivo": run.device.type,
+        **teacher,
     }
 
 

@@ -32,11 +32,17 @@ class Settings:
     # augmentation
     shift: int = 2  # pixels
     flip: bool = True  # every image mirrored in every other epoch; False where that changes its meaning
+    mixup: float = 0.0  # fraction of the batches whose images are mixed in pairs
+    # distillation
+    teacher: str = ""  # the file of the network whose answers to the training images are learnt; "": their labels
     # run
+    bf16: bool = False  # matrix products in bfloat16, where the machine has it natively: see device.autocast()
     seed: int = 42
     device: str = "auto"
 
     def __post_init__(self):
+        _require(_number(self.mixup) and 0 <= self.mixup <= 1, "mixup", "precisa estar entre 0 e 1")
+        _require(isinstance(self.teacher, str), "teacher", 'precisa ser o nome de um arquivo, ou "" para nenhum')
         for name in ("epochs", "batch_size", "hidden"):
             _require(_whole(getattr(self, name), 1), name, "precisa ser um inteiro a partir de 1")
         _require(self.epochs <= MAX_EPOCHS, "epochs", f"no máximo {MAX_EPOCHS}")
@@ -54,7 +60,8 @@ class Settings:
             pair = isinstance(value, tuple) and len(value) == 2 and all(_whole(v, 1) for v in value)
             _require(pair, name, "precisa ser um par de inteiros a partir de 1")
         _require(math.prod(self.pools) <= 32, "pools", "o produto não pode passar de 32, o lado da imagem")
-        _require(isinstance(self.flip, bool), "flip", "precisa ser True ou False")
+        for name in ("flip", "bf16"):
+            _require(isinstance(getattr(self, name), bool), name, "precisa ser True ou False")
         _require(isinstance(self.device, str), "device", 'use "auto", "cpu", "cuda" ou "mps"')
 
     @property
@@ -94,6 +101,21 @@ PRESETS = {
         weight_decay=0.02,
         shift=3,
     ),
+    # Learns from the answers of a deeper network, which `python -m classificador professor` trains beforehand.
+    "destilado": Settings(
+        "destilado",
+        epochs=50,
+        batch_size=128,
+        lr=8e-3,
+        channels=(128, 320),
+        hidden=384,
+        weight_decay=0.02,
+        label_smoothing=0.0,
+        shift=3,
+        mixup=0.5,
+        teacher="professor.pth",
+        bf16=True,
+    ),
     # The project's first recipe: no augmentation, no batch normalisation, Adam at its defaults.
     "original": Settings(
         "original",
@@ -116,15 +138,20 @@ PRESETS = {
     ),
 }
 
+# The recipe of the teacher, which is another network: see teacher.py. Its answers are softer without label smoothing.
+TEACHER = Settings("professor", epochs=16, batch_size=256, lr=4e-3, weight_decay=0.05, label_smoothing=0.0, bf16=True)
+
 
 def make_settings(preset: str = "rapido", **changes) -> Settings:
     """Return the recipe `preset` with the given fields changed; a change of None keeps the recipe's value.
 
-    Raises SettingsError for an unknown preset, an unknown field or an impossible value.
+    preset: one of PRESETS, or "professor". Raises SettingsError for an unknown preset, an unknown field or an
+    impossible value.
     """
-    if preset not in PRESETS:
+    recipes = PRESETS | {TEACHER.preset: TEACHER}
+    if preset not in recipes:
         raise SettingsError(f"Receita desconhecida: {preset!r}. Use uma destas: {', '.join(PRESETS)}.")
     known = {field.name for field in fields(Settings)} - {"preset"}
     for name in changes:
         _require(name in known, name, f"parâmetro desconhecido; existem: {', '.join(sorted(known))}")
-    return replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+    return replace(recipes[preset], **{name: value for name, value in changes.items() if value is not None})

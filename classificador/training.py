@@ -16,13 +16,13 @@ from torch import nn
 from tqdm import tqdm
 
 from classificador import distributed
-from classificador.augment import augment, draw_moves
+from classificador.batches import make_batch
 from classificador.best import BestCheckpoint
 from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
 from classificador.checkpoint import NotFiniteError
 from classificador.dataset import ImageData, Split
-from classificador.device import choose_device, describe_device, keep_freed_memory, memory_format
+from classificador.device import autocast, choose_device, describe_device, keep_freed_memory, memory_format
 from classificador.errors import ClassificadorError, SettingsError
 from classificador.history import History
 from classificador.inference import predict_logits
@@ -30,6 +30,7 @@ from classificador.interrupt import StopRequest, stop_requests
 from classificador.model_file import check_saveable
 from classificador.resume import prepare_resume, restore_state, resume_path, save_state
 from classificador.settings import Settings
+from classificador.teacher import load_teacher
 from classificador.tracking import RunRecord
 
 HOPELESS = 1e12  # a loss from which no training comes back
@@ -113,6 +114,7 @@ class _Run:
         self.settings, self.device, self.best, self.record = settings, device, best, record
         self.watch = watch or (lambda history: None)
         self.classes = list(data.classes)
+        self.teacher = load_teacher(settings.teacher, self.classes, device) if settings.teacher else None
         self.train_split = Split(data.train.images.to(device), data.train.labels.to(device))
         self.val_split = Split(data.val.images.to(device), data.val.labels.to(device))
         self.steps = len(self.train_split) // settings.batch_size  # the last, incomplete batch is left out
@@ -155,6 +157,8 @@ class _Run:
         total, done = self.settings.epochs * self.steps, self.epoch * self.steps + self.step
         options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
         with tqdm(total=total, initial=done, **options) as self.bar:
+            for epoch in range(self.epoch):  # of the run that is resumed
+                self._tell(epoch)
             self._train(stop, resume)
 
     def _train(self, stop: StopRequest, resume: Path) -> None:
@@ -204,21 +208,21 @@ class _Run:
         return True
 
     def _train_batch(self, batch: torch.Tensor) -> None:
-        moves, mine = draw_moves(len(batch), self.settings.shift, self.generator), distributed.part(len(batch))
-        weight = (mine.stop - mine.start) * distributed.size() / len(batch)  # of our mean loss in that of the batch
-        batch, moves = batch[mine], moves if moves is None else moves[:, mine]
-        images, labels = self.train_split.images[batch], self.train_split.labels[batch]
-        if self.settings.shift or self.settings.flip:
-            images = augment(images, moves, self.mirrored[batch])
-        logits = self.network(images)
-        loss = self.criterion(logits, labels)
+        images, targets = make_batch(
+            batch, self.train_split, self.mirrored, self.settings, self.generator, self.teacher
+        )
+        weight = len(images) * distributed.size() / len(batch)  # of our mean loss in that of the batch
+        with autocast(self.device, self.settings.bf16):
+            logits = self.network(images).float()
+        loss = self.criterion(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * weight).backward()
         self.optimizer.step()
         self.schedule.step()
         # Sums stay tensors: reading a value here would make a GPU wait at every step.
-        self.loss_sum += loss.detach() * len(labels)
-        self.correct += (logits.detach().argmax(1) == labels).sum()
+        self.loss_sum += loss.detach() * len(images)
+        wanted = targets if targets.ndim == 1 else targets.argmax(1)
+        self.correct += (logits.detach().argmax(1) == wanted).sum()
 
     def _sums(self) -> torch.Tensor:
         """The loss and the right answers of the epoch under way, up to here, of all processes."""
@@ -269,9 +273,14 @@ class _Run:
         if self.record:
             self.record.update(history)
         self.watch(history)
+        self._tell(self.epoch)
+
+    def _tell(self, epoch: int) -> None:
+        history = self.history
         self.bar.write(
-            f"Época {self.epoch + 1}/{self.settings.epochs}: perda {number(loss, 3)}, validação {number(val_loss, 3)}; "
-            f"acurácia {percent(accuracy)}, validação {percent(val_accuracy)}",
+            f"Época {epoch + 1}/{self.settings.epochs}: "
+            f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "
+            f"acurácia {percent(history.train_accuracy[epoch])}, validação {percent(history.val_accuracy[epoch])}",
             file=sys.stdout,
         )
 
@@ -289,6 +298,7 @@ class _Run:
             "history": history.to_dict(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+            "teacher": self.teacher.facts if self.teacher else {},
             "split": f"{number(train, 0)} imagens de treino, {number(val, 0)} de validação",
         }
 

@@ -263,8 +263,15 @@ def test_the_committed_curves_are_those_of_the_committed_model(committed, commit
         assert f"validação {loss:.3f}".replace(".", ",") in outputs(committed)
 
 
-def test_the_committed_model_is_small():
+def test_the_committed_model_is_small(committed_model):
     assert (ROOT / "best_model.pth").stat().st_size < 12_000_000
+    products = []  # multiply-adds of one image
+    for layer in committed_model.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            layer.register_forward_hook(lambda layer, _, out: products.append(out[0].numel() * layer.weight[0].numel()))
+    committed_model(torch.zeros(1, 3, 32, 32))
+    assert len(products) == 4
+    assert sum(products) <= 120_000_000
 
 
 def test_a_bad_parameter_is_one_line_without_a_traceback(workplace):
@@ -308,3 +315,18 @@ def test_results_that_could_not_be_kept_are_told_before_the_run(tmp_path, monkey
     monkeypatch.setattr("classificador.notebook.execute", lambda notebook: pytest.fail("ran"))
     assert main([]) == 1
     assert "não é possível gravar em" in capsys.readouterr().err
+
+
+def test_other_parameters_are_used_for_a_run_and_not_written(tmp_path, monkeypatch):
+    cells = [nbformat.v4.new_code_cell('PRESET = "rapido"'), nbformat.v4.new_code_cell("print(PRESET)")]
+    cells[0].metadata["tags"] = ["parameters"]
+    path = tmp_path / "Pytorch.ipynb"
+    path.write_text(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+    view = {"accuracy": 1, "macro_f1": 1}
+    metrics = f"from IPython.display import JSON, display\ndisplay(JSON({ {'single_view': view, 'with_tta': view} }))"
+    monkeypatch.setattr("classificador.notebook.METRICS", metrics)
+    monkeypatch.setattr("classificador.notebook.NOTEBOOK", path)
+    assert main(["--gravar", "--receita", "original"]) == 0
+    written = nbformat.read(path, as_version=4)
+    assert [cell.source for cell in written.cells] == [cell.source for cell in cells]
+    assert outputs(written) == "original\n"

@@ -34,6 +34,9 @@ def test_a_change_is_taken():
         ("pools", (8, 5)),
         ("channels", (0, 8)),
         ("device", 3),
+        ("mixup", 1.5),
+        ("teacher", 3),
+        ("bf16", "sim"),
     ],
 )
 def test_an_impossible_value_names_its_field(field, value):
@@ -43,7 +46,7 @@ def test_an_impossible_value_names_its_field(field, value):
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(SettingsError, match="rapido, completo, original"):
+    with pytest.raises(SettingsError, match="rapido, completo, destilado, original"):
         make_settings("ligeiro")
 
 

@@ -1,0 +1,51 @@
+"""A training batch: its images altered at random, and what the network is to answer to them."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from classificador import distributed
+from classificador.augment import augment, draw_moves
+from classificador.dataset import Split
+from classificador.settings import Settings
+from classificador.teacher import soft_targets
+
+
+def make_batch(
+    rows: torch.Tensor,
+    split: Split,
+    mirrored: torch.Tensor,
+    settings: Settings,
+    generator: torch.Generator,
+    teacher: nn.Module | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return this process's part of a batch: images, and their labels or probabilities (float, N×classes).
+
+    rows: of the batch's images in `split`, for all processes. mirrored: bool, for each image of the split.
+    A fraction settings.mixup of the batches is mixed, the first image with the last and so on, in a proportion drawn
+    for the batch (Zhang et al. 2018, arXiv 1710.09412). A teacher answers to the images as the network sees them, mixed
+    ones too (Beyer et al. 2022, arXiv 2106.05237).
+    """
+    mine = distributed.part(len(rows))
+    moves = draw_moves(len(rows), settings.shift, generator)
+
+    def altered(part: torch.Tensor) -> torch.Tensor:
+        images = split.images[rows[part]]
+        if settings.shift or settings.flip:
+            images = augment(images, moves if moves is None else moves[:, part], mirrored[rows[part]])
+        return images
+
+    places = torch.arange(len(rows), device=rows.device)
+    images, targets = altered(places[mine]), split.labels[rows[mine]]
+    if settings.mixup:
+        mixing, share = torch.rand(2, generator=generator, device=generator.device)
+        share = torch.where(mixing < settings.mixup, share, 1.0)
+        partners = places.flip(0)[mine]
+        images = torch.lerp(altered(partners).float(), images.float(), share).div_(255)
+        if teacher is None:
+            classes = int(split.labels.max()) + 1
+            pair = (F.one_hot(labels, classes).float() for labels in (split.labels[rows[partners]], targets))
+            targets = torch.lerp(*pair, share)
+    if teacher is not None:
+        targets = soft_targets(teacher, images)
+    return images, targets

@@ -1,0 +1,68 @@
+"""Training batches: mixed images, and what a teacher says of them."""
+
+import pytest
+import torch
+
+from classificador import distributed
+from classificador.batches import make_batch
+from classificador.settings import make_settings
+
+ROWS = torch.arange(0, 60, 2)
+
+
+def batch(toy, teacher=None, **changes):
+    settings = make_settings(shift=0, flip=False, **changes)
+    mirrored = torch.zeros(len(toy.train), dtype=torch.bool)
+    return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), teacher)
+
+
+def test_unmixed_it_is_the_images_and_their_labels(toy):
+    images, targets = batch(toy)
+    assert torch.equal(images, toy.train.images[ROWS])
+    assert torch.equal(targets, toy.train.labels[ROWS])
+
+
+def test_mixed_images_and_their_targets_have_the_same_shares(toy):
+    images, targets = batch(toy, mixup=1.0)
+    first, last = (toy.train.images[rows].float() / 255 for rows in (ROWS, ROWS.flip(0)))
+    share = targets[0, toy.train.labels[ROWS[0]]]
+    assert 0 < share < 1
+    torch.testing.assert_close(images, share * first + (1 - share) * last)
+    torch.testing.assert_close(targets.sum(1), torch.ones(len(ROWS)))
+
+
+def test_the_asked_fraction_of_the_batches_is_mixed(toy):
+    generator, mirrored = torch.Generator().manual_seed(1), torch.zeros(len(toy.train), dtype=torch.bool)
+    settings = make_settings(mixup=0.25)
+    mixed = [
+        (make_batch(ROWS[:4], toy.train, mirrored, settings, generator, None)[1].max(1).values < 1).any().item()
+        for _ in range(400)
+    ]
+    assert 0.17 < sum(mixed) / 400 < 0.33
+
+
+def test_a_teacher_answers_to_what_the_network_sees(toy):
+    seen = []
+
+    def teacher(images):
+        seen.append(images)
+        return images.mean((2, 3))
+
+    images, targets = batch(toy, teacher, mixup=1.0)
+    assert torch.equal(seen[0], images)
+    torch.testing.assert_close(targets, (images.mean((2, 3)) / 3).softmax(1))
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_the_parts_of_several_processes_make_up_the_whole(toy, monkeypatch, mixup):
+    settings, mirrored = make_settings(mixup=mixup), torch.arange(len(toy.train)) % 3 == 0
+
+    def make():
+        return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), None)
+
+    whole, parts = make(), []
+    for part in (slice(0, 13), slice(13, len(ROWS))):
+        monkeypatch.setattr(distributed, "part", lambda count, part=part: part)
+        parts.append(make())
+    for together, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        assert torch.equal(together, torch.cat(pieces))
