@@ -36,7 +36,7 @@ def no_fetch(monkeypatch, toy):
     monkeypatch.setattr("classificador.folders.load_cifar10", lambda root, source: toy)
 
 
-@pytest.mark.parametrize("command", ["treinar", "prever", "comparar", "exportar", "ficha", "dados"])
+@pytest.mark.parametrize("command", ["treinar", "professor", "prever", "comparar", "exportar", "ficha", "dados"])
 def test_help_explains_in_portuguese(command):
     result = run(command, "--help")
     assert result.returncode == 0
@@ -236,6 +236,24 @@ def test_the_example_teaches_handwritten_digits(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["avaliar", "--dados", root, "--json", "--modelo", path]) == 0
     assert json.loads(capsys.readouterr().out)["single_view"]["accuracy"] > 0.9
+
+
+def test_a_teacher_is_trained_and_taught_from(tmp_path, monkeypatch, capsys):
+    for name, colour in (("céu", "blue"), ("mato", "green")):
+        (tmp_path / "fotos" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / "fotos" / name / f"{number}.png")
+    monkeypatch.chdir(tmp_path)  # where the recipe looks for its teacher
+    options = ["--dados", "fotos", "--epocas", "1", "--lote", "4"]
+    assert cli.main(["treinar", "--receita", "destilado", *options]) == 1
+    assert "\nerro: Falta o professor (professor.pth). Treine-o" in capsys.readouterr().err
+    assert cli.main(["professor", *options]) == 0
+    assert cli.main(["treinar", "--receita", "destilado", *options]) == 0
+    capsys.readouterr()
+    assert cli.main(["avaliar", "--dados", "fotos", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["single_view"]["distilled"] is True
+    assert cli.main(["professor", "--retomar"]) == 1
+    assert "Não há treino interrompido" in capsys.readouterr().err
 
 
 def test_diagnosis_names_what_is_wrong(tmp_path, capsys):
