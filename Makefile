@@ -5,7 +5,7 @@ UNFINISHED := .venv/.instalacao-incompleta
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run predict lab demo test test-browser lint bench notebook
+.PHONY: help run predict lab demo test test-browser lint bench notebook model
 
 help:  ## mostra esta lista
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -42,8 +42,11 @@ bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, pass
 	@$(BIN)/python -m benchmarks.export
 	@$(BIN)/python -m benchmarks.time_to_accuracy
 
-notebook: .venv/.pronto  ## executa o caderno e grava as saídas nele próprio
-	@$(BIN)/python -m classificador.notebook --gravar
+notebook: .venv/.pronto  ## executa a seção de predição e grava as saídas dela no caderno
+	@$(BIN)/python -m classificador.notebook --predicao --gravar
+
+model: .venv/.pronto  ## treina de novo, no caderno, o best_model.pth do projeto, e grava as saídas (mais de uma hora)
+	@$(BIN)/python -m classificador.notebook --receita destilado --gravar
 
 # An install that was cut off leaves UNFINISHED behind: pip would take half-written packages for installed, so start anew.
 .venv/.pronto: requirements.txt

@@ -126,6 +126,22 @@ def shrink_figures(notebook: nbformat.NotebookNode) -> None:
                 output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
 
 
+def write_outputs(executed: nbformat.NotebookNode) -> None:
+    """Write what the cells of `executed`, the notebook or its last section, show into Pytorch.ipynb, figures shrunk."""
+    shrink_figures(executed)
+    whole = nbformat.read(NOTEBOOK, as_version=4)
+    for own, cell in zip(whole.cells[-len(executed.cells) :], executed.cells, strict=True):
+        if cell.cell_type == "code":
+            own.outputs = cell.outputs
+    code = [cell for cell in whole.cells if cell.cell_type == "code"]
+    for count, cell in enumerate(code, 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    write_bytes(NOTEBOOK, (nbformat.writes(whole).rstrip() + "\n").encode())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the notebook, leave its results under runs/ and say where; return the exit code."""
     options, parameters = _parse(arguments)
@@ -159,10 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
     if options.gravar:
-        shrink_figures(notebook)
-        for cell, own in zip(notebook.cells, read_notebook().cells, strict=True):
-            cell.source = own.source  # the parameters as a user is to find them
-        write_bytes(NOTEBOOK, (nbformat.writes(notebook).rstrip() + "\n").encode())
+        write_outputs(notebook)
     print(
         f"\nPronto em {duration(time.perf_counter() - started)}, em {shown}: caderno, {figures} figuras, metricas.json"
     )
@@ -177,7 +190,7 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, o
     speak_portuguese()
     parser = argparse.ArgumentParser(prog="python -m classificador.notebook", description=ABOUT)
     parser.add_argument("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
-    parser.add_argument("--gravar", action="store_true", help="grava as saídas também no próprio Pytorch.ipynb")
+    parser.add_argument("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
     parser.add_argument("--receita", metavar="NOME", help="PRESET, em vez do que o caderno diz")
     parser.add_argument("--retomar", action="store_true", help="RETOMAR = True")
     options = parser.parse_args(arguments)
@@ -185,8 +198,6 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, o
     parameters = {name: value for name, value in parameters.items() if value}
     if options.predicao and parameters:
         parser.error("--receita e --retomar só valem para o caderno inteiro.")
-    if options.gravar and options.predicao:
-        parser.error("--gravar só vale para o caderno inteiro.")
     return options, parameters
 
 
