@@ -27,6 +27,8 @@ INFO = {
 ROOT = Path(__file__).resolve().parents[1]
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup runs with this one
 
 
 def model_of(partner: str, folder: Path) -> Path:

@@ -141,10 +141,13 @@ def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
     assert state["epoch"] > 0
     command = [sys.executable, "-m", "classificador", "treinar", "--dados", digits, "--modelo", path, "--retomar"]
     resumed = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    first = next(line for line in resumed.stdout if ": perda" in line)
+    epochs = (line for line in resumed.stdout if ": perda" in line)
+    told = [next(epochs) for _ in range(state["epoch"] + 1)]  # those of before the stop, and a new one
     resumed.kill()
     resumed.wait()
-    assert f"Época {state['epoch'] + 1}/50" in first
+    for number, line in enumerate(told, 1):
+        assert f"Época {number}/50: perda" in line
+    assert told[0].strip() in output.read_text()
 
 
 @pytest.mark.parametrize(
