@@ -52,6 +52,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for case, runs in zip(cases, results, strict=True):
             runs.append(train(make_settings(options.preset, seed=seed, **case), data))
+            print(f"semente {seed}, {case}: {runs[-1][0]:.2%}, com TTA {runs[-1][1]:.2%}", flush=True)
     print(f"\n{'validação %':>12}{'com TTA %':>13}{'segundos':>10}   (n = {options.seeds})")
     for runs, case in sorted(zip(results, cases, strict=True), key=lambda pair: -sum(run[0] for run in pair[0])):
         single, tta, seconds = (statistics.mean(column) for column in zip(*runs, strict=True))
