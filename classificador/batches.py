@@ -47,5 +47,5 @@ def make_batch(
             pair = (F.one_hot(labels, classes).float() for labels in (split.labels[rows[partners]], targets))
             targets = torch.lerp(*pair, share)
     if teacher is not None:
-        targets = soft_targets(teacher, images)
+        targets = soft_targets(teacher, images, settings.bf16)
     return images, targets

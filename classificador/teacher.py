@@ -73,8 +73,8 @@ def load_teacher(path: str, classes: list[str], device: torch.device) -> Teacher
 
 
 @torch.no_grad()
-def soft_targets(teacher: Teacher, images: torch.Tensor) -> torch.Tensor:
+def soft_targets(teacher: Teacher, images: torch.Tensor, bf16: bool) -> torch.Tensor:
     """Return the teacher's softened probabilities for images as the network sees them, float32 N×classes."""
-    with autocast(images.device, wanted=True):
+    with autocast(images.device, bf16):
         logits = teacher(images)
     return (logits.float() / SOFTENING).softmax(1)
