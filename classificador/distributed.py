@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch.distributed.elastic.utils.store import barrier
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -41,7 +42,9 @@ def process_group() -> Iterator[None]:
             raise
         text = "Outro dos processos parou. Se --max-restarts permite, o torchrun recomeça todos da última época."
         raise ClassificadorError(text) from error
-    dist.destroy_process_group()  # not after an error: the others may wait for us, and torchrun ends them
+    # Not after an error: the others may wait for us, and torchrun ends them.
+    barrier(store, count, "last")  # who leaves first closes connections from which another may still have to read
+    dist.destroy_process_group()
 
 
 def size() -> int:

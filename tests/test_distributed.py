@@ -57,9 +57,9 @@ def train(data, path):
 
 def test_two_processes_agree_with_one_and_one_of_them_writes(toy, tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
-    subprocess.run(
-        [*TORCHRUN, tmp_path / "worker.py", tmp_path], env=ENVIRONMENT, check=True, capture_output=True, timeout=120
-    )
+    command = [*TORCHRUN, tmp_path / "worker.py", tmp_path]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
     model, logits, history = train(toy, tmp_path / "single.pth")
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     for weights, test_logits, val_loss in ranks:
