@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = _command(parsers, train_command, "treinar", "treina a rede e guarda os melhores pesos pela validação")
     _train_options(train)
 
-    text = "treina a rede maior de cujas respostas a receita destilado aprende"
+    text = "treina a rede mais funda de cujas respostas a receita destilado aprende"
     teacher = _command(parsers, teacher_command, "professor", text)
     _run_options(teacher)
     _data_options(teacher)
@@ -179,19 +179,8 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--lr", type=float, metavar="X", help="taxa de aprendizado máxima do Adam (padrão: a da receita)"
     )
-    train.add_argument(
-        "--sem-espelho",
-        action="store_const",
-        const=False,
-        help="não espelha as imagens: para letras, números e o que muda de sentido no espelho",
-    )
-    train.add_argument(
-        "--lado",
-        type=int,
-        default=32,
-        metavar="N",
-        help="pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: 32)",
-    )
+    text = "o professor da receita destilado (padrão: professor.pth)"
+    train.add_argument("--professor", metavar="ARQUIVO", help=text)
     _data_options(train)
     _model_option(train)
 
@@ -206,6 +195,19 @@ def _run_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--dispositivo", metavar="D", help="auto, cpu, cuda ou mps (padrão: auto)")
     text = "continua o treino interrompido de --modelo, com as opções que ele tinha"
     train.add_argument("--retomar", action="store_true", help=text)
+    train.add_argument(
+        "--sem-espelho",
+        action="store_const",
+        const=False,
+        help="não espelha as imagens: para letras, números e o que muda de sentido no espelho",
+    )
+    train.add_argument(
+        "--lado",
+        type=int,
+        default=32,
+        metavar="N",
+        help="pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: 32)",
+    )
 
 
 def _port(text: str) -> int:

@@ -21,6 +21,7 @@ OPTIONS = {
     "seed": "--semente",
     "device": "--dispositivo",
     "flip": "--sem-espelho",
+    "teacher": "--professor",
 }
 
 
@@ -53,17 +54,17 @@ def train_command(options) -> tuple[int, dict]:
 
 def teacher_command(options) -> tuple[int, dict]:
     """Train the teacher of the recipe `destilado`; stopped and resumed as in train_command."""
-    from classificador import load_data, make_settings
+    from classificador import load_data
     from classificador.resume import read_resume
     from classificador.settings import TEACHER
     from classificador.teacher import build_teacher
 
     given = {"epochs": options.epocas, "batch_size": options.lote, "seed": options.semente}
-    given["device"] = options.dispositivo
+    given |= {"device": options.dispositivo, "flip": options.sem_espelho}
     given = {name: value for name, value in given.items() if value is not None}
     earlier = read_resume(options.modelo)[1] if options.retomar else None
-    settings = replace(earlier, **given) if earlier else make_settings(TEACHER.preset, **given)
-    data = load_data(options.dados, options.fonte, 32)
+    settings = replace(earlier or TEACHER, **given)
+    data = load_data(options.dados, options.fonte, options.lado)
     return _train(build_teacher(settings, data), data, settings, options.modelo, options.retomar)
 
 
@@ -78,7 +79,8 @@ def _train(model, data, settings, path: str, resume: bool) -> tuple[int, dict]:
     history = fit(model, data, criterion, make_optimizer(model, settings), settings, path, resume=resume)
     if history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
-        print(f"Melhor acurácia de validação: {best} (época {history.best + 1}), em {seconds}: {path}")
+        distilled = ", destilado" if settings.teacher else ""
+        print(f"Melhor acurácia de validação: {best} (época {history.best + 1}{distilled}), em {seconds}: {path}")
     if history.interrupted:
         print("Para continuar: o mesmo comando, com --retomar.")
     return 128 + history.interrupted if history.interrupted else 0, history.to_dict()

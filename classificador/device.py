@@ -56,12 +56,16 @@ def autocast(device: torch.device, wanted: bool) -> torch.autocast:
     On a CPU with the instructions for it a training step takes about 0.55 of the time; one without them has to imitate
     bfloat16 and needs tens of times longer, so that there, as on MPS, the context does nothing.
     """
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bf16(device))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        abilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        native = any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and native)
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.10 lacks it
+    abilities = ask() if device.type == "cpu" else {}
+    return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def keep_freed_memory() -> None:

@@ -52,10 +52,11 @@ def _device() -> Row:
     except (ImportError, OSError) as error:  # OSError: on Windows, a library that torch needs is missing
         return Row("dispositivo", "torch não carrega", " ".join(str(error).split())[:200])
 
-    from classificador.device import choose_device, describe_device
+    from classificador.device import choose_device, describe_device, has_bf16
 
-    capability = torch.backends.cpu.get_cpu_capability()
-    return Row("dispositivo", f"{describe_device(choose_device())}, {os.cpu_count()} núcleos, {capability}")
+    device, capability = choose_device(), torch.backends.cpu.get_cpu_capability()
+    text = f"{describe_device(device)}, {os.cpu_count()} núcleos, {capability}"
+    return Row("dispositivo", text + (", bfloat16" if has_bf16(device) else ""))
 
 
 def _data(root: Path, source: str | None) -> Row:

@@ -108,13 +108,14 @@ def from_first(function: Callable[[], Value]) -> Value:
     return values[0]
 
 
-def check_same(fingerprint: int) -> None:
-    """Raise DataError unless all processes have the same images."""
+def check_same(fingerprint: object) -> None:
+    """Raise DataError unless all processes have the same images, and the same teacher."""
     if size() > 1:
-        found = [0] * size()
+        found = [None] * size()
         dist.all_gather_object(found, fingerprint)
         if len(set(found)) > 1:
-            raise DataError("Os processos têm imagens diferentes. Dê a todas as máquinas os mesmos dados.")
+            text = "Os processos têm imagens ou professores diferentes. Dê a todas as máquinas os mesmos arquivos."
+            raise DataError(text)
 
 
 def wrap(model: nn.Module) -> nn.Module:
@@ -143,6 +144,7 @@ def _batch_norm(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
     """Batch normalisation over the images of all processes; torch's own SyncBatchNorm does without CPUs."""
     if not norm.training:
         return type(norm).forward(norm, x)
+    dtype, x = x.dtype, x.float()  # bfloat16 is too coarse for these sums
     others, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
     count = x.new_tensor([x.numel() / x.shape[1]])
     sums = _Sum.apply(torch.cat([x.sum(others), x.square().sum(others), count]))
@@ -153,4 +155,4 @@ def _batch_norm(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
         norm.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), norm.momentum)
         norm.num_batches_tracked += 1
     scale = norm.weight * (variance + norm.eps).rsqrt()
-    return x * scale.view(shape) + (norm.bias - mean * scale).view(shape)
+    return (x * scale.view(shape) + (norm.bias - mean * scale).view(shape)).to(dtype)

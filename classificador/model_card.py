@@ -125,6 +125,8 @@ def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report],
     info, report, cifar10 = model.info, reports[0], list(data.classes) == list(CLASSES)
     names = [ENGLISH[name] if english and cifar10 else name.replace("|", "\\|") for name in report.classes]
     views = ("single view", "with TTA") if english else ("visão única", "com TTA")
+    if report.distilled:
+        views = [f"{view}, {'distilled' if english else 'destilado'}" for view in views]
     results = [
         f"| {view} | **{percent(r.accuracy, 2)}** | {' – '.join(map(percent, r.interval))} | {digits(r.macro[2], 4)} "
         f"| {percent(calibration_error(r.probabilities, r.labels))} |"
@@ -137,9 +139,11 @@ def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report],
     confused = [f"{names[true]} → {names[found]} ({times})" for true, found, times in report.most_confused(3)]
     if teacher := info.get("teacher"):
         distillation = (
-            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation)"
+            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation; "
+            "its training is not in the time above)"
             if english
-            else "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na validação)"
+            else "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na "
+            "validação; o treino dela não está no tempo acima)"
         ).format(percent(teacher["val_accuracy"], 2))
     else:
         distillation = "No distillation" if english else "Sem destilação"

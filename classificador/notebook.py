@@ -181,7 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for name, view in (("visão única", "single_view"), ("com TTA", "with_tta")):
         accuracy, f1 = metrics[view]["accuracy"], metrics[view]["macro_f1"]
-        print(f"Teste, {name}: acurácia {percent(accuracy, 2)}, F1 macro {number(f1, 4)}")
+        distilled = ", destilado" if metrics[view]["distilled"] else ""
+        print(f"Teste, {name}: acurácia {percent(accuracy, 2)}, F1 macro {number(f1, 4)}{distilled}")
     return 0
 
 

@@ -15,7 +15,7 @@ from classificador.errors import CheckpointError, ClassificadorError, SettingsEr
 from classificador.history import History
 from classificador.model import CNN
 from classificador.model_file import check_fit, copy_weights
-from classificador.settings import Settings, make_settings
+from classificador.settings import Settings
 
 REMEDY = "Para treinar do começo, não peça para retomar (RETOMAR = False; no terminal, sem --retomar)"
 
@@ -34,7 +34,7 @@ def read_resume(checkpoint: str | Path) -> tuple[dict, Settings]:
     state = read_file(path, RESUME, REMEDY)
     try:
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in state["settings"].items()}
-        return state, make_settings(values.pop("preset"), **values)
+        return state, Settings(**values)
     except Exception as error:
         raise CheckpointError(f"{path} não serve para retomar ({brief(error)}). {REMEDY}.") from error
 

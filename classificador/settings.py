@@ -138,20 +138,20 @@ PRESETS = {
     ),
 }
 
-# The recipe of the teacher, which is another network: see teacher.py. Its answers are softer without label smoothing.
+# The recipe of the teacher, which is another network: see teacher.py. Label smoothing would blur which
+# classes it takes for alike.
 TEACHER = Settings("professor", epochs=16, batch_size=256, lr=4e-3, weight_decay=0.05, label_smoothing=0.0, bf16=True)
 
 
 def make_settings(preset: str = "rapido", **changes) -> Settings:
     """Return the recipe `preset` with the given fields changed; a change of None keeps the recipe's value.
 
-    preset: one of PRESETS, or "professor". Raises SettingsError for an unknown preset, an unknown field or an
+    preset: one of PRESETS. Raises SettingsError for an unknown preset, an unknown field or an
     impossible value.
     """
-    recipes = PRESETS | {TEACHER.preset: TEACHER}
-    if preset not in recipes:
+    if preset not in PRESETS:
         raise SettingsError(f"Receita desconhecida: {preset!r}. Use uma destas: {', '.join(PRESETS)}.")
     known = {field.name for field in fields(Settings)} - {"preset"}
     for name in changes:
         _require(name in known, name, f"parâmetro desconhecido; existem: {', '.join(sorted(known))}")
-    return replace(recipes[preset], **{name: value for name, value in changes.items() if value is not None})
+    return replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})

@@ -55,16 +55,18 @@ def build_teacher(settings: Settings, data: ImageData) -> Teacher:
     return teacher
 
 
-def load_teacher(path: str, classes: list[str], device: torch.device) -> Teacher:
+def load_teacher(path: str, classes: list[str], side: int, device: torch.device) -> Teacher:
     """Return the teacher saved in `path`, on `device`; its attribute `facts` tells it from others.
 
-    Raises CheckpointError when there is none, or one of other classes.
+    side: of the images, pixels. Raises CheckpointError when there is none, or one of other classes or another side.
     """
     if not Path(path).exists():
         raise CheckpointError(f"Falta o professor ({path}). Treine-o antes: `python -m classificador professor`.")
     teacher = load_model(path, Teacher)
     if teacher.info["classes"] != classes:
         raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens. Treine outro.")
+    if (learnt := teacher.architecture["side"]) != side:
+        raise CheckpointError(f"O professor em {path} aprendeu com imagens de {learnt} pixels; estas têm {side}.")
     total = 0
     for weight in teacher.state_dict().values():
         total = zlib.crc32(weight.contiguous().numpy(), total)

@@ -73,6 +73,9 @@ def fit(
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
     check_saveable(model)
+    teacher = None
+    if settings.teacher:
+        teacher = load_teacher(settings.teacher, list(data.classes), data.train.images.shape[-1], device)
     writes = distributed.rank() == 0
     with stop_requests() as stop, BestCheckpoint(checkpoint) if writes else nullcontext() as best:
         if writes:
@@ -80,8 +83,8 @@ def fit(
         with RunRecord(checkpoint, settings) if writes else nullcontext() as record:
             try:
                 model.to(device=device, memory_format=memory_format(device))
-                run = _Run(model, data, criterion, optimizer, settings, device, best, record, watch)
-                distributed.check_same(run.fingerprint)
+                run = _Run(model, data, criterion, optimizer, settings, device, teacher, best, record, watch)
+                distributed.check_same((run.fingerprint, teacher and teacher.facts))
                 if resume:
                     restore_state(run, checkpoint)
                 run.begin_record()
@@ -108,13 +111,13 @@ class _Run:
     best, record: None in a process that writes no files.
     """
 
-    def __init__(self, model, data, criterion, optimizer, settings, device, best, record, watch):
+    def __init__(self, model, data, criterion, optimizer, settings, device, teacher, best, record, watch):
         self.model, self.criterion, self.optimizer = model, criterion, optimizer
         self.network = distributed.wrap(model)  # the model as it is called in training
-        self.settings, self.device, self.best, self.record = settings, device, best, record
+        self.settings, self.device, self.teacher = settings, device, teacher
+        self.best, self.record = best, record
         self.watch = watch or (lambda history: None)
         self.classes = list(data.classes)
-        self.teacher = load_teacher(settings.teacher, self.classes, device) if settings.teacher else None
         self.train_split = Split(data.train.images.to(device), data.train.labels.to(device))
         self.val_split = Split(data.val.images.to(device), data.val.labels.to(device))
         self.steps = len(self.train_split) // settings.batch_size  # the last, incomplete batch is left out

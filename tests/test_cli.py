@@ -244,12 +244,13 @@ def test_a_teacher_is_trained_and_taught_from(tmp_path, monkeypatch, capsys):
         for number in range(8):
             Image.new("RGB", (40, 40), colour).save(tmp_path / "fotos" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)  # where the recipe looks for its teacher
-    options = ["--dados", "fotos", "--epocas", "1", "--lote", "4"]
+    options = ["--dados", "fotos", "--epocas", "1", "--lote", "4", "--lado", "48", "--sem-espelho"]
     assert cli.main(["treinar", "--receita", "destilado", *options]) == 1
     assert "\nerro: Falta o professor (professor.pth). Treine-o" in capsys.readouterr().err
-    assert cli.main(["professor", *options]) == 0
-    assert cli.main(["treinar", "--receita", "destilado", *options]) == 0
-    capsys.readouterr()
+    assert cli.main(["professor", "--modelo", "mestre.pth", *options]) == 0
+    assert read_checkpoint("mestre.pth")["info"]["settings"]["flip"] is False
+    assert cli.main(["treinar", "--receita", "destilado", "--professor", "mestre.pth", *options]) == 0
+    assert ", destilado), em " in capsys.readouterr().out
     assert cli.main(["avaliar", "--dados", "fotos", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["single_view"]["distilled"] is True
     assert cli.main(["professor", "--retomar"]) == 1

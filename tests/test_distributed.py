@@ -170,6 +170,16 @@ def test_only_the_jobs_own_run_goes_on_by_itself(saved, now, restarted, goes_on,
     assert resume.is_of_this_job(tmp_path / "best.pth", restarted) is goes_on
 
 
+def test_batch_normalisation_over_processes_is_that_of_one_in_bfloat16_too():
+    ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+        x = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)).add(5).to(dtype)
+        found, expected = distributed._batch_norm(ours, x), theirs(x)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-3, atol=1e-3)
+
+
 def test_one_process_is_alone():
     assert (distributed.rank(), distributed.size(), distributed.part(7)) == (0, 1, slice(0, 7))
 

@@ -48,6 +48,8 @@ def test_an_impossible_value_names_its_field(field, value):
 def test_unknown_preset_lists_the_known_ones():
     with pytest.raises(SettingsError, match="rapido, completo, destilado, original"):
         make_settings("ligeiro")
+    with pytest.raises(SettingsError, match="professor"):  # the recipe of another network
+        make_settings("professor")
 
 
 def test_unknown_field_is_named():

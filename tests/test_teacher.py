@@ -8,12 +8,14 @@ from test_resume import Outcome, stop_after
 from torch import nn
 
 from classificador.assemble import build, make_optimizer
-from classificador.device import autocast
+from classificador.device import autocast, has_bf16
 from classificador.errors import CheckpointError
+from classificador.export import describe
 from classificador.model import CNN
 from classificador.model_card import write_cards
 from classificador.model_file import describe_checkpoint, load_model, save_checkpoint
-from classificador.settings import make_settings
+from classificador.resume import resume_path
+from classificador.settings import TEACHER, make_settings
 from classificador.teacher import Teacher, build_teacher
 from classificador.training import fit
 from conftest import INFO
@@ -23,7 +25,7 @@ from conftest import INFO
 def teacher(toy, tmp_path_factory):
     """A small teacher, trained for a few seconds."""
     path = tmp_path_factory.mktemp("teacher") / "professor.pth"
-    settings = make_settings("professor", epochs=12, batch_size=32, device="cpu")
+    settings = replace(TEACHER, epochs=12, batch_size=32, device="cpu")
     torch.manual_seed(0)
     model = Teacher(widths=(8, 16, 16))
     fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, path)
@@ -37,9 +39,9 @@ def settings(teacher):
 
 
 def test_its_first_layer_is_fixed_and_the_rest_is_made_from_the_seed(toy):
-    first, second = (build_teacher(make_settings("professor"), toy).state_dict() for _ in range(2))
+    first, second = (build_teacher(TEACHER, toy).state_dict() for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
-    assert not build_teacher(make_settings("professor"), toy).conv1.weight.requires_grad
+    assert not build_teacher(TEACHER, toy).conv1.weight.requires_grad
 
 
 def test_a_distilled_network_learns_without_ever_seeing_a_training_label(toy, settings, tmp_path):
@@ -76,7 +78,10 @@ def test_the_word_stands_wherever_the_figures_do(toy, settings, tmp_path):
     assert "as respostas de um professor, com " in describe_checkpoint(model.info)
     portuguese, english = write_cards(model, path, toy, tmp_path)
     assert "Destilado: " in portuguese.read_text(encoding="utf-8")
+    assert "| visão única, destilado |" in portuguese.read_text(encoding="utf-8")
     assert "Distilled: " in english.read_text(encoding="utf-8")
+    assert "| with TTA, distilled |" in english.read_text(encoding="utf-8")
+    assert '"teacher": {"crc32"' in describe(model)["provenance"]
 
 
 def test_without_its_teacher_a_training_does_not_begin(toy, settings, tmp_path):
@@ -85,7 +90,19 @@ def test_without_its_teacher_a_training_does_not_begin(toy, settings, tmp_path):
     save_checkpoint(tmp_path / "outro.pth", Teacher((8, 8, 8), classes=2), INFO | {"classes": ["a", "b"]})
     with pytest.raises(CheckpointError, match="outras classes"):
         Outcome(replace(settings, teacher=str(tmp_path / "outro.pth")), toy, tmp_path / "b.pth")
+    save_checkpoint(tmp_path / "maior.pth", Teacher((8, 8, 8), side=64), INFO)
+    with pytest.raises(CheckpointError, match="imagens de 64 pixels; estas têm 32"):
+        Outcome(replace(settings, teacher=str(tmp_path / "maior.pth")), toy, tmp_path / "b.pth")
     assert not (tmp_path / "b.pth").exists()
+
+
+def test_an_interrupted_run_stays_where_it_is_when_there_is_no_teacher(toy, settings, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, {5})
+        Outcome(settings, toy, tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match="^Falta o professor"):
+        Outcome(replace(settings, teacher=str(tmp_path / "nenhum.pth")), toy, tmp_path / "b.pth")
+    assert resume_path(tmp_path / "b.pth").exists()
 
 
 @pytest.mark.parametrize(("ability", "expected"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": 1}, True)])
@@ -95,3 +112,8 @@ def test_bfloat16_only_where_the_processor_has_it(monkeypatch, ability, expected
         with autocast(torch.device("cpu"), wanted):
             product = torch.ones(2, 2) @ torch.ones(2, 2)
         assert product.dtype == (torch.bfloat16 if wanted and expected else torch.float32)
+
+
+def test_a_torch_that_cannot_tell_what_the_processor_has_computes_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not has_bf16(torch.device("cpu"))

@@ -1,0 +1,95 @@
+"""What each trick of the recipe `destilado` is worth: `python -m benchmarks.ablation`.
+
+The recipe with fewer filters and epochs, SMALL, as it is and with one thing changed; then the same with labels instead
+of the teacher's answers, from which the older tricks are taken away one by one. Validation accuracy only: the test set
+stays closed. Needs professor.pth (`python -m classificador professor`). All rows of a seed in turn; prints a table and
+writes benchmarks/ablation.json. Cut off, it goes on where it was; a row whose settings changed is measured anew.
+"""
+
+import argparse
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+from benchmarks import machine
+from benchmarks.search import train
+from classificador import load_cifar10, make_settings, teacher
+
+SMALL = {"channels": (64, 128), "epochs": 6}
+LABELS = {"teacher": "", "label_smoothing": 0.1}
+PLAIN = LABELS | {"mixup": 0.0}
+SOFTENING = "divisor"  # not a setting: teacher.SOFTENING
+ROWS = {
+    "destilado": {},
+    "sem mistura": {"mixup": 0.0},
+    "mistura em todos os lotes": {"mixup": 1.0},
+    "respostas do professor divididas por 1": {SOFTENING: 1.0},
+    "com rótulos": LABELS,
+    "com rótulos, sem mistura": PLAIN,
+    "— e sem label smoothing": PLAIN | {"label_smoothing": 0.0},
+    "— e dropout de 0,3": PLAIN | {"dropout": 0.3},
+    "— e sem espelhamento": PLAIN | {"flip": False},
+    "— e sem deslocamento": PLAIN | {"shift": 0},
+    "— e primeira camada ao acaso, treinada": PLAIN | {"whiten": False},
+    "— e sem normalização em lote, lr de 1e-3": PLAIN | {"norm": False, "lr": 1e-3},
+    "— e weight decay de 1e-4": PLAIN | {"weight_decay": 1e-4},
+    "— e taxa de aprendizado constante": PLAIN | {"warmup": 0.0},
+    "— e fp32": PLAIN | {"bf16": False},
+}
+
+
+def settings_of(row: str) -> dict:
+    """The settings of a row, as the JSON file keeps them, and by what the teacher's logits are divided."""
+    changes = SMALL | ROWS[row]
+    softening = changes.pop(SOFTENING, teacher.SOFTENING)
+    return make_settings("destilado", **changes).to_dict() | {SOFTENING: softening}
+
+
+def measure(row: str, data, seed: int) -> dict[str, float]:
+    """One run: validation accuracy, single view and with TTA, and seconds."""
+    changes = SMALL | ROWS[row]
+    softening = changes.pop(SOFTENING, teacher.SOFTENING)
+    with mock.patch.object(teacher, "SOFTENING", softening):
+        single, tta, seconds = train(replace(make_settings("destilado", **changes), seed=seed), data)
+    return {"val_accuracy": single, "val_accuracy_tta": tta, "seconds": seconds}
+
+
+def print_table(results: dict) -> None:
+    """Mean and, of several seeds, standard deviation of each row."""
+    print(f"\n{'receita':<42}{'n':>3}{'validação %':>15}{'com TTA %':>15}{'segundos':>10}")
+    for row, result in results.items():
+        runs = result["runs"]
+        cells = []
+        for key in ("val_accuracy", "val_accuracy_tta"):
+            values = [100 * run[key] for run in runs]
+            spread = f" ± {statistics.stdev(values):.2f}" if len(runs) > 1 else ""
+            cells.append(f"{statistics.mean(values):.2f}{spread}")
+        seconds = statistics.mean(run["seconds"] for run in runs)
+        print(f"{row:<42}{len(runs):>3}{cells[0]:>15}{cells[1]:>15}{seconds:>10.0f}")
+
+
+def main() -> None:
+    """Run what is missing, all rows of a seed in turn, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    data = load_cifar10(machine.ROOT / "data")
+    path = Path(__file__).with_suffix(".json")
+    stored = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    results = {}
+    for row in ROWS:
+        same = stored.get(row, {}).get("settings") == settings_of(row)
+        results[row] = stored[row] if same else {"settings": settings_of(row), "runs": []}
+    for seed in range(options.seeds):
+        for row, result in results.items():
+            if seed >= len(result["runs"]):
+                result["runs"].append(measure(row, data, seed))
+                print(f"semente {seed}, {row}: {result['runs'][-1]['val_accuracy']:.2%}", flush=True)
+                machine.save("ablation", {"machine": machine.describe(), "rows": results})
+    print_table(results)
+
+
+if __name__ == "__main__":
+    main()
