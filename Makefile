@@ -45,7 +45,7 @@ bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, pass
 notebook: .venv/.pronto  ## executa a seção de predição e grava as saídas dela no caderno
 	@$(BIN)/python -m classificador.notebook --predicao --gravar
 
-model: .venv/.pronto  ## treina de novo, no caderno, o best_model.pth do projeto, e grava as saídas (mais de uma hora)
+model: .venv/.pronto  ## treina de novo, no caderno, o best_model.pth do projeto; antes: python -m classificador professor
 	@$(BIN)/python -m classificador.notebook --receita destilado --gravar
 
 # An install that was cut off leaves UNFINISHED behind: pip would take half-written packages for installed, so start anew.

@@ -3,7 +3,8 @@
 The recipe with fewer filters and epochs, SMALL, as it is and with one thing changed; then the same with labels instead
 of the teacher's answers, from which the older tricks are taken away one by one. Validation accuracy only: the test set
 stays closed. Needs professor.pth (`python -m classificador professor`). All rows of a seed in turn; prints a table and
-writes benchmarks/ablation.json. Cut off, it goes on where it was; a row whose settings changed is measured anew.
+writes benchmarks/ablation.json. Cut off, it goes on where it was; a row whose settings or teacher changed, or that was
+measured on another processor, is measured anew.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from unittest import mock
 from benchmarks import machine
 from benchmarks.search import train
 from classificador import load_cifar10, make_settings, teacher
+from classificador.device import choose_device
 
 SMALL = {"channels": (64, 128), "epochs": 6}
 LABELS = {"teacher": "", "label_smoothing": 0.1}
@@ -40,11 +42,12 @@ ROWS = {
 }
 
 
-def settings_of(row: str) -> dict:
-    """The settings of a row, as the JSON file keeps them, and by what the teacher's logits are divided."""
+def settings_of(row: str, crc32: str) -> dict:
+    """What decides a row's runs, as the JSON file keeps it. crc32: of the teacher."""
     changes = SMALL | ROWS[row]
     softening = changes.pop(SOFTENING, teacher.SOFTENING)
-    return make_settings("destilado", **changes).to_dict() | {SOFTENING: softening}
+    settings = make_settings("destilado", **changes).to_dict()
+    return settings | ({SOFTENING: softening, "crc32": crc32} if settings["teacher"] else {})
 
 
 def measure(row: str, data, seed: int) -> dict[str, float]:
@@ -77,17 +80,20 @@ def main() -> None:
     options = parser.parse_args()
     data = load_cifar10(machine.ROOT / "data")
     path = Path(__file__).with_suffix(".json")
-    stored = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    stored, here = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}, machine.describe()
+    if stored and stored["machine"]["processor"] != here["processor"]:
+        stored = {}
+    crc32 = teacher.load_teacher("professor.pth", list(data.classes), 32, choose_device("cpu")).facts["crc32"]
     results = {}
     for row in ROWS:
-        same = stored.get(row, {}).get("settings") == settings_of(row)
-        results[row] = stored[row] if same else {"settings": settings_of(row), "runs": []}
+        settings, earlier = settings_of(row, crc32), stored.get("rows", {}).get(row, {})
+        results[row] = earlier if earlier.get("settings") == settings else {"settings": settings, "runs": []}
     for seed in range(options.seeds):
         for row, result in results.items():
             if seed >= len(result["runs"]):
                 result["runs"].append(measure(row, data, seed))
                 print(f"semente {seed}, {row}: {result['runs'][-1]['val_accuracy']:.2%}", flush=True)
-                machine.save("ablation", {"machine": machine.describe(), "rows": results})
+                machine.save("ablation", {"machine": here, "rows": results})
     print_table(results)
 
 

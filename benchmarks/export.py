@@ -58,7 +58,9 @@ def main() -> None:
             f"{row['milliseconds_256']:>11.1f} ms{row['times_faster_256']:>8.2f}"
         )
     versions = {"onnxruntime": onnxruntime.__version__}
-    machine.save("export", {"machine": machine.describe() | versions, "rows": rows})
+    machine.save(
+        "export", {"model": machine.describe_shipped(), "machine": machine.describe() | versions, "rows": rows}
+    )
 
 
 if __name__ == "__main__":

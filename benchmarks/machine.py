@@ -14,6 +14,7 @@ from torchvision import transforms
 
 from classificador.dataset import Split
 from classificador.device import choose_device, describe_device
+from classificador.model_file import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,6 +81,12 @@ def _peak_memory() -> dict[str, int]:
         return {}
     unit = 1 << (20 if sys.platform == "darwin" else 10)
     return {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)}
+
+
+def describe_shipped() -> dict[str, str | float]:
+    """Which best_model.pth a figure was measured with: its recipe, validation accuracy and date."""
+    info = read_checkpoint(ROOT / "best_model.pth")["info"]
+    return {name: info[name] for name in ("preset", "val_accuracy", "created")}
 
 
 def save(script: str, results: dict) -> None:

@@ -108,7 +108,15 @@ def main() -> None:
     medians = {name: statistics.median(took[PICTURES // 10 :]) for name, took in single.items()}
     for name, took in medians.items():
         print(f"{name:<28}{took:>7.2f} ms")
-    machine.save("prediction", {"machine": machine.describe(), "rows": rows, "milliseconds_one_picture": medians})
+    machine.save(
+        "prediction",
+        {
+            "model": machine.describe_shipped(),
+            "machine": machine.describe(),
+            "rows": rows,
+            "milliseconds_one_picture": medians,
+        },
+    )
 
 
 if __name__ == "__main__":

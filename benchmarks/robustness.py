@@ -36,7 +36,7 @@ def main() -> None:
             print(name, value)
     print(robustness_table(results["damaged"]))
     plots.robustness(results["damaged"], report.accuracy).savefig(machine.ROOT / "docs" / "robustez.png", dpi=110)
-    machine.save("robustness", {"machine": machine.describe(), **results})
+    machine.save("robustness", {"model": machine.describe_shipped(), "machine": machine.describe(), **results})
 
 
 if __name__ == "__main__":

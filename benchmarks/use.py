@@ -93,7 +93,7 @@ def main() -> None:
     print(f"gravar os melhores pesos          {saving['best_ms']:.0f} ms; retomada {saving['resume_ms']:.0f} ms")
     print(f"registro do treino, por época     {saving['record_ms']:.0f} ms")
     print(f"gravações, parte do treino        {saving['share_of_training']:.2%}")
-    machine.save("use", {"machine": machine.describe(), "rows": rows})
+    machine.save("use", {"model": machine.describe_shipped(), "machine": machine.describe(), "rows": rows})
 
 
 if __name__ == "__main__":
