@@ -1,11 +1,15 @@
 """The arithmetic of the benchmarks; what they measure is not for a test."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from benchmarks import time_to_accuracy
+from benchmarks import ablation, time_to_accuracy
 from benchmarks.search import parse
 from benchmarks.step import multiply_adds
-from classificador import CNN, build, make_settings
+from classificador import CNN, build, load_model, make_settings
+from conftest import ROOT
 
 
 def test_multiply_adds_of_the_original_network():
@@ -42,3 +46,16 @@ def test_a_result_of_other_settings_is_not_taken_for_todays():
 
 def test_search_values_are_numbers_pairs_or_truths():
     assert [parse(text) for text in ("0.01", "3", "24x64", "True")] == [0.01, 3, (24, 64), True]
+
+
+def test_each_row_of_the_ablation_changes_something():
+    rows = [ablation.settings_of(row, "") for row in ablation.ROWS]
+    assert all(row not in rows[:number] for number, row in enumerate(rows))
+
+
+def test_the_stored_ablation_is_of_todays_settings():
+    stored = json.loads(Path(ablation.__file__).with_suffix(".json").read_text(encoding="utf-8"))["rows"]
+    crc32 = load_model(ROOT / "best_model.pth").info["teacher"]["crc32"]  # that it was distilled from
+    assert stored.keys() == ablation.ROWS.keys()
+    for row, result in stored.items():
+        assert result["settings"] == ablation.settings_of(row, crc32)
