@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for name, view in (("visão única", "single_view"), ("com TTA", "with_tta")):
         accuracy, f1 = metrics[view]["accuracy"], metrics[view]["macro_f1"]
-        distilled = ", destilado" if metrics[view]["distilled"] else ""
+        distilled = ", destilado" if metrics[view].get("distilled") else ""
         print(f"Teste, {name}: acurácia {percent(accuracy, 2)}, F1 macro {number(f1, 4)}{distilled}")
     return 0
 
