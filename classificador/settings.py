@@ -139,7 +139,7 @@ PRESETS = {
 }
 
 # The recipe of the teacher, which is another network: see teacher.py. Label smoothing would blur which
-# classes it takes for alike.
+# classes it takes for alike (Müller et al. 2019, arXiv 1906.02629).
 TEACHER = Settings("professor", epochs=16, batch_size=256, lr=4e-3, weight_decay=0.05, label_smoothing=0.0, bf16=True)
 
 
