@@ -111,6 +111,18 @@ def test_a_killed_process_costs_at_most_an_epoch(digits, tmp_path):
     assert not resume_path(tmp_path / "best.pth").exists()
 
 
+def test_two_processes_learn_from_one_teacher(digits, tmp_path):
+    common = ["--dados", digits, "--epocas", "1", "--lote", "32", "--sem-espelho"]
+    alone = [sys.executable, "-m", "classificador", "professor", *common]
+    subprocess.run(alone, env=ENVIRONMENT, cwd=tmp_path, check=True, timeout=120)
+    command = [*TORCHRUN, "-m", "classificador", "treinar", "--receita", "destilado", *common]
+    done = subprocess.run(
+        command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_checkpoint(tmp_path / "best_model.pth")["info"]["val_accuracy"] > 0.5  # ten classes
+
+
 FINISHER = """
 import os, signal, sys
 from classificador.__main__ import main
