@@ -38,6 +38,20 @@ def test_normalisation_is_mean_half_standard_deviation_half():
     assert seen[0].max() == 1
 
 
+def test_with_contrast_a_fainter_picture_looks_almost_the_same_to_the_second_convolution():
+    image, seen = torch.rand(1, 3, 32, 32), {}
+    for contrast in (False, True):
+        torch.manual_seed(0)
+        model, inputs = CNN(contrast=contrast).eval(), []
+        nn.init.normal_(model.conv1.weight)
+        model.conv2.register_forward_pre_hook(lambda layer, found, inputs=inputs: inputs.append(found[0]))
+        model(image)
+        model((image - 0.5) * 0.5 + 0.5)
+        seen[contrast] = (inputs[1].norm() / inputs[0].norm()).item()
+    assert seen[False] == pytest.approx(0.5)
+    assert 0.97 < seen[True] < 1
+
+
 def test_the_original_network_is_the_seeds():
     model = CNN(**PRESETS["original"].architecture)
     shapes = [tuple(p.shape) for p in model.parameters() if p.ndim > 1]

@@ -42,10 +42,13 @@ def test_plain_metadata_comes_back_as_it_was(tmp_path, history):
 
 @several
 @given(
-    shape=st.tuples(*[st.integers(1, 12)] * 3), kernels=st.sampled_from([(3, 3), (5, 3), (1, 5)]), norm=st.booleans()
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    kernels=st.sampled_from([(3, 3), (5, 3), (1, 5)]),
+    norm=st.booleans(),
+    contrast=st.booleans(),
 )
-def test_every_network_comes_back_bit_for_bit(tmp_path, shape, kernels, norm):
-    model = CNN(channels=shape[:2], hidden=shape[2], kernels=kernels, norm=norm)
+def test_every_network_comes_back_bit_for_bit(tmp_path, shape, kernels, norm, contrast):
+    model = CNN(channels=shape[:2], hidden=shape[2], kernels=kernels, norm=norm, contrast=contrast)
     save_checkpoint(tmp_path / "m.pth", model, INFO)
     loaded = load_model(tmp_path / "m.pth").state_dict()
     assert loaded.keys() == model.state_dict().keys()
