@@ -105,11 +105,12 @@ PRESETS = {
     # Learns from the answers of a deeper network, which `python -m classificador professor` trains beforehand.
     "destilado": Settings(
         "destilado",
-        epochs=50,
+        epochs=64,
         batch_size=128,
         lr=8e-3,
         channels=(128, 320),
         hidden=384,
+        contrast=True,
         weight_decay=0.02,
         label_smoothing=0.0,
         shift=3,
