@@ -16,7 +16,7 @@ def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.
     """Return class probabilities, float32 N×classes on the CPU, for uint8 or [0, 1] float images of N×3×S×S.
 
     Calibrated, where the model has a temperature for its logits, fitted on the validation images: see calibration.py.
-    tta: over the views() of each image (test-time augmentation: over +1 point at four times the time).
+    tta: over the views() of each image (test-time augmentation: about +1 point at four times the time).
     The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type, and
     CheckpointError for weights so large that the answers are no numbers.
     """
@@ -42,13 +42,14 @@ def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.
 def predict_logits(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.Tensor:
     """Return the logits, N×classes on the model's device, in batches; with tta their mean over the views().
 
-    The mirrored views are left out where the network was trained without mirroring, as for letters and digits. Of
-    several processes (distributed.py) each computes its part, and all get the whole.
+    The mirrored views are left out where the network was trained without mirroring, as for letters and digits, and
+    where it sees the mirror image anyway. Of several processes (distributed.py) each computes its part, and all get the
+    whole.
     """
     keep_freed_memory()
     device, training = next(model.parameters()).device, model.training
     model.eval().to(memory_format=memory_format(device))
-    mirror = getattr(model, "info", {}).get("settings", {}).get("flip", True)
+    mirror = getattr(model, "info", {}).get("settings", {}).get("flip", True) and not getattr(model, "mirror", False)
     mine, parts = images[distributed.part(len(images))], []
     try:
         for batch in mine.split(EVAL_BATCH // 4 if tta else EVAL_BATCH):

@@ -10,6 +10,9 @@ class CNN(nn.Module):
 
     contrast: divide the first layer's responses at each point by their root mean square there (divisive
     normalisation). The 0.1, from trials on the validation split, keeps faint noise in flat areas faint.
+    mirror: give an image and its mirror image the same answer: both pass through the layers, and the hidden responses
+    are averaged. It is what twice as many second filters in mirrored pairs would do (a group convolution, Cohen and
+    Welling 2016, arXiv 1602.07576), at their cost.
     """
 
     def __init__(
@@ -21,6 +24,7 @@ class CNN(nn.Module):
         dropout=0,
         norm=True,
         contrast=False,
+        mirror=False,
         classes=10,
         side=32,
     ):
@@ -28,7 +32,7 @@ class CNN(nn.Module):
         self.architecture = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if norm else (nn.Identity, nn.Identity)
         self.conv1 = nn.Conv2d(3, channels[0], kernels[0], padding="same", bias=not norm)
-        self.contrast, self.pool1 = contrast, nn.MaxPool2d(pools[0])
+        self.contrast, self.mirror, self.pool1 = contrast, mirror, nn.MaxPool2d(pools[0])
         self.conv2 = nn.Conv2d(channels[0], channels[1], kernels[1], padding="same", bias=not norm)
         self.pool2, self.norm2 = nn.MaxPool2d(pools[1]), norm2d(channels[1])
         self.fc1 = nn.Linear(channels[1] * (side // pools[0] // pools[1]) ** 2, hidden, bias=not norm)
@@ -39,10 +43,14 @@ class CNN(nn.Module):
         """Return logits, N×classes, for images of N×3×side×side (uint8, or float in [0, 1])."""
         x = images / 255 if images.dtype == torch.uint8 else images
         x = (x - 0.5).div_(0.5)
+        if self.mirror:
+            x = torch.cat([x, x.flip(3)])
         x = self.conv1(x)
         if self.contrast:
             x = x * (x.square().mean(1, keepdim=True) + 0.1).rsqrt()
         x = F.relu(self.pool1(x))
         x = F.relu(self.norm2(self.pool2(self.conv2(x))))
         x = F.relu(self.norm3(self.fc1(x.flatten(1))))
+        if self.mirror:
+            x = x.unflatten(0, (2, -1)).mean(0)
         return self.fc2(self.dropout(x))

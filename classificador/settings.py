@@ -24,6 +24,7 @@ class Settings:
     dropout: float = 0.0
     norm: bool = True  # batch normalisation
     contrast: bool = False  # the first layer's responses at each point divided by their strength there
+    mirror: bool = False  # an image and its mirror image seen together, and answered alike, unless flip is False
     whiten: bool = True  # fix the first convolution to the whitening filters of the training patches
     # optimisation
     beta2: float = 0.99  # Adam's default 0.999 remembers longer than these runs last
@@ -61,7 +62,7 @@ class Settings:
             pair = isinstance(value, tuple) and len(value) == 2 and all(_whole(v, 1) for v in value)
             _require(pair, name, "precisa ser um par de inteiros a partir de 1")
         _require(math.prod(self.pools) <= 32, "pools", "o produto não pode passar de 32, o lado da imagem")
-        for name in ("contrast", "flip", "bf16"):
+        for name in ("contrast", "mirror", "flip", "bf16"):
             _require(isinstance(getattr(self, name), bool), name, "precisa ser True ou False")
         _require(isinstance(self.device, str), "device", 'use "auto", "cpu", "cuda" ou "mps"')
 
@@ -69,7 +70,7 @@ class Settings:
     def architecture(self) -> dict:
         """The keyword arguments with which CNN builds this run's network."""
         names = ("channels", "kernels", "pools", "hidden", "dropout", "norm", "contrast")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"mirror": self.mirror and self.flip}
 
     def to_dict(self) -> dict:
         """The settings as plain values, for a checkpoint or a JSON file."""

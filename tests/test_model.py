@@ -52,6 +52,17 @@ def test_with_contrast_a_fainter_picture_looks_almost_the_same_to_the_second_con
     assert 0.97 < seen[True] < 1
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_with_mirror_an_image_and_its_mirror_image_get_the_same_answer(count):
+    torch.manual_seed(0)
+    images, mirrored_alike = torch.rand(count, 3, 32, 32), []
+    for mirror in (False, True):
+        model = CNN(mirror=mirror).eval()
+        assert model(images).shape == (count, 10)
+        mirrored_alike.append(torch.allclose(model(images), model(images.flip(3)), atol=1e-6))
+    assert mirrored_alike == [count == 0, True]
+
+
 def test_the_original_network_is_the_seeds():
     model = CNN(**PRESETS["original"].architecture)
     shapes = [tuple(p.shape) for p in model.parameters() if p.ndim > 1]

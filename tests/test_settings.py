@@ -45,6 +45,11 @@ def test_an_impossible_value_names_its_field(field, value):
     assert "\n" not in str(caught.value)
 
 
+def test_where_mirroring_changes_the_meaning_the_network_does_not_see_the_mirror_image():
+    assert make_settings("rapido", mirror=True).architecture["mirror"]
+    assert not make_settings("rapido", mirror=True, flip=False).architecture["mirror"]
+
+
 def test_unknown_preset_lists_the_known_ones():
     with pytest.raises(SettingsError, match="rapido, completo, destilado, original"):
         make_settings("ligeiro")
