@@ -35,7 +35,7 @@ def multiply_adds(model: nn.Module, side: int = 32) -> tuple[int, int]:
     forward, backward, carries = 0, 0, False
     layers = [layer for layer in model.children() if isinstance(layer, nn.Conv2d | nn.Linear)]
     sizes: list[int] = []
-    hooks = [layer.register_forward_hook(lambda _, __, out: sizes.append(out[0].numel())) for layer in layers]
+    hooks = [layer.register_forward_hook(lambda _, __, out: sizes.append(out.numel() // 2)) for layer in layers]
     model(torch.zeros(2, 3, side, side))
     for hook in hooks:
         hook.remove()
