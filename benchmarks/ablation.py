@@ -25,6 +25,7 @@ PLAIN = LABELS | {"mixup": 0.0}
 SOFTENING = "divisor"  # not a setting: teacher.SOFTENING
 ROWS = {
     "destilado": {},
+    "com contraste e espelho, 64 e 64 canais": {"contrast": True, "mirror": True, "channels": (64, 64)},
     "sem mistura": {"mixup": 0.0},
     "mistura em todos os lotes": {"mixup": 1.0},
     "respostas do professor divididas por 1": {SOFTENING: 1.0},
