@@ -31,7 +31,10 @@ def matmul_rate(size: int = 2048, repeats: int = 10) -> float:
 
 
 def multiply_adds(model: nn.Module, side: int = 32) -> tuple[int, int]:
-    """Multiply-adds of one image: forward, and backward (weights that learn; inputs that carry a gradient)."""
+    """Multiply-adds of one image: forward, and backward (weights that learn; inputs that carry a gradient).
+
+    Where the network sees the mirror image too, those of both.
+    """
     forward, backward, carries = 0, 0, False
     layers = [layer for layer in model.children() if isinstance(layer, nn.Conv2d | nn.Linear)]
     sizes: list[int] = []

@@ -11,8 +11,7 @@ class CNN(nn.Module):
     contrast: divide the first layer's responses at each point by their root mean square there (divisive
     normalisation). The 0.1, from trials on the validation split, keeps faint noise in flat areas faint.
     mirror: give an image and its mirror image the same answer: both pass through the layers, and the hidden responses
-    are averaged. It is what twice as many second filters in mirrored pairs would do (a group convolution, Cohen and
-    Welling 2016, arXiv 1602.07576), at their cost.
+    are averaged; a symmetry as in group convolutions (Cohen and Welling 2016, arXiv 1602.07576). Doubles the cost.
     """
 
     def __init__(
