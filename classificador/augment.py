@@ -1,4 +1,4 @@
-"""Data augmentation on whole batches: random shift and mirroring, on any device."""
+"""Data augmentation on whole batches: random shift, mirroring and cutout, on any device."""
 
 import torch
 
@@ -24,6 +24,21 @@ def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Te
     columns = torch.where(mirrored[:, None], side - 1 - columns, columns)
     image = torch.arange(n, device=device)[:, None, None]
     return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def draw_holes(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Return the random centres of so many holes, row and column, 2×N×1, anywhere in images of side×side."""
+    return torch.randint(side, (2, count, 1), generator=generator, device=generator.device)
+
+
+def cut_out(images: torch.Tensor, centres: torch.Tensor, size: int) -> torch.Tensor:
+    """Return a copy in which a square of each image is grey, 128 (DeVries and Taylor 2017, arXiv 1708.04552).
+
+    images: uint8, N×C×S×S. centres: of draw_holes(). size: pixels, even; less of it shows where it crosses the border.
+    """
+    position = torch.arange(images.shape[-1], device=images.device)
+    rows, columns = ((position >= centre - size // 2) & (position < centre + size // 2) for centre in centres)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 128)
 
 
 def _reflect(position: torch.Tensor, side: int) -> torch.Tensor:

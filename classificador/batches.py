@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from classificador import distributed
-from classificador.augment import augment, draw_moves
+from classificador.augment import augment, cut_out, draw_holes, draw_moves
 from classificador.dataset import Split
 from classificador.settings import Settings
 from classificador.teacher import soft_targets
@@ -28,12 +28,13 @@ def make_batch(
     """
     mine = distributed.part(len(rows))
     moves = draw_moves(len(rows), settings.shift, generator)
+    holes = draw_holes(len(rows), split.images.shape[-1], generator) if settings.cutout else None
 
     def altered(part: torch.Tensor) -> torch.Tensor:
         images = split.images[rows[part]]
         if settings.shift or settings.flip:
             images = augment(images, moves if moves is None else moves[:, part], mirrored[rows[part]])
-        return images
+        return images if holes is None else cut_out(images, holes[:, part], settings.cutout)
 
     places = torch.arange(len(rows), device=rows.device)
     images, targets = altered(places[mine]), split.labels[rows[mine]]

@@ -10,6 +10,7 @@ class CNN(nn.Module):
 
     contrast: divide the first layer's responses at each point by their root mean square there (divisive
     normalisation). The 0.1, from trials on the validation split, keeps faint noise in flat areas faint.
+    means: the second pooling keeps the mean of each region beside its maximum.
     mirror: give an image and its mirror image the same answer: both pass through the layers, and the hidden responses
     are averaged; a symmetry as in group convolutions (Cohen and Welling 2016, arXiv 1602.07576). Doubles the cost.
     """
@@ -23,6 +24,7 @@ class CNN(nn.Module):
         dropout=0,
         norm=True,
         contrast=False,
+        means=False,
         mirror=False,
         classes=10,
         side=32,
@@ -33,8 +35,10 @@ class CNN(nn.Module):
         self.conv1 = nn.Conv2d(3, channels[0], kernels[0], padding="same", bias=not norm)
         self.contrast, self.mirror, self.pool1 = contrast, mirror, nn.MaxPool2d(pools[0])
         self.conv2 = nn.Conv2d(channels[0], channels[1], kernels[1], padding="same", bias=not norm)
-        self.pool2, self.norm2 = nn.MaxPool2d(pools[1]), norm2d(channels[1])
-        self.fc1 = nn.Linear(channels[1] * (side // pools[0] // pools[1]) ** 2, hidden, bias=not norm)
+        self.pool2, self.means = nn.MaxPool2d(pools[1]), nn.AvgPool2d(pools[1]) if means else None
+        features = channels[1] * (2 if means else 1)
+        self.norm2 = norm2d(features)
+        self.fc1 = nn.Linear(features * (side // pools[0] // pools[1]) ** 2, hidden, bias=not norm)
         self.norm3, self.dropout = norm1d(hidden), nn.Dropout(dropout)
         self.fc2 = nn.Linear(hidden, classes)
 
@@ -48,7 +52,9 @@ class CNN(nn.Module):
         if self.contrast:
             x = x * (x.square().mean(1, keepdim=True) + 0.1).rsqrt()
         x = F.relu(self.pool1(x))
-        x = F.relu(self.norm2(self.pool2(self.conv2(x))))
+        x = self.conv2(x)
+        x = torch.cat([self.pool2(x), self.means(x)], 1) if self.means else self.pool2(x)
+        x = F.relu(self.norm2(x))
         x = F.relu(self.norm3(self.fc1(x.flatten(1))))
         if self.mirror:
             x = x.unflatten(0, (2, -1)).mean(0)

@@ -24,6 +24,7 @@ class Settings:
     dropout: float = 0.0
     norm: bool = True  # batch normalisation
     contrast: bool = False  # the first layer's responses at each point divided by their strength there
+    means: bool = False  # the second pooling keeps the mean of each region beside its maximum
     mirror: bool = False  # an image and its mirror image seen together, and answered alike, unless flip is False
     whiten: bool = True  # fix the first convolution to the whitening filters of the training patches
     # optimisation
@@ -34,6 +35,7 @@ class Settings:
     # augmentation
     shift: int = 2  # pixels
     flip: bool = True  # every image mirrored in every other epoch; False where that changes its meaning
+    cutout: int = 0  # side of the square of each image that is hidden, pixels, even
     mixup: float = 0.0  # fraction of the batches whose images are mixed in pairs
     # distillation
     teacher: str = ""  # the file of the network whose answers to the training images are learnt; "": their labels
@@ -53,6 +55,8 @@ class Settings:
         _require(_number(self.lr) and self.lr > 0, "lr", "precisa ser um número maior que 0, como 0.001")
         _require(_whole(self.seed, 0) and self.seed < 2**63, "seed", "precisa ser um inteiro a partir de 0")
         _require(_whole(self.shift, 0) and self.shift < 32, "shift", "precisa ser um inteiro de 0 a 31 (pixels)")
+        even = _whole(self.cutout, 0) and self.cutout <= 32 and self.cutout % 2 == 0
+        _require(even, "cutout", "precisa ser um inteiro par de 0 a 32 (pixels)")
         for name in ("dropout", "label_smoothing", "warmup", "beta2"):
             value = getattr(self, name)
             _require(_number(value) and 0 <= value < 1, name, "precisa estar entre 0 e 1 (1 excluído)")
@@ -62,14 +66,14 @@ class Settings:
             pair = isinstance(value, tuple) and len(value) == 2 and all(_whole(v, 1) for v in value)
             _require(pair, name, "precisa ser um par de inteiros a partir de 1")
         _require(math.prod(self.pools) <= 32, "pools", "o produto não pode passar de 32, o lado da imagem")
-        for name in ("contrast", "mirror", "flip", "bf16"):
+        for name in ("contrast", "means", "mirror", "flip", "bf16"):
             _require(isinstance(getattr(self, name), bool), name, "precisa ser True ou False")
         _require(isinstance(self.device, str), "device", 'use "auto", "cpu", "cuda" ou "mps"')
 
     @property
     def architecture(self) -> dict:
         """The keyword arguments with which CNN builds this run's network."""
-        names = ("channels", "kernels", "pools", "hidden", "dropout", "norm", "contrast")
+        names = ("channels", "kernels", "pools", "hidden", "dropout", "norm", "contrast", "means")
         return {name: getattr(self, name) for name in names} | {"mirror": self.mirror and self.flip}
 
     def to_dict(self) -> dict:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from classificador.augment import augment, draw_moves
+from classificador.augment import augment, cut_out, draw_holes, draw_moves
 
 SIDE = 8
 
@@ -42,3 +42,17 @@ def test_without_shift_and_flip_nothing_changes(images):
 def test_the_generator_decides(images):
     assert torch.equal(draw(images, 2, True, seed=3), draw(images, 2, True, seed=3))
     assert not torch.equal(draw(images, 2, True, seed=3), draw(images, 2, True, seed=4))
+
+
+def test_cutout_hides_a_square_of_each_image_and_nothing_else(images):
+    centres = draw_holes(len(images), SIDE, torch.Generator().manual_seed(0))
+    assert centres.min() == 0
+    assert centres.max() == SIDE - 1
+    white = torch.full_like(images, 255)
+    hidden = cut_out(white, centres, 4) == 128
+    assert white.min() == 255
+    assert torch.equal(cut_out(images, centres, 4)[~hidden], images[~hidden])
+    for (row, column), hole in zip(centres[..., 0].T.tolist(), hidden, strict=True):
+        expected = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        expected[max(row - 2, 0) : row + 2, max(column - 2, 0) : column + 2] = True
+        assert torch.equal(hole, expected.expand(3, -1, -1))

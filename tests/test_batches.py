@@ -22,6 +22,13 @@ def test_unmixed_it_is_the_images_and_their_labels(toy):
     assert torch.equal(targets, toy.train.labels[ROWS])
 
 
+def test_with_cutout_each_image_has_a_hole_of_its_own(toy):
+    hidden = batch(toy, cutout=12)[0] != toy.train.images[ROWS]
+    assert hidden.flatten(1).any(1).all()
+    assert hidden.flatten(1).float().mean(1).max() <= 12 * 12 / 32**2
+    assert len(hidden.any(1).flatten(1).unique(dim=0)) > 1
+
+
 def test_mixed_images_and_their_targets_have_the_same_shares(toy):
     images, targets = batch(toy, mixup=1.0)
     first, last = (toy.train.images[rows].float() / 255 for rows in (ROWS, ROWS.flip(0)))

@@ -52,6 +52,15 @@ def test_with_contrast_a_fainter_picture_looks_almost_the_same_to_the_second_con
     assert 0.97 < seen[True] < 1
 
 
+def test_with_means_a_region_counts_by_its_mean_too():
+    model, seen = CNN(means=True, channels=(4, 8)).eval(), []
+    model.conv2.register_forward_hook(lambda layer, inputs, out: seen.append(out))
+    model.norm2.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    model(torch.rand(2, 3, 32, 32))
+    regions = seen[0].unflatten(3, (4, 4)).unflatten(2, (4, 4))
+    torch.testing.assert_close(seen[1], torch.cat([regions.amax((3, 5)), regions.mean((3, 5))], 1))
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_with_mirror_an_image_and_its_mirror_image_get_the_same_answer(count):
     torch.manual_seed(0)

@@ -46,10 +46,11 @@ def test_plain_metadata_comes_back_as_it_was(tmp_path, history):
     kernels=st.sampled_from([(3, 3), (5, 3), (1, 5)]),
     norm=st.booleans(),
     contrast=st.booleans(),
+    means=st.booleans(),
     mirror=st.booleans(),
 )
-def test_every_network_comes_back_bit_for_bit(tmp_path, shape, kernels, norm, contrast, mirror):
-    model = CNN(channels=shape[:2], hidden=shape[2], kernels=kernels, norm=norm, contrast=contrast, mirror=mirror)
+def test_every_network_comes_back_bit_for_bit(tmp_path, shape, kernels, **switches):
+    model = CNN(channels=shape[:2], hidden=shape[2], kernels=kernels, **switches)
     save_checkpoint(tmp_path / "m.pth", model, INFO)
     loaded = load_model(tmp_path / "m.pth").state_dict()
     assert loaded.keys() == model.state_dict().keys()

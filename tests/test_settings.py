@@ -30,6 +30,8 @@ def test_a_change_is_taken():
         ("seed", -1),
         ("dropout", 1.0),
         ("shift", 32),
+        ("cutout", 7),
+        ("cutout", 34),
         ("weight_decay", -1e-4),
         ("pools", (8, 5)),
         ("channels", (0, 8)),
