@@ -1,10 +1,10 @@
 """What each trick of the recipe `destilado` is worth: `python -m benchmarks.ablation`.
 
-The recipe made SMALL (fewer filters and epochs, neither contrast nor mirror), as it is and with one thing changed; then
-the same with labels instead of the teacher's answers, from which the older tricks are taken away one by one. Validation
-accuracy only: the test set stays closed. Needs professor.pth (`python -m classificador professor`). All rows of a seed
-in turn; prints a table and writes benchmarks/ablation.json. Cut off, it goes on where it was; a row whose settings or
-teacher changed, or that was measured on another processor, is measured anew.
+The recipe made SMALL (fewer filters and epochs, no contrast, means or mirror), as it is and with one thing changed;
+then the same with labels instead of the teacher's answers, from which the older tricks are taken away one by one.
+Validation accuracy only: the test set stays closed. Needs professor.pth (`python -m classificador professor`). All
+rows of a seed in turn; prints a table and writes benchmarks/ablation.json. Cut off, it goes on where it was; a row
+whose settings or teacher changed, or that was measured on another processor, is measured anew.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.search import train
 from classificador import load_cifar10, make_settings, teacher
 from classificador.device import choose_device
 
-SMALL = {"channels": (64, 128), "epochs": 6, "contrast": False, "mirror": False}
+SMALL = {"channels": (64, 128), "epochs": 6, "contrast": False, "means": False, "mirror": False}
 LABELS = {"teacher": "", "label_smoothing": 0.1}
 PLAIN = LABELS | {"mixup": 0.0}
 SOFTENING = "divisor"  # not a setting: teacher.SOFTENING

@@ -116,6 +116,7 @@ PRESETS = {
         channels=(128, 160),
         hidden=384,
         contrast=True,
+        means=True,
         mirror=True,
         weight_decay=0.02,
         label_smoothing=0.0,
@@ -148,7 +149,17 @@ PRESETS = {
 
 # The recipe of the teacher, which is another network: see teacher.py. Label smoothing would blur which
 # classes it takes for alike (Müller et al. 2019, arXiv 1906.02629).
-TEACHER = Settings("professor", epochs=16, batch_size=256, lr=4e-3, weight_decay=0.05, label_smoothing=0.0, bf16=True)
+TEACHER = Settings(
+    "professor",
+    epochs=30,
+    batch_size=256,
+    lr=4e-3,
+    weight_decay=0.05,
+    label_smoothing=0.0,
+    shift=3,
+    cutout=12,
+    bf16=True,
+)
 
 
 def make_settings(preset: str = "rapido", **changes) -> Settings:
