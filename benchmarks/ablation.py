@@ -20,12 +20,14 @@ from classificador import load_cifar10, make_settings, teacher
 from classificador.device import choose_device
 
 SMALL = {"channels": (64, 128), "epochs": 6, "contrast": False, "means": False, "mirror": False}
+SYMMETRIC = {"contrast": True, "mirror": True, "channels": (64, 64)}
 LABELS = {"teacher": "", "label_smoothing": 0.1}
 PLAIN = LABELS | {"mixup": 0.0}
 SOFTENING = "divisor"  # not a setting: teacher.SOFTENING
 ROWS = {
     "destilado": {},
-    "com contraste e espelho, 64 e 64 canais": {"contrast": True, "mirror": True, "channels": (64, 64)},
+    "com contraste e espelho, 64 e 64 canais": SYMMETRIC,
+    "com contraste, médias e espelho, 64 e 64 canais": SYMMETRIC | {"means": True},
     "sem mistura": {"mixup": 0.0},
     "mistura em todos os lotes": {"mixup": 1.0},
     "respostas do professor divididas por 1": {SOFTENING: 1.0},
@@ -62,7 +64,7 @@ def measure(row: str, data, seed: int) -> dict[str, float]:
 
 def print_table(results: dict) -> None:
     """Mean and, of several seeds, standard deviation of each row."""
-    print(f"\n{'receita':<42}{'n':>3}{'validação %':>15}{'com TTA %':>15}{'segundos':>10}")
+    print(f"\n{'receita':<48}{'n':>3}{'validação %':>15}{'com TTA %':>15}{'segundos':>10}")
     for row, result in results.items():
         runs = result["runs"]
         cells = []
@@ -71,7 +73,7 @@ def print_table(results: dict) -> None:
             spread = f" ± {statistics.stdev(values):.2f}" if len(runs) > 1 else ""
             cells.append(f"{statistics.mean(values):.2f}{spread}")
         seconds = statistics.mean(run["seconds"] for run in runs)
-        print(f"{row:<42}{len(runs):>3}{cells[0]:>15}{cells[1]:>15}{seconds:>10.0f}")
+        print(f"{row:<48}{len(runs):>3}{cells[0]:>15}{cells[1]:>15}{seconds:>10.0f}")
 
 
 def main() -> None:
