@@ -25,6 +25,7 @@ def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module]
     first = getattr(model, "conv1", None)
     if settings.whiten and isinstance(first, nn.Conv2d):
         whiten(first, data.train.images)
+        first.weight.requires_grad_(settings.train_first)
     return model
 
 

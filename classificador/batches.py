@@ -18,6 +18,7 @@ def make_batch(
     settings: Settings,
     generator: torch.Generator,
     teacher: nn.Module | None,
+    classes: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return this process's part of a batch: images, and their labels or probabilities (float, N×classes).
 
@@ -44,7 +45,6 @@ def make_batch(
         partners = places.flip(0)[mine]
         images = torch.lerp(altered(partners).float(), images.float(), share).div_(255)
         if teacher is None:
-            classes = int(split.labels.max()) + 1
             pair = (F.one_hot(labels, classes).float() for labels in (split.labels[rows[partners]], targets))
             targets = torch.lerp(*pair, share)
     if teacher is not None:

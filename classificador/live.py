@@ -12,19 +12,21 @@ from classificador.plots import training_curves
 class LiveCurves:
     """Give it to fit(watch=…): draws the history in one output that is updated, not repeated.
 
-    Drawing is throttled to about 2 % of the training time. Works in every front end that knows display updates
+    Drawing is throttled to about 2 % of the training time, 10 % where epochs are short: the very last of
+    those may be left to whoever draws the curves afterwards. Works in every front end that knows display updates
     (JupyterLab, Notebook 7, VS Code) and headless.
     """
 
-    SHARE = 0.02
+    SHARE, EPOCH_SHARE = 0.02, 0.1
 
     def __init__(self):
-        self.figure, self.handle, self.next, self.entries = None, None, 0.0, 0
+        self.figure, self.handle, self.entries = None, None, 0
+        self.next = self.sooner = 0.0
 
     def __call__(self, history: History) -> None:
-        """Redraw if an epoch ended or enough time has passed since the last drawing."""
+        """Redraw if enough time has passed since the last drawing; after an epoch, sooner."""
         started, entries = time.perf_counter(), len(history.val_loss)
-        if started < self.next and entries == self.entries:
+        if started < (self.next if entries == self.entries else self.sooner):
             return
         self.entries = entries
         self.figure = training_curves(history, self.figure)
@@ -35,3 +37,4 @@ class LiveCurves:
             self.handle.update(self.figure)
         ended = time.perf_counter()
         self.next = ended + max(2.0, (ended - started) / self.SHARE)
+        self.sooner = ended + (ended - started) / self.EPOCH_SHARE

@@ -13,7 +13,7 @@ ROWS = torch.arange(0, 60, 2)
 def batch(toy, teacher=None, **changes):
     settings = make_settings(shift=0, flip=False, **changes)
     mirrored = torch.zeros(len(toy.train), dtype=torch.bool)
-    return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), teacher)
+    return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), teacher, 10)
 
 
 def test_unmixed_it_is_the_images_and_their_labels(toy):
@@ -42,7 +42,7 @@ def test_the_asked_fraction_of_the_batches_is_mixed(toy):
     generator, mirrored = torch.Generator().manual_seed(1), torch.zeros(len(toy.train), dtype=torch.bool)
     settings = make_settings(mixup=0.25)
     mixed = [
-        (make_batch(ROWS[:4], toy.train, mirrored, settings, generator, None)[1].max(1).values < 1).any().item()
+        (make_batch(ROWS[:4], toy.train, mirrored, settings, generator, None, 10)[1].max(1).values < 1).any().item()
         for _ in range(400)
     ]
     assert 0.17 < sum(mixed) / 400 < 0.33
@@ -65,7 +65,7 @@ def test_the_parts_of_several_processes_make_up_the_whole(toy, monkeypatch, mixu
     settings, mirrored = make_settings(mixup=mixup), torch.arange(len(toy.train)) % 3 == 0
 
     def make():
-        return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), None)
+        return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), None, 10)
 
     whole, parts = make(), []
     for part in (slice(0, 13), slice(13, len(ROWS))):

@@ -109,11 +109,17 @@ def test_live_curves_update_one_display(history, monkeypatch):
             updates.append(figure)
 
     monkeypatch.setattr(live, "display", lambda figure, display_id: shown.append(figure) or Handle())
+    monkeypatch.setattr(live.LiveCurves, "EPOCH_SHARE", 1e9)
     watch = live.LiveCurves()
     watch(History())
-    watch(history)  # an epoch has ended: drawn whatever the time
+    watch(history)  # an epoch has ended: drawn
     watch(history)  # nothing new and too soon: not drawn
     assert (len(shown), len(updates)) == (1, 1)
+    monkeypatch.setattr(live.LiveCurves, "EPOCH_SHARE", 1e-9)
+    watch = live.LiveCurves()
+    watch(History())
+    watch(history)  # the first drawing took far longer than this epoch: not drawn
+    assert (len(shown), len(updates)) == (2, 1)
 
 
 def test_the_reliability_diagram_shows_both_errors(report):

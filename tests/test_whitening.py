@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -42,3 +44,13 @@ def test_the_whitened_layer_stays_as_it_is_and_the_others_learn(toy, small, tmp_
     assert "(fixos)" in next(line for line in layer_table(model).splitlines() if line.startswith("conv1"))
     for name in ("conv2.weight", "fc1.weight", "fc2.weight"):
         assert not torch.equal(model.state_dict()[name], before[name])
+
+
+def test_asked_to_the_whitened_layer_learns_from_there_on(toy, small, tmp_path):
+    settings = replace(small, train_first=True)
+    model = build(settings, toy, CNN)
+    start = model.conv1.weight.detach().clone()
+    assert torch.equal(start, build(small, toy, CNN).conv1.weight)
+    fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, tmp_path / "best.pth")
+    assert not torch.equal(model.conv1.weight, start)
+    assert "(fixos)" not in layer_table(model)
