@@ -23,6 +23,7 @@ def make_batch(
     """Return this process's part of a batch: images, and their labels or probabilities (float, N×classes).
 
     rows: of the batch's images in `split`, for all processes. mirrored: bool, for each image of the split.
+    classes: how many there are.
     A fraction settings.mixup of the batches is mixed, the first image with the last and so on, in a proportion drawn
     for the batch (Zhang et al. 2018, arXiv 1710.09412). A teacher answers to the images as the network sees them, mixed
     ones too (Beyer et al. 2022, arXiv 2106.05237).

@@ -12,9 +12,9 @@ from classificador.plots import training_curves
 class LiveCurves:
     """Give it to fit(watch=…): draws the history in one output that is updated, not repeated.
 
-    Drawing is throttled to about 2 % of the training time, 10 % where epochs are short: the very last of
-    those may be left to whoever draws the curves afterwards. Works in every front end that knows display updates
-    (JupyterLab, Notebook 7, VS Code) and headless.
+    Drawing is throttled to about 2 % of the training time, 10 % where epochs are short: the very last of those
+    may be left to whoever draws the curves afterwards. Works in every front end that knows display updates (JupyterLab,
+    Notebook 7, VS Code) and headless.
     """
 
     SHARE, EPOCH_SHARE = 0.02, 0.1

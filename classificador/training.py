@@ -70,6 +70,7 @@ def fit(
         raise SettingsError(f"batch_size: precisa ser pelo menos {distributed.size()}, o número de processos.")
     device = choose_device(settings.device)
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
     check_saveable(model)
@@ -82,7 +83,6 @@ def fit(
             prepare_resume(checkpoint, resume)
         with RunRecord(checkpoint, settings) if writes else nullcontext() as record:
             try:
-                torch.backends.cudnn.benchmark = True  # on NVIDIA: the quickest algorithm for each size of batch
                 model.to(device=device, memory_format=memory_format(device))
                 run = _Run(model, data, criterion, optimizer, settings, device, teacher, best, record, watch)
                 distributed.check_same((run.fingerprint, teacher and teacher.facts))
