@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,11 +14,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from classificador.dataset import Split
+from classificador.dataset import ImageData, Split
 from classificador.device import choose_device, describe_device
 from classificador.model_file import read_checkpoint
+from classificador.original import OriginalCNN
 
 ROOT = Path(__file__).resolve().parents[1]
+ORIGINAL_EPOCHS = 8
 
 
 class Pictures(Dataset):
@@ -40,13 +44,41 @@ def original_loader(split: Split, shuffle: bool) -> DataLoader:
     return DataLoader(Pictures(split), batch_size=64, shuffle=shuffle)
 
 
-def original_network() -> nn.Sequential:
-    """The original recipe's network, written as tutorials write it; its input is normalised already."""
-    return nn.Sequential(
-        *(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(4096, 512), nn.ReLU(), nn.Dropout(0.25), nn.Linear(512, 10)),
-    )
+def train_original(data: ImageData, seed: int) -> Iterator[tuple[nn.Module, float]]:
+    """The original recipe: after each of its eight epochs, the network and the seconds of training so far.
+
+    Its learning rate is constant: the end of each epoch is the end of a run of that length.
+    """
+    torch.manual_seed(seed)
+    model, criterion = OriginalCNN(), nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loader, seconds = original_loader(data.train, shuffle=True), 0.0
+    for _ in range(ORIGINAL_EPOCHS):
+        started = time.perf_counter()
+        train_batches(model, criterion, optimizer, loader)
+        seconds += time.perf_counter() - started
+        yield model, seconds
+
+
+def train_batches(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable) -> None:
+    """The training step as tutorials write it, for each of the batches."""
+    for images, labels in batches:
+        loss = criterion(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+class FromPixels(nn.Module):
+    """The original network behind this project's interface: uint8 images, N×3×32×32, in; logits, N×10, out."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise and answer."""
+        return self.network((images / 255 - 0.5) / 0.5)
 
 
 @torch.no_grad()

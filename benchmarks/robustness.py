@@ -15,7 +15,7 @@ from classificador.robustness import accuracy_when_damaged, near_duplicates, rob
 def main() -> None:
     """Measure best_model.pth on the test set."""
     model, data = load_model(machine.ROOT / "best_model.pth"), load_cifar10(machine.ROOT / "data")
-    report, augmented = (evaluate(model, data.test, data.classes, tta=tta) for tta in (False, True))
+    report = evaluate(model, data.test, data.classes)
     raw = uncalibrated(report.probabilities, model.info["temperature"])
     known = torch.cat([data.train.images, data.val.images])
     copies = near_duplicates(data.test.images, known).numpy()
@@ -23,10 +23,9 @@ def main() -> None:
     results = {
         "calibration_error": {
             "uncalibrated": calibration_error(raw, report.labels),
-            "single_view": calibration_error(report.probabilities, report.labels),
-            "with_tta": calibration_error(augmented.probabilities, report.labels),
+            "calibrated": calibration_error(report.probabilities, report.labels),
         },
-        "warned_with_tta": float((augmented.probabilities.max(1) < model.info["doubt_below"]).mean()),
+        "warned": float((report.probabilities.max(1) < model.info["doubt_below"]).mean()),
         "near_duplicates": int(copies.sum()),
         "accuracy": {"all": right.mean(), "near_duplicates": right[copies].mean(), "others": right[~copies].mean()},
         "damaged": accuracy_when_damaged(model, data.test),

@@ -15,8 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from benchmarks import machine
-from classificador import CNN, build, fit, load_cifar10, load_model, make_optimizer, make_settings
-from classificador.metrics import evaluate
+from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings
 
 
 def parse(value: str) -> object:
@@ -24,18 +23,18 @@ def parse(value: str) -> object:
     return tuple(int(part) for part in value.split("x")) if "x" in value else ast.literal_eval(value)
 
 
-def train(settings, data) -> tuple[float, float, float]:
-    """Validation accuracy (single view, with TTA; fractions) of the best epoch, and seconds of training."""
+def train(settings, data) -> tuple[float, float]:
+    """Validation accuracy (a fraction) of the best epoch, and seconds of training."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        model = build(settings, data, CNN)
+        model = build(settings, data)
         criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         history = fit(model, data, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
         seconds = time.perf_counter() - started
         if history.interrupted:
             raise SystemExit(128 + history.interrupted)  # half a run is no result
         best = load_model(Path(folder, "best.pth"))
-    return best.info["val_accuracy"], evaluate(best, data.val, data.classes, tta=True).accuracy, seconds
+    return best.info["val_accuracy"], seconds
 
 
 def main() -> None:
@@ -52,11 +51,11 @@ def main() -> None:
     for seed in range(options.seeds):
         for case, runs in zip(cases, results, strict=True):
             runs.append(train(make_settings(options.preset, seed=seed, **case), data))
-            print(f"semente {seed}, {case}: {runs[-1][0]:.2%}, com TTA {runs[-1][1]:.2%}", flush=True)
-    print(f"\n{'validação %':>12}{'com TTA %':>13}{'segundos':>10}   (n = {options.seeds})")
+            print(f"semente {seed}, {case}: {runs[-1][0]:.2%}", flush=True)
+    print(f"\n{'validação %':>12}{'segundos':>10}   (n = {options.seeds})")
     for runs, case in sorted(zip(results, cases, strict=True), key=lambda pair: -sum(run[0] for run in pair[0])):
-        single, tta, seconds = (statistics.mean(column) for column in zip(*runs, strict=True))
-        print(f"{100 * single:>12.2f}{100 * tta:>13.2f}{seconds:>10.1f}   {case}")
+        accuracy, seconds = (statistics.mean(column) for column in zip(*runs, strict=True))
+        print(f"{100 * accuracy:>12.2f}{seconds:>10.1f}   {case}")
 
 
 if __name__ == "__main__":

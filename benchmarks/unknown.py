@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from benchmarks import machine
-from benchmarks.time_to_accuracy import RECIPES
-from classificador import CNN, build, fit, load_cifar10, load_model, make_optimizer, make_settings
+from benchmarks.time_to_accuracy import recipe_settings
+from classificador import build, fit, load_cifar10, load_model, make_optimizer
 from classificador.calibration import FALSE_WARNINGS
 from classificador.dataset import ImageData, Split
 from classificador.inference import predict_logits
@@ -44,10 +44,9 @@ def without(data: ImageData, unknown: tuple[int, int]) -> tuple[ImageData, torch
 def measure(data: ImageData, unknown: tuple[int, int]) -> dict[str, dict[str, float]]:
     """For each score: the share of known and of unknown test images that it warns of, and its area under the ROC."""
     part, unseen = without(data, unknown)
-    preset, changes = RECIPES["alvo 80%"]
-    settings = make_settings(preset, seed=0, **changes)
+    settings = recipe_settings("alvo 80%", seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        model, criterion = build(settings, part, CNN), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        model, criterion = build(settings, part), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         fit(model, part, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
         model = load_model(Path(folder, "best.pth"))
     temperature, rows = model.info["temperature"], {}

@@ -19,7 +19,7 @@ import nbformat
 from torch import nn
 
 from benchmarks import machine
-from classificador import CNN, build, fit, load_cifar10, load_model, make_optimizer, make_settings, training
+from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings, training
 from classificador.best import BestCheckpoint
 from classificador.notebook import execute, read_notebook
 from classificador.tracking import RunRecord
@@ -59,7 +59,7 @@ def saving_share(data) -> dict:
         return lambda *arguments: spent[name].append(seconds(lambda: function(*arguments)))
 
     settings = make_settings("rapido", epochs=3)
-    model, criterion = build(settings, data, CNN), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    model, criterion = build(settings, data), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     save, save_state, update = BestCheckpoint.save, training.save_state, RunRecord.update
     BestCheckpoint.save, training.save_state = timed(save, "best"), timed(save_state, "resume")
     RunRecord.update = timed(update, "record")

@@ -174,7 +174,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--receita", metavar="NOME", help="rapido, completo, destilado ou original (padrão: rapido)")
+    train.add_argument("--receita", metavar="NOME", help="rapido, completo ou destilado (padrão: rapido)")
     _run_options(train)
     train.add_argument(
         "--lr", type=float, metavar="X", help="taxa de aprendizado máxima do Adam (padrão: a da receita)"

@@ -7,25 +7,44 @@ import torch
 from torch import nn
 
 from classificador.dataset import ImageData
-from classificador.model import CNN
+from classificador.model import CNN, Symmetric
 from classificador.settings import Settings
 from classificador.whitening import whiten
 
 
-def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module]) -> nn.Module:
+def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module] = CNN) -> nn.Module:
     """Return a network of class `network` with this run's reproducible starting weights.
 
     Only the sizes in which the recipe differs from CNN's defaults are passed on, so that new defaults in an edited
-    class take effect. Raises TypeError when an edited class lacks an argument that the recipe needs.
+    class take effect. Symmetric stands around the network unless the classes change their meaning in a mirror.
+    Raises TypeError when an edited class lacks an argument that the recipe needs.
     """
     torch.manual_seed(settings.seed)
     defaults = inspect.signature(CNN).parameters
-    wanted = settings.architecture | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
-    model = network(**{name: value for name, value in wanted.items() if value != defaults[name].default})
-    first = getattr(model, "conv1", None)
-    if settings.whiten and isinstance(first, nn.Conv2d):
+    wanted = settings.sizes | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+    changed = {name: value for name, value in wanted.items() if value != defaults[name].default}
+    model = make_network(network, settings.symmetric, **changed)
+    first = getattr(getattr(model, "network", model), "conv1", None)
+    if isinstance(first, nn.Conv2d):
         whiten(first, data.train.images)
         first.weight.requires_grad_(settings.train_first)
+    return model
+
+
+def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:
+    """Return `network(**sizes)`, within Symmetric if asked for; its attribute `architecture` goes into its file.
+
+    architecture: all arguments of `network`, its defaults included, and "symmetric". Raises what `network` raises.
+    """
+    model = network(**sizes)
+    arguments = inspect.signature(network).bind(**sizes)
+    arguments.apply_defaults()
+    complete = dict(arguments.arguments)
+    for name, parameter in inspect.signature(network).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            complete |= complete.pop(name)
+    model = Symmetric(model) if symmetric else model
+    model.architecture = complete | {"symmetric": symmetric}
     return model
 
 
@@ -34,7 +53,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Adam:
     return torch.optim.Adam(
         model.parameters(),
         lr=settings.lr,
-        betas=(0.9, settings.beta2),
+        betas=(0.9, 0.99),  # Adam's default of 0.999 remembers longer than these runs last
         weight_decay=settings.weight_decay,
         decoupled_weight_decay=True,
         fused=True,

@@ -10,18 +10,21 @@ def draw_moves(count: int, shift: int, generator: torch.Generator) -> torch.Tens
     return torch.randint(-shift, shift + 1, (2, count, 1), generator=generator, device=generator.device)
 
 
-def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Tensor) -> torch.Tensor:
+def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Tensor | None) -> torch.Tensor:
     """Return a shifted and, where asked for, mirrored copy of a batch.
 
     images: uint8 or float, N×C×S×S. moves: of draw_moves(); what they uncover is filled by reflection.
-    mirrored: bool, N: which images to turn left to right. The result has the shape and type of `images`.
+    mirrored: bool, N: which images to turn left to right; None: none. The result has the shape and type of `images`.
     """
+    if moves is None and mirrored is None:
+        return images
     if moves is None:
         return torch.where(mirrored[:, None, None, None], images.flip(3), images)
     n, side, device = len(images), images.shape[-1], images.device
     position = torch.arange(side, device=device)
     rows, columns = (_reflect(position + move, side) for move in moves)
-    columns = torch.where(mirrored[:, None], side - 1 - columns, columns)
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None], side - 1 - columns, columns)
     image = torch.arange(n, device=device)[:, None, None]
     return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

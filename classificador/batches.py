@@ -14,7 +14,7 @@ from classificador.teacher import soft_targets
 def make_batch(
     rows: torch.Tensor,
     split: Split,
-    mirrored: torch.Tensor,
+    mirrored: torch.Tensor | None,
     settings: Settings,
     generator: torch.Generator,
     teacher: nn.Module | None,
@@ -22,7 +22,8 @@ def make_batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return this process's part of a batch: images, and their labels or probabilities (float, N×classes).
 
-    rows: of the batch's images in `split`, for all processes. mirrored: bool, for each image of the split.
+    rows: of the batch's images in `split`, for all processes. mirrored: bool, for each image of the split: which to
+    turn left to right; None for none.
     classes: how many there are.
     A fraction settings.mixup of the batches is mixed, the first image with the last and so on, in a proportion drawn
     for the batch (Zhang et al. 2018, arXiv 1710.09412). A teacher answers to the images as the network sees them, mixed
@@ -34,8 +35,9 @@ def make_batch(
 
     def altered(part: torch.Tensor) -> torch.Tensor:
         images = split.images[rows[part]]
-        if settings.shift or settings.flip:
-            images = augment(images, moves if moves is None else moves[:, part], mirrored[rows[part]])
+        if moves is not None or mirrored is not None:
+            turned = None if mirrored is None else mirrored[rows[part]]
+            images = augment(images, None if moves is None else moves[:, part], turned)
         return images if holes is None else cut_out(images, holes[:, part], settings.cutout)
 
     places = torch.arange(len(rows), device=rows.device)
@@ -49,5 +51,5 @@ def make_batch(
             pair = (F.one_hot(labels, classes).float() for labels in (split.labels[rows[partners]], targets))
             targets = torch.lerp(*pair, share)
     if teacher is not None:
-        targets = soft_targets(teacher, images, settings.bf16)
+        targets = soft_targets(teacher, images)
     return images, targets

@@ -22,7 +22,7 @@ class NotFiniteError(CheckpointError):
     """A tensor holds NaN or infinity."""
 
 
-FORMAT = 1
+FORMAT = 2  # 1, until 2026-11-27: networks of other shapes
 BEST, RESUME = "classificador/best", "classificador/resume"
 NAMES = {BEST: "um modelo pronto", RESUME: "um treino interrompido, para retomar"}
 # Bounds on what a hostile file can make us hold, far above what any network of this shape needs.
@@ -116,13 +116,15 @@ def _parse(data: bytes, kind: str) -> dict:
         content = torch.load(sound, map_location="cpu", weights_only=True)
         found, version = content["kind"], content["format"]
         name = NAMES[found]
-        newer = version > FORMAT
+        newer, older = version > FORMAT, version < FORMAT
         if type(version) is not int or version < 1:
             raise ValueError("format")
     except Exception as error:
         raise foreign from error
     if newer:
         raise CheckpointError("foi gravado por uma versão mais nova deste projeto: atualize-o")
+    if older:
+        raise CheckpointError("é de uma versão anterior deste projeto, com outra rede, e só abre com o código dela")
     if found != kind:
         raise CheckpointError(f"é {name}, e aqui se esperava {NAMES[kind]}")
     for key, value in _tensors(content):

@@ -20,7 +20,7 @@ OPTIONS = {
     "lr": "--lr",
     "seed": "--semente",
     "device": "--dispositivo",
-    "flip": "--sem-espelho",
+    "symmetric": "--sem-espelho",
     "teacher": "--professor",
 }
 
@@ -60,7 +60,7 @@ def teacher_command(options) -> tuple[int, dict]:
     from classificador.teacher import build_teacher
 
     given = {"epochs": options.epocas, "batch_size": options.lote, "seed": options.semente}
-    given |= {"device": options.dispositivo, "flip": options.sem_espelho}
+    given |= {"device": options.dispositivo, "symmetric": options.sem_espelho}
     given = {name: value for name, value in given.items() if value is not None}
     earlier = read_resume(options.modelo)[1] if options.retomar else None
     settings = replace(earlier or TEACHER, **given)
@@ -87,14 +87,14 @@ def _train(model, data, settings, path: str, resume: bool) -> tuple[int, dict]:
 
 
 def evaluate_command(options) -> tuple[int, dict]:
-    """Evaluate on the test set, single view and with test-time augmentation."""
+    """Evaluate on the test set."""
     from classificador import evaluate, load_data, load_model
 
     model = load_model(options.modelo)
     data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
-    single, augmented = (evaluate(model, data.test, data.classes, tta=tta) for tta in (False, True))
-    print(single.table(), single.summary(), augmented.summary(), sep="\n")
-    return 0, {"single_view": single.to_dict(), "with_tta": augmented.to_dict()}
+    report = evaluate(model, data.test, data.classes)
+    print(report.table(), report.summary(), sep="\n")
+    return 0, report.to_dict()
 
 
 def predict_command(options) -> tuple[int, dict]:

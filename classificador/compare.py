@@ -47,7 +47,8 @@ def _read(folder: Path) -> Run:
             epochs = [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
         test = None
         with suppress(FileNotFoundError):
-            test = float(json.loads((folder / "metricas.json").read_text(encoding="utf-8"))["single_view"]["accuracy"])
+            metrics = json.loads((folder / "metricas.json").read_text(encoding="utf-8"))
+            test = float(metrics.get("test", metrics.get("single_view"))["accuracy"])  # single_view: until 2026-11-27
         run = Run(folder.name, facts, epochs, test)
         _row(run)  # fails where something that is shown is missing
         return run

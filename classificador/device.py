@@ -50,13 +50,13 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
-def autocast(device: torch.device, wanted: bool) -> torch.autocast:
-    """Return the context in which convolutions and linear layers compute in bfloat16, if `wanted` and worth it here.
+def autocast(device: torch.device) -> torch.autocast:
+    """Return the context in which convolutions and linear layers compute in bfloat16, where the device has it natively.
 
-    On a CPU with the instructions for it a training step takes about 0.55 of the time; one without them has to imitate
-    bfloat16 and needs tens of times longer, so that there, as on MPS, the context does nothing.
+    A processor without the instructions for it has to imitate bfloat16 and needs tens of times longer, so that there,
+    as on MPS, the context does nothing and everything is float32.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -61,14 +61,25 @@ def check(expected: torch.Tensor, found: torch.Tensor) -> float:
 
 def describe(model: nn.Module) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
-    facts = ("preset", "settings", "teacher", "epoch", "val_accuracy", "created", "device", "versions", "split")
+    facts = (
+        "preset",
+        "settings",
+        "teacher",
+        "epoch",
+        "val_accuracy",
+        "created",
+        "device",
+        "precision",
+        "versions",
+        "split",
+    )
     side = model.info["architecture"].get("side", 32)
     return {
         "classes": json.dumps(model.info["classes"], ensure_ascii=False),
         "input": f"images: uint8, N×3×{side}×{side}, RGB, 0-255",
         "output": f"probabilities: float32, N×{len(model.info['classes'])}, calibrated",
         "doubt_below": str(model.info.get("doubt_below", 0.0)),
-        "provenance": json.dumps({name: model.info.get(name) for name in (*facts, "temperature")}, ensure_ascii=False),
+        "provenance": json.dumps({name: model.info.get(name) for name in facts}, ensure_ascii=False),
     }
 
 

@@ -12,12 +12,10 @@ from classificador.errors import CheckpointError
 from classificador.images import open_image, to_tensor
 
 
-def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.Tensor:
+def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return class probabilities, float32 N×classes on the CPU, for uint8 or [0, 1] float images of N×3×S×S.
 
     Calibrated, where the model has a temperature for its logits, fitted on the validation images: see calibration.py.
-    tta: over the views() of each image (test-time augmentation: about +1 point at four times the time; where the
-    network sees the mirror image anyway, no gain was seen in validation, at twice the time).
     The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type, and
     CheckpointError for weights so large that the answers are no numbers.
     """
@@ -33,43 +31,28 @@ def predict(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.
     if images.shape[2:] != (side, side):
         raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
     temperature = getattr(model, "info", {}).get("temperature", 1.0)
-    probabilities = (predict_logits(model, images, tta) / temperature).softmax(1).cpu()
+    probabilities = (predict_logits(model, images) / temperature).softmax(1).cpu()
     if not torch.isfinite(probabilities).all():
         raise CheckpointError("Os pesos deste modelo levam a respostas que não são números. Treine de novo.")
     return probabilities
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, images: torch.Tensor, tta: bool = False) -> torch.Tensor:
-    """Return the logits, N×classes on the model's device, in batches; with tta their mean over the views().
+def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return the logits, N×classes on the model's device, in batches.
 
-    The mirrored views are left out where the network was trained without mirroring, as for letters and digits, and
-    where it sees the mirror image anyway. Of several processes (distributed.py) each computes its part, and all get the
-    whole.
+    Of several processes (distributed.py) each computes its part, and all get the whole.
     """
     keep_freed_memory()
     device, training = next(model.parameters()).device, model.training
     model.eval().to(memory_format=memory_format(device))
-    mirror = getattr(model, "info", {}).get("settings", {}).get("flip", True) and not getattr(model, "mirror", False)
     mine, parts = images[distributed.part(len(images))], []
     try:
-        for batch in mine.split(EVAL_BATCH // 4 if tta else EVAL_BATCH):
-            batch = batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)
-            seen = views(batch, mirror) if tta else [batch]
-            logits = model(torch.cat(seen) if tta else batch)  # together: for a single picture half the time
-            parts.append(logits.unflatten(0, (len(seen), len(batch))).mean(0))
+        for batch in mine.split(EVAL_BATCH):
+            parts.append(model(batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)))
     finally:
         model.train(training)
     return distributed.join(torch.cat(parts), len(images))
-
-
-def views(images: torch.Tensor, mirror: bool = True) -> list[torch.Tensor]:
-    """Return images of N×C×S×S as they are and moved down by one pixel; with mirror, both mirrored as well.
-
-    Moved, the pooling windows fall elsewhere on the image. The row that is uncovered repeats the first.
-    """
-    moved = torch.cat([images[:, :, :1], images[:, :, :-1]], 2)
-    return [images, moved, images.flip(-1), moved.flip(-1)] if mirror else [images, moved]
 
 
 def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:
@@ -84,6 +67,6 @@ def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[s
     """
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
     pixels = to_tensor(image, model.info["architecture"].get("side", 32))
-    probabilities = predict(model, pixels[None], tta=True)[0]
+    probabilities = predict(model, pixels[None])[0]
     classes = model.info["classes"]
     return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}

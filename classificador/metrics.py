@@ -22,7 +22,6 @@ class Report:
     classes: tuple[str, ...]
     labels: np.ndarray  # N true class indices
     probabilities: np.ndarray  # N×C
-    tta: bool  # whether test-time augmentation was used
     distilled: bool = False  # whether the network learnt from another one's answers
 
     @cached_property
@@ -76,12 +75,11 @@ class Report:
         return own[np.argsort(-self.probabilities[own, label], kind="stable")]
 
     def summary(self) -> str:
-        """One line in Portuguese: accuracy with its interval, macro F1, n, the view used, and whether distilled."""
+        """One line in Portuguese: accuracy with its interval, macro F1, n, and whether distilled."""
         low, high = (percent(bound, 1) for bound in self.interval)
-        view = ("com TTA" if self.tta else "visão única") + (", destilado" if self.distilled else "")
         return (
             f"Acurácia {percent(self.accuracy, 2)} (IC de 95%: {low} a {high}), F1 macro {number(self.macro[2], 4)}, "
-            f"n = {number(len(self.labels), 0)}, {view}"
+            f"n = {number(len(self.labels), 0)}{', destilado' if self.distilled else ''}"
         )
 
     def table(self) -> str:
@@ -113,15 +111,14 @@ class Report:
             "macro_f1": float(self.macro[2]),
             "expected_calibration_error": calibration_error(self.probabilities, self.labels),
             "images": len(self.labels),
-            "test_time_augmentation": self.tta,
             "distilled": self.distilled,
             "per_class": rows,
             "confusion": self.confusion.tolist(),
         }
 
 
-def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...], tta: bool = False) -> Report:
-    """Return the Report of `model` on a labelled split; tta: see predict().
+def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report:
+    """Return the Report of `model` on a labelled split.
 
     classes: the names of the labels of `split`, in any order; some of the model's own, or all of them. The Report is
     in the model's. Raises CheckpointError when the model does not know one of them.
@@ -133,8 +130,8 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...], tta: bool
             f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}. Avalie-o com os dados delas."
         )
     labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
-    probabilities = predict(model, split.images, tta=tta).numpy()
-    return Report(tuple(known), labels, probabilities, tta, distilled=bool(info.get("teacher")))
+    probabilities = predict(model, split.images).numpy()
+    return Report(tuple(known), labels, probabilities, distilled=bool(info.get("teacher")))
 
 
 def wilson_interval(fraction: float, n: int, z: float = 1.96) -> tuple[float, float]:

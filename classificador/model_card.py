@@ -29,17 +29,17 @@ segurança ou dinheiro, nem para imagens de outro tipo que as de treino.
 que não serviram para treinar nem para escolher a época.
 
 **Treino**: receita `{preset}`, semente {seed}, época {epoch} de {epochs}, a melhor na validação ({val_accuracy});
-{time} em {device}, torch {torch}, {created}. {distillation}.
+{time} em {device}, {precision}, torch {torch}, {created}. {distillation}.
 
 ## Resultados no teste
 
-| | Acurácia | IC de 95% | F1 macro | Erro de calibração |
-|---|---|---|---|---|
-{results}
+| Acurácia{distilled} | IC de 95% | F1 macro | Erro de calibração |
+|---|---|---|---|
+| **{accuracy}** | {interval} | {f1} | {calibration} |
 
-O intervalo é o de Wilson, só da amostra de imagens; outra semente dá outro modelo. TTA: média de várias vistas de cada
-imagem. Uma probabilidade é calibrada quando, das respostas dadas com 80%, umas 80% estão certas
-(temperatura {temperature}, escolhida na validação).
+O intervalo é o de Wilson, só da amostra de imagens; outra semente dá outro modelo. Uma probabilidade é
+calibrada quando, das respostas dadas com 80%, umas 80% estão certas (temperatura {temperature}, escolhida na
+validação).
 
 | Classe | Precisão | Revocação | F1 | Imagens |
 |---|---|---|---|---|
@@ -71,17 +71,17 @@ nor for images of another kind than those it was trained on.
 {test} test images, used neither to train nor to choose the epoch.
 
 **Training**: recipe `{preset}`, seed {seed}, epoch {epoch} of {epochs}, the best in validation ({val_accuracy});
-{time} on {device}, torch {torch}, {created}. {distillation}.
+{time} on {device}, {precision}, torch {torch}, {created}. {distillation}.
 
 ## Results on the test images
 
-| | Accuracy | 95% interval | Macro F1 | Calibration error |
-|---|---|---|---|---|
-{results}
+| Accuracy{distilled} | 95% interval | Macro F1 | Calibration error |
+|---|---|---|---|
+| **{accuracy}** | {interval} | {f1} | {calibration} |
 
-The interval is Wilson's, of the sample of images alone; another seed gives another model. TTA: the mean over several
-views of each image. A probability is calibrated when of the answers given with 80% some 80% are right (temperature
-{temperature}, chosen on the validation images).
+The interval is Wilson's, of the sample of images alone; another seed gives another model. A probability is
+calibrated when of the answers given with 80% some 80% are right (temperature {temperature}, chosen on the validation
+images).
 
 | Class | Precision | Recall | F1 | Images |
 |---|---|---|---|---|
@@ -105,15 +105,15 @@ def write_cards(model: nn.Module, path: Path, data: ImageData, folder: Path) -> 
 
     data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written.
     """
-    reports = [evaluate(model, data.test, data.classes, tta=tta) for tta in (False, True)]
+    report = evaluate(model, data.test, data.classes)
     cards = {"ficha.md": PORTUGUESE_CARD, "model_card.md": ENGLISH_CARD}
     for name, card in cards.items():
-        text = card.format(**_facts(model, path, data, reports, english=card is ENGLISH_CARD))
+        text = card.format(**_facts(model, path, data, report, english=card is ENGLISH_CARD))
         write_bytes(folder / name, text.encode())
     return [folder / name for name in cards]
 
 
-def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report], english: bool) -> dict[str, object]:
+def _facts(model: nn.Module, path: Path, data: ImageData, report: Report, english: bool) -> dict[str, object]:
     """What the cards' places in braces stand for."""
 
     def digits(value: float, count: int) -> str:
@@ -122,16 +122,9 @@ def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report],
     def percent(fraction: float, count: int = 1) -> str:
         return digits(100 * fraction, count) + "%"
 
-    info, report, cifar10 = model.info, reports[0], list(data.classes) == list(CLASSES)
+    info, cifar10 = model.info, list(data.classes) == list(CLASSES)
     names = [ENGLISH[name] if english and cifar10 else name.replace("|", "\\|") for name in report.classes]
-    views = ("single view", "with TTA") if english else ("visão única", "com TTA")
-    if report.distilled:
-        views = [f"{view}, {'distilled' if english else 'destilado'}" for view in views]
-    results = [
-        f"| {view} | **{percent(r.accuracy, 2)}** | {' – '.join(map(percent, r.interval))} | {digits(r.macro[2], 4)} "
-        f"| {percent(calibration_error(r.probabilities, r.labels))} |"
-        for view, r in zip(views, reports, strict=True)
-    ]
+    distilled = ("distilled" if english else "destilado") if report.distilled else ""
     classes = [
         f"| {name} | {digits(precision, 3)} | {digits(recall, 3)} | {digits(f1, 3)} | {digits(n, 0)} |"
         for name, (precision, recall, f1, n) in zip(names, report.per_class, strict=True)
@@ -166,11 +159,16 @@ def _facts(model: nn.Module, path: Path, data: ImageData, reports: list[Report],
         "val_accuracy": percent(info["val_accuracy"], 2),
         "time": duration(info["seconds"]),
         "device": info["device"],
+        "precision": info["precision"],
         "torch": info["versions"]["torch"],
         "created": info["created"],
         "temperature": digits(info.get("temperature", 1.0), 3),
         "doubt_below": percent(info.get("doubt_below", 0.0)),
-        "results": "\n".join(results),
+        "distilled": distilled and f", {distilled}",
+        "accuracy": percent(report.accuracy, 2),
+        "interval": " – ".join(map(percent, report.interval)),
+        "f1": digits(report.macro[2], 4),
+        "calibration": percent(calibration_error(report.probabilities, report.labels)),
         "count": len(names),
         "classes": "\n".join(classes),
         "confused": ", ".join(confused) or "—",

@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from classificador.assemble import make_network
 from classificador.brazilian import duration, number, percent
 from classificador.calibration import COLDEST, HOTTEST
 from classificador.checkpoint import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
-from classificador.model import CNN
+from classificador.model import CNN, bare
 
 # What the metadata must hold: who made the weights, how good they are, and how to build the network for them.
-TYPES = dict.fromkeys(["preset", "created", "split", "device"], str)
+TYPES = dict.fromkeys(["preset", "created", "split", "device", "precision"], str)
 TYPES |= dict.fromkeys(["epoch", "val_accuracy", "val_loss", "seconds"], (int, float))
 TYPES |= dict.fromkeys(["settings", "versions", "history", "architecture"], dict) | {"classes": list}
 RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
@@ -37,13 +38,16 @@ def write_model(path: Path, packed: dict) -> None:
 
 
 def pack(model: nn.Module, info: dict) -> dict:
-    """Return what a model file holds: copies of the weights, contiguous on the CPU, and the completed metadata."""
+    """Return what a model file holds: copies of the weights, contiguous on the CPU, and the completed metadata.
+
+    The weights have the network's own names; that Symmetric stood around it is told by the architecture.
+    """
     architecture = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in getattr(model, "architecture", {}).items()
     }
     device = describe_device(next(model.parameters()).device)
-    return {"info": info | {"architecture": architecture, "device": device}, "weights": copy_weights(model)}
+    return {"info": info | {"architecture": architecture, "device": device}, "weights": copy_weights(bare(model))}
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -53,6 +57,8 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def check_saveable(model: nn.Module) -> None:
     """Raise CheckpointError, before a long training rather than after it, if `model` could not be saved and loaded."""
+    if not hasattr(model, "architecture"):
+        raise CheckpointError("Esta rede não pode ser salva: não diz os seus tamanhos. Crie-a com build(…).")
     packed = pack(model, {})
     if not _architecture_is_sound(packed["info"]["architecture"]):
         raise CheckpointError(
@@ -94,10 +100,10 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
     weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in content["weights"].items()}
     try:
         with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
-            expected = network(**content["info"]["architecture"])
-        check_fit(expected, weights)
-        model = network(**content["info"]["architecture"])
-        model.load_state_dict(weights)
+            expected = make_network(network, **content["info"]["architecture"])
+        check_fit(bare(expected), weights)
+        model = make_network(network, **content["info"]["architecture"])
+        bare(model).load_state_dict(weights)
         for name, value in model.state_dict().items():  # as the network holds them: a double can be too large for it
             if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
                 raise ValueError(f"{name}: valores impossíveis")
@@ -135,7 +141,8 @@ def describe_checkpoint(info: dict) -> str:
         f"Validação:   acurácia {percent(info['val_accuracy'], 2)}, perda {number(info['val_loss'], 3)}\n"
         f"{_distillation(info)}"
         f"Calibração:  temperatura {number(info.get('temperature', 1.0), 3)}\n"
-        f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info['device']}, torch {info['versions']['torch']}\n"
+        f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info['device']}, {info['precision']}, "
+        f"torch {info['versions']['torch']}\n"
         f"Divisão:     {info['split']}\n"
         f"Rede:        {size}\n"
         f"Classes:     {', '.join(info['classes'])}"
@@ -155,10 +162,13 @@ def _info_is_sound(info: object) -> bool:
     if not isinstance(info, dict) or not all(isinstance(info.get(name), kind) for name, kind in TYPES.items()):
         return False
     classes, numbers = info["classes"], [info[name] for name in ("epoch", "val_accuracy", "val_loss", "seconds")]
-    # Files from before 2026-11-24 do without.
     temperature, doubt = info.get("temperature", 1.0), info.get("doubt_below", 0.0)
-    teacher = info.get("teacher", {})  # files from before 2026-11-25 do without
-    texts = [info["preset"], info["split"], info["device"], info["versions"].get("torch"), *classes]
+    teacher = info.get("teacher", {})
+    texts = [
+        *(info[name] for name in ("preset", "split", "device", "precision")),
+        info["versions"].get("torch"),
+        *classes,
+    ]
     try:
         datetime.fromisoformat(info["created"])
     except ValueError:
@@ -174,7 +184,6 @@ def _info_is_sound(info: object) -> bool:
         and all(isinstance(value, int | float) and abs(value) < 1e12 for value in numbers)
         and type(info["settings"].get("epochs")) is int
         and abs(info["settings"]["epochs"]) < 1e12
-        and type(info["settings"].get("flip", True)) is bool
         and len(set(classes)) == len(classes) > 0
         and _architecture_is_sound(info["architecture"])
         and len(classes) == info["architecture"].get("classes", 10)
@@ -191,6 +200,7 @@ def _architecture_is_sound(architecture: dict) -> bool:
         len(architecture) < 50
         and all(map(_printable, architecture))
         and all(value is None or _printable(value) or _bounded(value) for value in values)
+        and type(architecture.get("symmetric", False)) is bool
         and type(side) is int
         and 1 <= side <= LARGEST_SIDE
     )

@@ -35,10 +35,9 @@ PREDICTION_TAG = "predicao"  # of the heading where the prediction section begin
 # Run in the kernel after the last cell, to hand the figures over.
 METRICS = """
 from IPython.display import JSON, display
-facts = ("preset", "epoch", "val_accuracy", "seconds", "created", "device", "versions")
+facts = ("preset", "epoch", "val_accuracy", "seconds", "created", "device", "precision", "versions")
 display(JSON({
-    "single_view": report.to_dict(),
-    "with_tta": report_tta.to_dict(),
+    "test": report.to_dict(),
     "model": {fact: model.info[fact] for fact in facts},
 }))
 """
@@ -179,10 +178,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"\nPronto em {duration(time.perf_counter() - started)}, em {shown}: caderno, {figures} figuras, metricas.json"
     )
-    for name, view in (("visão única", "single_view"), ("com TTA", "with_tta")):
-        accuracy, f1 = metrics[view]["accuracy"], metrics[view]["macro_f1"]
-        distilled = ", destilado" if metrics[view].get("distilled") else ""
-        print(f"Teste, {name}: acurácia {percent(accuracy, 2)}, F1 macro {number(f1, 4)}{distilled}")
+    test = metrics["test"]
+    distilled = ", destilado" if test.get("distilled") else ""
+    print(f"Teste: acurácia {percent(test['accuracy'], 2)}, F1 macro {number(test['macro_f1'], 4)}{distilled}")
     return 0
 
 

@@ -6,6 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
+from torch import nn
 
 from classificador.brazilian import number, percent
 from classificador.calibration import calibration_error, reliability, uncalibrated
@@ -230,8 +231,14 @@ def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: li
     return figure
 
 
-def first_filters(weights: torch.Tensor, columns: int = 16) -> Figure:
-    """The filters of a first convolution (N×3×K×K) as small colour pictures; grey is zero."""
+def first_filters(model: nn.Module, columns: int = 16) -> Figure:
+    """The filters of the first convolution as small colour pictures; grey is zero.
+
+    Where the second half repeats the first with the signs turned, as whitening makes them, only the first is shown.
+    """
+    weights = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d)).weight
+    half = len(weights) // 2
+    weights = weights[:half] if torch.equal(weights[:half], -weights[half:]) else weights
     rows = -(-len(weights) // columns)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(9, 0.6 * rows), squeeze=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from classificador import distributed
+from classificador.assemble import make_network
 from classificador.atomic import free_name, remove_unfinished
 from classificador.brazilian import reason
 from classificador.checkpoint import RESUME, read_file, write_file
@@ -58,7 +59,8 @@ def resumed_settings(checkpoint: str | Path) -> Settings:
     try:
         with torch.device("meta"):
             classes, _, _, side, _ = state["setup"]["dados"]
-            check_fit(CNN(**settings.architecture, classes=len(classes), side=side), state["model"])
+            sizes = settings.sizes | {"classes": len(classes), "side": side}
+            check_fit(make_network(CNN, settings.symmetric, **sizes), state["model"])
     except Exception as error:
         text = f"{resume_path(checkpoint)} é de outra rede ({brief(error)}). Retome no caderno que a define"
         raise CheckpointError(f"{text}. {REMEDY}.") from error

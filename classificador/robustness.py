@@ -28,7 +28,7 @@ SIZE = 16  # pixels to which images are reduced to be compared
 
 
 def accuracy_when_damaged(model: nn.Module, split: Split) -> dict[str, list[float]]:
-    """Return for each of DAMAGES the accuracies (fractions, single view) at its five strengths, weakest first."""
+    """Return for each of DAMAGES the accuracies (fractions) at its five strengths, weakest first."""
     return {
         name: [
             (predict(model, damage(split.images, strength)).argmax(1) == split.labels).float().mean().item()

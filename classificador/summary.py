@@ -4,18 +4,17 @@ import torch
 from torch import nn
 
 from classificador.brazilian import number
+from classificador.model import bare
 
 
 @torch.no_grad()
 def layer_table(model: nn.Module) -> str:
     """Return an aligned table (Portuguese) of layer, output shape and parameters for one image of the model's side.
 
-    A layer with frozen weights is marked: they do not learn.
+    A layer with frozen weights is marked: they do not learn. What is computed without weights is not in it.
     """
     rows, hooks, side = [], [], getattr(model, "architecture", {}).get("side", 32)
-    for name, layer in model.named_children():
-        if isinstance(layer, nn.Identity):
-            continue
+    for name, layer in bare(model).named_children():
         hooks.append(
             layer.register_forward_hook(lambda layer, _, out, name=name: rows.append((name, layer, out.shape[1:])))
         )

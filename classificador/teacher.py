@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from classificador.assemble import make_network
 from classificador.dataset import ImageData
 from classificador.device import autocast, memory_format
 from classificador.errors import CheckpointError
@@ -25,7 +26,6 @@ class Teacher(nn.Module):
 
     def __init__(self, widths=(128, 384, 512), classes=10, side=32):
         super().__init__()
-        self.architecture = {"widths": widths, "classes": classes, "side": side}
         self.conv1 = nn.Conv2d(3, 24, 2, bias=False)  # twelve whitening filters and their negatives
         sizes = [24, *widths]
         self.blocks = nn.Sequential(*(_block(before, after) for before, after in zip(sizes, widths, strict=False)))
@@ -50,7 +50,7 @@ def _block(before: int, after: int) -> nn.Sequential:
 def build_teacher(settings: Settings, data: ImageData) -> Teacher:
     """Return a teacher with this run's reproducible starting weights, its first layer fixed to whitening filters."""
     torch.manual_seed(settings.seed)
-    teacher = Teacher(classes=len(data.classes), side=data.train.images.shape[-1])
+    teacher = make_network(Teacher, classes=len(data.classes), side=data.train.images.shape[-1])
     whiten(teacher.conv1, data.train.images)
     return teacher
 
@@ -75,8 +75,8 @@ def load_teacher(path: str, classes: list[str], side: int, device: torch.device)
 
 
 @torch.no_grad()
-def soft_targets(teacher: Teacher, images: torch.Tensor, bf16: bool) -> torch.Tensor:
+def soft_targets(teacher: Teacher, images: torch.Tensor) -> torch.Tensor:
     """Return the teacher's softened probabilities for images as the network sees them, float32 N×classes."""
-    with autocast(images.device, bf16):
+    with autocast(images.device):
         logits = teacher(images)
     return (logits.float() / SOFTENING).softmax(1)

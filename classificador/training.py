@@ -22,17 +22,19 @@ from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
 from classificador.checkpoint import NotFiniteError
 from classificador.dataset import ImageData, Split
-from classificador.device import autocast, choose_device, describe_device, keep_freed_memory, memory_format
+from classificador.device import autocast, choose_device, describe_device, has_bf16, keep_freed_memory, memory_format
 from classificador.errors import ClassificadorError, SettingsError
 from classificador.history import History
 from classificador.inference import predict_logits
 from classificador.interrupt import StopRequest, stop_requests
+from classificador.model import Symmetric
 from classificador.model_file import check_saveable
 from classificador.resume import prepare_resume, restore_state, resume_path, save_state
 from classificador.settings import Settings
 from classificador.teacher import load_teacher
 from classificador.tracking import RunRecord
 
+WARM_UP = 0.2  # of a run, in which the learning rate rises; a tenth was no better (validation, one seed)
 HOPELESS = 1e12  # a loss from which no training comes back
 
 
@@ -123,12 +125,14 @@ class _Run:
         self.val_split = Split(data.val.images.to(device), data.val.labels.to(device))
         self.steps = len(self.train_split) // settings.batch_size  # the last, incomplete batch is left out
         total = settings.epochs * self.steps
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: lr_factor(step, total, settings.warmup)
-        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total))
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         torch.manual_seed(settings.seed)  # dropout draws from the global generator
-        self.mirrored_first = torch.randint(2, (len(self.train_split),), generator=self.generator, device=device) > 0
+        # Symmetric sees the mirror image anyway. Another network is shown each image and its mirror image in turn, from
+        # which it learns faster than from chance (Keller Jordan, airbench, 2024).
+        self.mirrored_first = None
+        if settings.symmetric and not isinstance(model, Symmetric):
+            self.mirrored_first = torch.randint(2, (len(data.train),), generator=self.generator, device=device) > 0
         self.history, self.started = History(), time.perf_counter()
         self.folder = ""  # the name of the run's folder, when it is resumed
         self.epoch, self.step = 0, 0  # complete epochs, and batches of the one under way
@@ -194,8 +198,7 @@ class _Run:
             self.loss_sum, self.correct = torch.zeros(2, device=self.device).unbind()
         if distributed.size() > 1:  # what differs between the processes is dropout
             torch.manual_seed(self.settings.seed + self.epoch * distributed.size() + distributed.rank())
-        # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
-        self.mirrored = (self.mirrored_first ^ bool(self.epoch % 2)) & self.settings.flip
+        self.mirrored = None if self.mirrored_first is None else self.mirrored_first ^ bool(self.epoch % 2)
         report_every = max(1, self.steps // 20)
         for batch in self.order.split(self.settings.batch_size)[self.step : self.steps]:
             self._train_batch(batch)
@@ -216,7 +219,7 @@ class _Run:
             batch, self.train_split, self.mirrored, self.settings, self.generator, self.teacher, len(self.classes)
         )
         weight = len(images) * distributed.size() / len(batch)  # of our mean loss in that of the batch
-        with autocast(self.device, self.settings.bf16):
+        with autocast(self.device):
             logits = self.network(images).float()
         loss = self.criterion(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
@@ -260,7 +263,9 @@ class _Run:
 
     def _validate(self) -> None:
         """Add the epoch to the history and keep the weights if they are the run's best so far."""
-        logits, labels = predict_logits(self.model, self.val_split.images), self.val_split.labels
+        with autocast(self.device):
+            logits = predict_logits(self.model, self.val_split.images).float()
+        labels = self.val_split.labels
         val_loss = self.criterion(logits, labels).item()
         val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)
         self._check_loss(val_loss)
@@ -302,14 +307,13 @@ class _Run:
             "history": history.to_dict(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+            "precision": "bfloat16" if has_bf16(self.device) else "float32",
             "teacher": self.teacher.facts if self.teacher else {},
             "split": f"{number(train, 0)} imagens de treino, {number(val, 0)} de validação",
         }
 
 
-def lr_factor(step: int, total: int, warmup: float) -> float:
-    """Fraction of the peak learning rate at a step: a linear rise over the first `warmup` of the run, then to zero."""
-    if warmup == 0:
-        return 1.0
-    rise = max(1, round(total * warmup))
+def lr_factor(step: int, total: int) -> float:
+    """Fraction of the peak learning rate at a step: a linear rise over the first fifth of the run, then to zero."""
+    rise = max(1, round(total * WARM_UP))
     return (step + 1) / rise if step < rise else max(0.0, (total - step) / (total - rise + 1))

@@ -23,6 +23,7 @@ INFO = {
     "created": "2026-01-01T00:00:00+00:00",
     "versions": {"torch": "2.14.1"},
     "split": "teste",
+    "precision": "float32",
 }
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,4 +70,4 @@ def toy() -> ImageData:
 @pytest.fixture
 def small() -> Settings:
     """A network and a run of a second, with every random part of training switched on."""
-    return make_settings(epochs=2, batch_size=64, channels=(4, 8), hidden=16, dropout=0.2, device="cpu")
+    return make_settings(epochs=2, batch_size=64, channels=(4, 8), hidden=16, device="cpu")

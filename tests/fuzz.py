@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from classificador.checkpoint import BEST
+from classificador.assemble import make_network
+from classificador.checkpoint import BEST, FORMAT
 from classificador.errors import ClassificadorError
 from classificador.images import FORMATS, open_image, to_tensor
 from classificador.model import CNN
@@ -29,7 +30,7 @@ from classificador.model_file import describe_checkpoint, load_model, pack
 
 MEMORY, SECONDS = 2**30, 10  # bytes beyond what the process has at its start; for one file
 INFO = {
-    **dict.fromkeys(("preset", "split", "device"), "x"),
+    **dict.fromkeys(("preset", "split", "device", "precision"), "x"),
     **dict.fromkeys(("epoch", "val_accuracy", "val_loss", "seconds"), 1.0),
     **{"settings": {"epochs": 1}, "versions": {"torch": "2"}, "history": {}, "classes": list("abcdefghij")},
     "created": "2026-01-01T00:00:00+00:00",
@@ -39,7 +40,7 @@ INFO = {
 def checkpoint_seed() -> bytes:
     """A small sound checkpoint."""
     buffer = io.BytesIO()
-    torch.save({"format": 1, "kind": BEST} | pack(CNN(channels=(2, 2), hidden=2), INFO), buffer)
+    torch.save({"format": FORMAT, "kind": BEST} | pack(make_network(CNN, channels=(2, 2), hidden=2), INFO), buffer)
     return buffer.getvalue()
 
 

@@ -11,9 +11,8 @@ ROWS = torch.arange(0, 60, 2)
 
 
 def batch(toy, teacher=None, **changes):
-    settings = make_settings(shift=0, flip=False, **changes)
-    mirrored = torch.zeros(len(toy.train), dtype=torch.bool)
-    return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), teacher, 10)
+    settings = make_settings(shift=0, **changes)
+    return make_batch(ROWS, toy.train, None, settings, torch.Generator().manual_seed(5), teacher, 10)
 
 
 def test_unmixed_it_is_the_images_and_their_labels(toy):

@@ -1,27 +1,25 @@
 """The arithmetic of the benchmarks; what they measure is not for a test."""
 
-import json
-from pathlib import Path
-
 import pytest
 
-from benchmarks import ablation, time_to_accuracy
+from benchmarks import time_to_accuracy
 from benchmarks.search import parse
 from benchmarks.step import multiply_adds
-from classificador import CNN, build, make_settings
+from classificador import build, make_settings
+from classificador.original import OriginalCNN
 
 
 def test_multiply_adds_of_the_original_network():
     # By hand: conv1 3·9·32·32², conv2 32·9·64·16², fc1 4096·512, fc2 512·10; the pixels need no gradient.
     conv1, others = 3 * 9 * 32 * 32**2, 32 * 9 * 64 * 16**2 + 4096 * 512 + 512 * 10
-    model = CNN(**make_settings("original").architecture)
-    assert multiply_adds(model) == (conv1 + others, conv1 + 2 * others)
+    assert multiply_adds(OriginalCNN()) == (conv1 + others, conv1 + 2 * others)
 
 
 def test_a_frozen_first_layer_needs_no_backward_pass_before_the_second(toy):
-    model = build(make_settings(channels=(4, 8), hidden=16), toy, CNN)
-    conv1, conv2, linear = 3 * 25 * 4 * 32**2, 4 * 9 * 8 * 16**2, 128 * 16 + 160
-    assert multiply_adds(model) == (conv1 + conv2 + linear, conv2 + 2 * linear)
+    model = build(make_settings(channels=(4, 8), hidden=16), toy)
+    conv1, conv2, linear = 3 * 25 * 4 * 32**2, 4 * 9 * 8 * 16**2, 256 * 16 + 160
+    # Twice, for the image and its mirror image.
+    assert multiply_adds(model) == (2 * (conv1 + conv2 + linear), 2 * (conv2 + 2 * linear))
 
 
 def test_a_target_is_reached_by_the_mean_over_the_seeds():
@@ -47,13 +45,14 @@ def test_search_values_are_numbers_pairs_or_truths():
     assert [parse(text) for text in ("0.01", "3", "24x64", "True")] == [0.01, 3, (24, 64), True]
 
 
-def test_each_row_of_the_ablation_changes_something():
-    rows = [ablation.settings_of(row, "") for row in ablation.ROWS]
-    assert all(row not in rows[:number] for number, row in enumerate(rows))
+def test_the_originals_best_is_that_of_the_mean_over_its_seeds():
+    runs = [[{"seconds": 10.0, "accuracy": first}, {"seconds": 20.0, "accuracy": 0.7}] for first in (0.6, 0.9)]
+    epoch, row = time_to_accuracy.best_of_original({"original": {"runs": runs}})
+    assert (epoch, row["seconds"][0], row["accuracy"][0]) == (1, 10, pytest.approx(0.75))
 
 
-def test_the_stored_ablation_is_of_todays_settings():
-    stored = json.loads(Path(ablation.__file__).with_suffix(".json").read_text(encoding="utf-8"))["rows"]
-    assert stored.keys() == ablation.ROWS.keys()
-    for row, result in stored.items():  # each says which teacher it had: RESULTADOS.md tells which is which
-        assert result["settings"] == ablation.settings_of(row, result["settings"].get("crc32", ""))
+@pytest.mark.parametrize("line", time_to_accuracy.RECIPES)
+def test_a_recipe_is_the_same_in_either_precision(line):
+    settings = time_to_accuracy.settings_of(line)
+    assert settings == time_to_accuracy.settings_of(line + time_to_accuracy.FLOAT32)
+    assert settings["preset"] == ("completo" if line == "completo" else "rapido")

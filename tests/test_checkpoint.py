@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from classificador import checkpoint
-from classificador.assemble import make_optimizer
+from classificador.assemble import make_network, make_optimizer
 from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.inference import predict
-from classificador.model import CNN
+from classificador.model import CNN, Symmetric
 from classificador.model_file import describe_checkpoint, load_model, pack, read_checkpoint, save_checkpoint
 from classificador.settings import make_settings
 from classificador.training import fit
@@ -21,7 +21,7 @@ from conftest import INFO
 @pytest.fixture
 def model() -> CNN:
     torch.manual_seed(0)
-    return CNN(channels=(4, 8), hidden=16)
+    return make_network(CNN, channels=(4, 8), hidden=16)
 
 
 @pytest.fixture
@@ -352,18 +352,27 @@ def test_the_first_difference_is_named(model, saved):
             load_model(saved)
 
 
-def test_a_file_of_format_1_still_loads_and_predicts_the_same():
-    """Made once, on 24/11/2026, by save_checkpoint; it must never be made anew."""
-    folder = Path(__file__).parent / "fixtures"
-    loaded = load_model(folder / "formato-1.pth")
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def test_a_file_of_format_1_is_of_another_network_and_refused_with_a_remedy():
+    """Made once, on 24/11/2026, by the save_checkpoint of then."""
+    with pytest.raises(CheckpointError, match="versão anterior deste projeto, com outra rede.*Confira o caminho"):
+        load_model(FIXTURES / "formato-1.pth")
+
+
+def test_a_file_of_format_2_still_loads_and_predicts_the_same():
+    """Made once, on 27/11/2026, by save_checkpoint; it must never be made anew."""
+    loaded = load_model(FIXTURES / "formato-2.pth")
     images = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(251).to(torch.uint8)
     expected = torch.tensor(
         [
-            [-0.177096, 0.16625, 0.168319, -0.122266, -0.100622, -0.176859, 0.029425, -0.06407, 0.01794, 0.065574],
-            [-0.176041, 0.176628, 0.171898, -0.116003, -0.103596, -0.196987, 0.038951, -0.05514, 0.005632, 0.081596],
+            [-0.348027, 0.271654, 0.669166, 0.13766, -0.019027, -0.067556, 0.167963, -0.067944, -0.056179, -0.670741],
+            [-0.33955, 0.282945, 0.68071, 0.133919, -0.024731, -0.069154, 0.163416, -0.066182, -0.045777, -0.678867],
         ]
     )
     assert torch.allclose(loaded(images), expected, atol=1e-5)
+    assert isinstance(loaded, Symmetric)
     assert "rapido, época 1 de 1" in describe_checkpoint(loaded.info)
 
 
@@ -406,10 +415,13 @@ def test_endless_names_and_missing_folders_are_one_line(tmp_path, model):
 
 def test_a_model_of_other_classes_is_kept_however_low_its_score(tmp_path, capsys):
     path = tmp_path / "best_model.pth"
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.1})
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.1})
     before = path.read_bytes()
     with BestCheckpoint(path) as best:
-        best.save(CNN(channels=(4, 8), hidden=16, classes=2), INFO | {"val_accuracy": 0.9, "classes": ["uva", "figo"]})
+        best.save(
+            make_network(CNN, channels=(4, 8), hidden=16, classes=2),
+            INFO | {"val_accuracy": 0.9, "classes": ["uva", "figo"]},
+        )
     assert load_model(path).info["classes"] == ["uva", "figo"]
     assert (tmp_path / "best_model.anterior-outro.pth").read_bytes() == before
     assert "best_model.anterior-outro.pth" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from PIL import Image
 
 import classificador.__main__ as cli
 from classificador import training
+from classificador.assemble import make_network
 from classificador.model import CNN
 from classificador.model_file import read_checkpoint, save_checkpoint
 from conftest import INFO, ROOT
@@ -26,7 +27,7 @@ def run(*arguments, timeout=60):
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "best_model.pth"
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
     return path
 
 
@@ -94,8 +95,7 @@ def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
     assert history["val_accuracy"] == [read_checkpoint(path)["info"]["val_accuracy"]]
     assert cli.main(["avaliar", "--json", "--modelo", path]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["single_view"]["images"] == 100
-    assert result["with_tta"]["test_time_augmentation"] is True
+    assert result["images"] == 100
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -189,10 +189,10 @@ def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys):
     info = read_checkpoint(path)["info"]
     assert info["classes"] == ["azul", "verde", "vermelho"]
     assert info["architecture"]["side"] == 48
-    assert info["settings"]["flip"] is False
+    assert info["settings"]["symmetric"] is False
     capsys.readouterr()
     assert cli.main(["avaliar", *data, "--json", "--modelo", path]) == 0
-    result = json.loads(capsys.readouterr().out)["single_view"]
+    result = json.loads(capsys.readouterr().out)
     assert result["images"] >= 3 and result["accuracy"] == 1
     assert cli.main(["dados", *data, "--json"]) == 0
     counted = json.loads(capsys.readouterr().out)
@@ -235,7 +235,7 @@ def test_the_example_teaches_handwritten_digits(tmp_path, capsys):
     assert cli.main(["treinar", "--dados", root, *options]) == 0
     capsys.readouterr()
     assert cli.main(["avaliar", "--dados", root, "--json", "--modelo", path]) == 0
-    assert json.loads(capsys.readouterr().out)["single_view"]["accuracy"] > 0.9
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
 
 
 def test_a_teacher_is_trained_and_taught_from(tmp_path, monkeypatch, capsys):
@@ -248,11 +248,11 @@ def test_a_teacher_is_trained_and_taught_from(tmp_path, monkeypatch, capsys):
     assert cli.main(["treinar", "--receita", "destilado", *options]) == 1
     assert "\nerro: Falta o professor (professor.pth). Treine-o" in capsys.readouterr().err
     assert cli.main(["professor", "--modelo", "mestre.pth", *options]) == 0
-    assert read_checkpoint("mestre.pth")["info"]["settings"]["flip"] is False
+    assert read_checkpoint("mestre.pth")["info"]["settings"]["symmetric"] is False
     assert cli.main(["treinar", "--receita", "destilado", "--professor", "mestre.pth", *options]) == 0
     assert ", destilado), em " in capsys.readouterr().out
     assert cli.main(["avaliar", "--dados", "fotos", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["single_view"]["distilled"] is True
+    assert json.loads(capsys.readouterr().out)["distilled"] is True
     assert cli.main(["professor", "--retomar"]) == 1
     assert "Não há treino interrompido" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from classificador.assemble import build, make_optimizer
+from classificador.assemble import build, make_network, make_optimizer
 from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.model import CNN
@@ -28,9 +28,10 @@ sys.path.insert(0, "tests")
 import torch
 from conftest import INFO
 from classificador.model_file import save_checkpoint
+from classificador.assemble import make_network
 from classificador.model import CNN
 torch.manual_seed(0)
-model = CNN(channels=(16, 64))
+model = make_network(CNN, channels=(16, 64))
 {hook}
 for number in range(1, 10_000):
     os.write(1, b"%d\\n" % number)  # in one piece: a kill between the number and its newline would join two lines
@@ -79,7 +80,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def same_weights():
     torch.manual_seed(0)
-    return CNN(channels=(16, 64)).state_dict()
+    return make_network(CNN, channels=(16, 64)).state_dict()
 
 
 def start(path, hook=""):
@@ -136,7 +137,7 @@ def test_kills_at_random_moments(tmp_path, same_weights):
 
 def test_a_full_disk_ends_a_training_and_leaves_the_old_file(toy, small, tmp_path):
     path, model = tmp_path / "best_model.pth", build(small, toy, CNN)
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.0})
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.0})
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
@@ -148,7 +149,7 @@ def test_a_full_disk_ends_a_training_and_leaves_the_old_file(toy, small, tmp_pat
 
 
 def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path):
-    path, model = tmp_path / "best_model.pth", CNN(channels=(4, 8), hidden=16)
+    path, model = tmp_path / "best_model.pth", make_network(CNN, channels=(4, 8), hidden=16)
     save_checkpoint(path, model, INFO)
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the write fails halfway

@@ -2,6 +2,7 @@ import pytest
 import torch
 from captum.attr import Occlusion
 
+from classificador.assemble import make_network
 from classificador.explain import occlusion_map
 from classificador.model import CNN
 
@@ -9,7 +10,7 @@ from classificador.model import CNN
 @pytest.fixture
 def model() -> CNN:
     torch.manual_seed(0)
-    return CNN(channels=(4, 8), hidden=16).eval()
+    return make_network(CNN, channels=(4, 8), hidden=16).eval()
 
 
 def test_it_is_captums_occlusion(model):
@@ -44,7 +45,7 @@ def test_the_place_the_answer_hangs_on_is_the_brightest():
 
 def test_other_sides_have_maps_of_their_own_size():
     torch.manual_seed(0)
-    model = CNN(channels=(4, 8), hidden=16, side=48).eval()
+    model = make_network(CNN, channels=(4, 8), hidden=16, side=48).eval()
     assert occlusion_map(model, torch.randint(256, (3, 48, 48), dtype=torch.uint8)).shape == (48, 48)
 
 

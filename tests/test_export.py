@@ -14,6 +14,7 @@ from PIL import Image
 
 from classificador import export
 from classificador.__main__ import main
+from classificador.assemble import make_network
 from classificador.errors import ExportError
 from classificador.export import LARGEST_DIFFERENCE, check, export_model
 from classificador.inference import predict
@@ -54,7 +55,7 @@ def test_pt2_gives_the_same_and_says_the_same(shipped, cifar10, tmp_path):
 
 def test_a_model_of_own_classes_and_another_side(tmp_path):
     info = INFO | {"classes": ["céu", "mato"], "temperature": 2.0}
-    save_checkpoint(tmp_path / "m.pth", CNN(channels=(4, 8), hidden=16, classes=2, side=48), info)
+    save_checkpoint(tmp_path / "m.pth", make_network(CNN, channels=(4, 8), hidden=16, classes=2, side=48), info)
     model = load_model(tmp_path / "m.pth")
     images = torch.randint(256, (9, 3, 48, 48), dtype=torch.uint8)
     export_model(model, images, tmp_path / "m.onnx", "onnx")
@@ -114,11 +115,11 @@ def test_the_readmes_example_works_without_torch(shipped, readme, cifar10, tmp_p
 
 def test_the_model_itself_and_other_classes_are_refused(cifar10, tmp_path, capsys):
     path = tmp_path / "m.pt2"
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
     before, data = path.read_bytes(), str(ROOT / "data")
     assert main(["exportar", "--formato", "pt2", "--modelo", str(path), "--dados", data]) == 1
     assert "é o próprio modelo" in capsys.readouterr().err
     assert path.read_bytes() == before
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16, classes=2), INFO | {"classes": ["céu", "mato"]})
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16, classes=2), INFO | {"classes": ["céu", "mato"]})
     assert main(["exportar", "--modelo", str(path), "--dados", data]) == 1
     assert "não são das classes" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from classificador import checkpoint
+from classificador.assemble import make_network
 from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.model import CNN
@@ -45,8 +46,8 @@ def bounded():
 
 
 def content(**info):
-    model = CNN(channels=(4, 8), hidden=16)
-    return {"format": 1, "kind": checkpoint.BEST} | pack(model, INFO | info)
+    model = make_network(CNN, channels=(4, 8), hidden=16)
+    return {"format": checkpoint.FORMAT, "kind": checkpoint.BEST} | pack(model, INFO | info)
 
 
 def with_pickle(path, data):
@@ -231,7 +232,7 @@ def test_containers_named_in_each_other_are_walked_once(path):
         {"temperature": float("nan")},
         {"temperature": "1"},
         {"doubt_below": 2.0},
-        {"settings": {"epochs": 1, "flip": torch.zeros(2)}},
+        {"precision": torch.zeros(2)},
         {"classes": ["a"] * 10},
     ],
     ids=[
@@ -247,7 +248,7 @@ def test_containers_named_in_each_other_are_walked_once(path):
         "not-a-number",
         "text",
         "above-1",
-        "flip",
+        "precision",
         "classes",
     ],
 )
@@ -265,7 +266,7 @@ def test_a_zip_bomb_is_refused(path):
 
 
 def test_a_file_above_the_limit_is_refused_unread(path, monkeypatch):
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
     monkeypatch.setattr(checkpoint, "MAX_BYTES", path.stat().st_size - 1)
     refused(path, "grande demais")
 
@@ -274,7 +275,7 @@ def test_a_file_above_the_limit_is_refused_unread(path, monkeypatch):
 def test_a_resume_file_cannot_remove_other_files(path, tmp_path, name):
     (tmp_path / "outro").mkdir()
     victim = tmp_path / name
-    save_checkpoint(victim, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.99})
+    save_checkpoint(victim, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.99})
     with BestCheckpoint(path) as best:
-        best.restore({"aside": name, "saved": pack(CNN(channels=(4, 8), hidden=16), INFO)})
+        best.restore({"aside": name, "saved": pack(make_network(CNN, channels=(4, 8), hidden=16), INFO)})
     assert victim.exists()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
+from classificador.assemble import make_network
 from classificador.dataset import Split
 from classificador.errors import CheckpointError
 from classificador.metrics import Report, evaluate, wilson_interval
@@ -17,7 +18,7 @@ CLASSES = ("Gato", "Navio", "Sapo")
 def report() -> Report:
     labels = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2, 2])
     predictions = np.array([0, 1, 1, 1, 1, 1, 0, 2, 2, 0])
-    return Report(CLASSES, labels, np.eye(3)[predictions], tta=False)
+    return Report(CLASSES, labels, np.eye(3)[predictions])
 
 
 def test_figures_are_scikit_learns(report):
@@ -39,7 +40,7 @@ def test_most_confused_pairs_come_most_frequent_first(report):
 
 
 def test_a_class_without_images_counts_as_zero_not_as_an_error():
-    report = Report(CLASSES, np.array([0, 1]), np.eye(3)[[0, 1]], tta=False)
+    report = Report(CLASSES, np.array([0, 1]), np.eye(3)[[0, 1]])
     assert report.per_class[2].tolist() == [0, 0, 0, 0]
 
 
@@ -56,14 +57,14 @@ def test_the_dict_is_json(report):
 
 
 def test_a_model_of_other_classes_is_refused(toy):
-    model = CNN(channels=(4, 8), hidden=16)
+    model = make_network(CNN, channels=(4, 8), hidden=16)
     model.info = {"classes": ["gato", "cachorro"]}
     with pytest.raises(CheckpointError, match="não conhece a classe Avião, e sim gato, cachorro"):
         evaluate(model, toy.test, toy.classes)
 
 
 def test_labels_go_by_the_names_of_the_classes_not_by_their_places(toy):
-    model = CNN(channels=(4, 8), hidden=16, classes=3)
+    model = make_network(CNN, channels=(4, 8), hidden=16, classes=3)
     model.info = {"classes": ["gato", "sapo", "cachorro"]}
     split = Split(toy.test.images[:4], torch.tensor([0, 1, 1, 0]))
     report = evaluate(model, split, ("cachorro", "gato"))
@@ -75,7 +76,7 @@ def test_labels_go_by_the_names_of_the_classes_not_by_their_places(toy):
 
 def test_surest_mistakes_and_difficulty():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7], [0.55, 0.45]])
-    report = Report(("a", "b"), np.array([0, 0, 1, 1, 0]), probabilities, tta=False)
+    report = Report(("a", "b"), np.array([0, 0, 1, 1, 0]), probabilities)
     assert report.surest_mistakes() == [1, 2]
     assert report.surest_mistakes(1) == [1]
     assert report.by_difficulty(0).tolist() == [0, 4, 1]

@@ -1,16 +1,19 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
 
 from classificador import summary
-from classificador.model import CNN
-from classificador.settings import PRESETS
+from classificador.assemble import build
+from classificador.model import CNN, Symmetric, bare, contrast, max_and_mean
+from classificador.original import OriginalCNN
+from classificador.settings import PRESETS, make_settings
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_two_convolutions_and_two_linear_layers_hold_all_mixing_weights(preset):
-    model = CNN(**PRESETS[preset].architecture)
-    layers = list(model.modules())
+def test_two_convolutions_and_two_linear_layers_hold_all_mixing_weights(preset, toy):
+    layers = list(build(PRESETS[preset], toy).modules())
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == 2
     assert sum(isinstance(layer, nn.Linear) for layer in layers) == 2
     # Whatever else learns weights may only scale and shift single channels: batch normalisation, one-dimensional.
@@ -20,8 +23,14 @@ def test_two_convolutions_and_two_linear_layers_hold_all_mixing_weights(preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_logits_have_one_column_a_class(preset):
-    model = CNN(**PRESETS[preset].architecture, classes=7).eval()
+    model = CNN(**PRESETS[preset].sizes, classes=7).eval()
     assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 7)
+
+
+def test_the_class_has_sizes_for_its_only_arguments_and_those_of_rapido_by_default():
+    defaults = {name: p.default for name, p in inspect.signature(CNN).parameters.items()}
+    assert defaults == PRESETS["rapido"].sizes | {"classes": 10, "side": 32}
+    assert len(inspect.getsource(CNN).splitlines()) <= 24
 
 
 def test_bytes_and_unit_floats_give_the_same_logits():
@@ -38,51 +47,62 @@ def test_normalisation_is_mean_half_standard_deviation_half():
     assert seen[0].max() == 1
 
 
-def test_with_contrast_a_fainter_picture_looks_almost_the_same_to_the_second_convolution():
-    image, seen = torch.rand(1, 3, 32, 32), {}
-    for contrast in (False, True):
-        torch.manual_seed(0)
-        model, inputs = CNN(contrast=contrast).eval(), []
-        nn.init.normal_(model.conv1.weight)
-        model.conv2.register_forward_pre_hook(lambda layer, found, inputs=inputs: inputs.append(found[0]))
-        model(image)
-        model((image - 0.5) * 0.5 + 0.5)
-        seen[contrast] = (inputs[1].norm() / inputs[0].norm()).item()
-    assert seen[False] == pytest.approx(0.5)
-    assert 0.97 < seen[True] < 1
+def test_contrast_divides_by_the_root_mean_square_of_the_point_so_that_fainter_is_almost_the_same():
+    x = torch.randn(2, 6, 4, 5)
+    torch.testing.assert_close(contrast(x), x / (x.square().mean(1, keepdim=True) + 0.1).sqrt())
+    strong, faint = contrast(10 * x), contrast(5 * x)
+    assert 0.95 < (faint.norm() / strong.norm()).item() < 1
 
 
-def test_with_means_a_region_counts_by_its_mean_too():
-    model, seen = CNN(means=True, channels=(4, 8)).eval(), []
-    model.conv2.register_forward_hook(lambda layer, inputs, out: seen.append(out))
-    model.norm2.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
-    model(torch.rand(2, 3, 32, 32))
-    regions = seen[0].unflatten(3, (4, 4)).unflatten(2, (4, 4))
-    torch.testing.assert_close(seen[1], torch.cat([regions.amax((3, 5)), regions.mean((3, 5))], 1))
+def test_contrast_of_nothing_is_nothing_and_can_be_learnt_through():
+    x = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    contrast(x).sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_a_region_counts_by_its_maximum_and_by_its_mean():
+    x = torch.randn(2, 3, 8, 8)
+    regions = x.unflatten(3, (2, 4)).unflatten(2, (2, 4))
+    torch.testing.assert_close(max_and_mean(x, 4), torch.cat([regions.amax((3, 5)), regions.mean((3, 5))], 1))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_with_mirror_an_image_and_its_mirror_image_get_the_same_answer(count):
+def test_symmetric_answers_an_image_and_its_mirror_image_alike(count):
     torch.manual_seed(0)
-    images, mirrored_alike = torch.rand(count, 3, 32, 32), []
-    for mirror in (False, True):
-        model = CNN(mirror=mirror).eval()
-        assert model(images).shape == (count, 10)
-        mirrored_alike.append(torch.allclose(model(images), model(images.flip(3)), atol=1e-6))
-    assert mirrored_alike == [count == 0, True]
+    network = CNN(channels=(4, 8), hidden=16).eval()
+    model, images = Symmetric(network).eval(), torch.rand(count, 3, 32, 32)
+    assert model(images).shape == (count, 10)
+    torch.testing.assert_close(model(images), model(images.flip(3)))
+    torch.testing.assert_close(model(images), (network(images) + network(images.flip(3))) / 2)
+    assert count == 0 or not torch.allclose(network(images), network(images.flip(3)), atol=1e-6)
+
+
+def test_build_makes_it_symmetric_unless_a_mirror_changes_the_meaning(toy):
+    assert isinstance(build(make_settings(), toy), Symmetric)
+    letters = build(make_settings(symmetric=False), toy)
+    assert isinstance(letters, CNN)
+    assert bare(letters) is letters
+    assert letters.architecture["symmetric"] is False
 
 
 def test_the_original_network_is_the_seeds():
-    model = CNN(**PRESETS["original"].architecture)
-    shapes = [tuple(p.shape) for p in model.parameters() if p.ndim > 1]
-    assert shapes == [(32, 3, 3, 3), (64, 32, 3, 3), (512, 4096), (10, 512)]
+    shapes = {name: tuple(p.shape) for name, p in OriginalCNN().named_parameters() if p.ndim > 1}
+    assert shapes == {
+        "conv1.weight": (32, 3, 3, 3),
+        "conv2.weight": (64, 32, 3, 3),
+        "fc1.weight": (512, 4096),
+        "fc2.weight": (10, 512),
+    }
+    assert OriginalCNN()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert "2 122 186" in OriginalCNN.__doc__
+    assert sum(p.numel() for p in OriginalCNN().parameters()) == 2_122_186
 
 
-def test_the_layer_table_counts_every_parameter():
-    model = CNN()
+@pytest.mark.parametrize("model", [CNN(), Symmetric(CNN())])
+def test_the_layer_table_counts_every_parameter(model):
     table = summary.layer_table(model)
     total = sum(p.numel() for p in model.parameters())
     assert f"{total:,}".replace(",", ".") in table.splitlines()[-1]
-    assert "128×16×16" in table
+    assert "192×4×4" in table
     assert "fixos" not in table
     assert model.training

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from classificador import own_pictures
+from classificador.assemble import make_network
 from classificador.errors import ImageError
 from classificador.model import CNN
 from classificador.own_pictures import DOUBT, explain_picture, upload_box
@@ -14,7 +15,7 @@ from classificador.own_pictures import DOUBT, explain_picture, upload_box
 @pytest.fixture
 def model() -> CNN:
     torch.manual_seed(0)
-    model = CNN(channels=(4, 8), hidden=16, classes=3).eval()
+    model = make_network(CNN, channels=(4, 8), hidden=16, classes=3).eval()
     model.info = {"classes": ["gato", "sapo", "uva"], "architecture": model.architecture}
     return model
 

@@ -10,16 +10,18 @@ import torch
 from PIL import Image
 
 from classificador import calibration, live, plots
+from classificador.assemble import build
 from classificador.history import History
 from classificador.metrics import Report
 from classificador.robustness import DAMAGES
+from classificador.settings import make_settings
 
 
 @pytest.fixture
 def report(toy) -> Report:
     random = np.random.RandomState(0)
     probabilities = random.dirichlet(np.ones(10), len(toy.test))
-    return Report(toy.classes, toy.test.labels.numpy(), probabilities, tta=False)
+    return Report(toy.classes, toy.test.labels.numpy(), probabilities)
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_confused_pairs_name_the_most_frequent_mistake(report, toy):
 
 
 def test_confused_pairs_of_a_perfect_model_draw(toy):
-    perfect = Report(toy.classes, toy.test.labels.numpy(), np.eye(10)[toy.test.labels], tta=False)
+    perfect = Report(toy.classes, toy.test.labels.numpy(), np.eye(10)[toy.test.labels])
     draw(plots.confused_pairs(perfect, toy.test.images))
 
 
@@ -154,14 +156,21 @@ def test_heat_maps_lie_over_their_images_and_tell_right_from_wrong(report, toy):
 
 
 def test_filters_are_pictures_with_grey_for_zero():
-    weights = torch.zeros(3, 3, 5, 5)
-    weights[1, 0] = 2
-    figure = plots.first_filters(weights, columns=2)
+    conv = torch.nn.Conv2d(3, 3, 5)
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.weight[1, 0] = 2
+    figure = plots.first_filters(torch.nn.Sequential(conv), columns=2)
     draw(figure)
     pictures = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert len(pictures) == 3
     assert pictures[0].tolist() == np.full((5, 5, 3), 0.5).tolist()
     assert pictures[1][0, 0].tolist() == [1, 0.5, 0.5]
+
+
+def test_filters_that_only_repeat_the_others_with_turned_signs_are_left_out(toy):
+    figure = plots.first_filters(build(make_settings(channels=(6, 8)), toy))
+    assert len([axis for axis in figure.axes if axis.images]) == 3
 
 
 def test_robustness_begins_at_the_undamaged_accuracy(report):
@@ -174,7 +183,7 @@ def test_robustness_begins_at_the_undamaged_accuracy(report):
 
 def test_a_model_without_mistakes_is_told_so(toy):
     probabilities = np.eye(10)[toy.test.labels.numpy()]
-    perfect = Report(toy.classes, toy.test.labels.numpy(), probabilities, tta=False)
+    perfect = Report(toy.classes, toy.test.labels.numpy(), probabilities)
     for figure in (
         plots.confused_pairs(perfect, toy.test.images),
         plots.prediction_grid(perfect, toy.test.images, perfect.surest_mistakes()),

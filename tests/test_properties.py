@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from classificador.assemble import make_network
 from classificador.errors import CheckpointError, ImageError
 from classificador.images import open_image, to_tensor
 from classificador.model import CNN
@@ -29,14 +30,14 @@ plain = st.recursive(
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "best_model.pth"
     torch.manual_seed(0)
-    save_checkpoint(path, CNN(channels=(2, 2), hidden=2), INFO)
+    save_checkpoint(path, make_network(CNN, channels=(2, 2), hidden=2), INFO)
     return path
 
 
 @several
 @given(history=st.dictionaries(st.text(), plain, max_size=3))
 def test_plain_metadata_comes_back_as_it_was(tmp_path, history):
-    save_checkpoint(tmp_path / "m.pth", CNN(channels=(2, 2), hidden=2), INFO | {"history": history})
+    save_checkpoint(tmp_path / "m.pth", make_network(CNN, channels=(2, 2), hidden=2), INFO | {"history": history})
     assert read_checkpoint(tmp_path / "m.pth")["info"]["history"] == history
 
 
@@ -44,13 +45,10 @@ def test_plain_metadata_comes_back_as_it_was(tmp_path, history):
 @given(
     shape=st.tuples(*[st.integers(1, 12)] * 3),
     kernels=st.sampled_from([(3, 3), (5, 3), (1, 5)]),
-    norm=st.booleans(),
-    contrast=st.booleans(),
-    means=st.booleans(),
-    mirror=st.booleans(),
+    symmetric=st.booleans(),
 )
-def test_every_network_comes_back_bit_for_bit(tmp_path, shape, kernels, **switches):
-    model = CNN(channels=shape[:2], hidden=shape[2], kernels=kernels, **switches)
+def test_every_network_comes_back_bit_for_bit(tmp_path, shape, kernels, symmetric):
+    model = make_network(CNN, symmetric, channels=shape[:2], hidden=shape[2], kernels=kernels)
     save_checkpoint(tmp_path / "m.pth", model, INFO)
     loaded = load_model(tmp_path / "m.pth").state_dict()
     assert loaded.keys() == model.state_dict().keys()

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from classificador import training
-from classificador.assemble import build, make_optimizer
+from classificador.assemble import build, make_network, make_optimizer
 from classificador.errors import CheckpointError, SettingsError
 from classificador.model import CNN
 from classificador.model_file import load_model, save_checkpoint
@@ -27,14 +28,22 @@ STEPS = 8  # batches an epoch: 520 // 64
 @pytest.fixture(scope="module")
 def settings():
     """A second's run of three epochs with every random part of training on."""
-    return make_settings(epochs=3, batch_size=64, channels=(4, 8), hidden=16, dropout=0.2, device="cpu")
+    return make_settings(epochs=3, batch_size=64, channels=(4, 8), hidden=16, device="cpu")
+
+
+class Dropping(CNN):
+    """With dropout, as a user may add it: its draws must be the same in a resumed run."""
+
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.fc2.register_forward_pre_hook(lambda _, inputs: F.dropout(inputs[0], 0.2, self.training))
 
 
 class Outcome:
     """All that a run leaves: weights, optimizer, random draws, history (but for the seconds) and the best file."""
 
     def __init__(self, settings, data, path, resume=False):
-        model = build(settings, data, CNN)
+        model = build(settings, data, Dropping)
         optimizer, criterion = make_optimizer(model, settings), nn.CrossEntropyLoss(label_smoothing=0.1)
         self.history = fit(model, data, criterion, optimizer, settings, path, resume=resume)
         moments = [value for state in optimizer.state_dict()["state"].values() for value in state.values()]
@@ -81,6 +90,22 @@ def test_stopped_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, 
     assert not resume_path(path).exists()
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"])
+def test_in_either_precision_the_same_seed_gives_the_same_bits_also_when_resumed(
+    toy, settings, tmp_path, monkeypatch, native
+):
+    monkeypatch.setattr("classificador.device.has_bf16", lambda device: native)
+    settings = replace(settings, epochs=2)
+    whole, again = (Outcome(settings, toy, tmp_path / name) for name in ("a.pth", "b.pth"))
+    assert whole == again
+    with monkeypatch.context() as patch:
+        stop_after(patch, {5})
+        assert Outcome(settings, toy, tmp_path / "c.pth").history.interrupted
+    assert Outcome(settings, toy, tmp_path / "c.pth", resume=True) == whole
+    monkeypatch.setattr("classificador.device.has_bf16", lambda device: not native)
+    assert Outcome(settings, toy, tmp_path / "d.pth") != whole
+
+
 def test_a_run_stopped_many_times_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, monkeypatch):
     path = tmp_path / "best.pth"
     stop_after(monkeypatch, {2, 3, 9, 16, 20})
@@ -113,7 +138,7 @@ def test_two_signals_the_second_while_saving(toy, settings, uninterrupted, tmp_p
 
 def test_an_interrupt_leaves_the_best_file_untouched(toy, settings, tmp_path, monkeypatch):
     path = tmp_path / "best.pth"
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO)
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
     before = path.read_bytes()
     stop_after(monkeypatch, {STEPS - 1})
     assert Outcome(settings, toy, path).history.val_loss == []
@@ -156,7 +181,7 @@ Outcome(make_settings(**{settings!r}), toy.__wrapped__(), Path(path))
 )
 def test_killed_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, function, at):
     path = tmp_path / "best.pth"
-    changes = {name: getattr(settings, name) for name in ("epochs", "batch_size", "channels", "hidden", "dropout")}
+    changes = {name: getattr(settings, name) for name in ("epochs", "batch_size", "channels", "hidden")}
     code = CHILD.format(root=str(ROOT / "tests"), threads=torch.get_num_threads(), settings=changes | {"device": "cpu"})
     child = subprocess.run(
         [sys.executable, "-c", code, function, str(at), str(path)], cwd=ROOT, capture_output=True, text=True
@@ -191,7 +216,7 @@ def test_nothing_to_resume_says_so(toy, settings, tmp_path):
 
 
 def test_another_network_is_refused_by_name(toy, settings, stopped):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    model = make_network(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)))
     with pytest.raises(CheckpointError, match="1.weight: na rede"):
         fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, stopped, resume=True)
 
@@ -242,7 +267,7 @@ def test_a_state_without_one_of_its_parts_is_refused_in_one_line(toy, settings, 
 
 
 def test_the_best_weights_come_back_when_their_file_was_replaced(toy, settings, uninterrupted, stopped):
-    save_checkpoint(stopped, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
+    save_checkpoint(stopped, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
     foreign = stopped.read_bytes()
     assert Outcome(settings, toy, stopped, resume=True) == uninterrupted
     assert stopped.with_name("best.anterior-200.00.pth").read_bytes() == foreign
@@ -250,7 +275,7 @@ def test_the_best_weights_come_back_when_their_file_was_replaced(toy, settings, 
 
 def test_a_better_earlier_file_set_aside_is_still_known_after_a_stop(toy, settings, tmp_path, monkeypatch, capsys):
     path = tmp_path / "best.pth"
-    save_checkpoint(path, CNN(channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
     with monkeypatch.context() as patch:
         stop_after(patch, {11})
         Outcome(settings, toy, path)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from classificador.assemble import make_network
 from classificador.dataset import Split
 from classificador.model import CNN
 from classificador.robustness import DAMAGES, accuracy_when_damaged, near_duplicates, robustness_table
@@ -22,7 +23,7 @@ def test_every_damage_grows_with_its_strength(cifar10, name):
 def test_a_score_for_every_damage_and_strength(cifar10):
     torch.manual_seed(0)
     split = Split(cifar10.test.images[:40], cifar10.test.labels[:40])
-    scores = accuracy_when_damaged(CNN(channels=(4, 8), hidden=16), split)
+    scores = accuracy_when_damaged(make_network(CNN, channels=(4, 8), hidden=16), split)
     assert set(scores) == set(DAMAGES)
     assert all(len(row) == 5 and all(0 <= score <= 1 for score in row) for row in scores.values())
 

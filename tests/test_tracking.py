@@ -119,7 +119,7 @@ def test_runs_are_compared_side_by_side(runs, tmp_path, capsys):
 
 def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys):
     folder = min(runs.iterdir())
-    (folder / "metricas.json").write_text(json.dumps({"single_view": {"accuracy": 0.8125}}))
+    (folder / "metricas.json").write_text(json.dumps({"test": {"accuracy": 0.8125}}))
     assert main(["comparar", str(folder), "--figura", str(tmp_path / "c.png")]) == 0
     assert "81,25%" in capsys.readouterr().out
 

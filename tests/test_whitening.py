@@ -38,19 +38,20 @@ def test_filters_beyond_the_patch_dimension_stay_random(toy):
 
 def test_the_whitened_layer_stays_as_it_is_and_the_others_learn(toy, small, tmp_path):
     model = build(small, toy, CNN)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    network = model.network
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
     fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / "best.pth")
-    assert torch.equal(model.conv1.weight, before["conv1.weight"])
+    assert torch.equal(network.conv1.weight, before["conv1.weight"])
     assert "(fixos)" in next(line for line in layer_table(model).splitlines() if line.startswith("conv1"))
     for name in ("conv2.weight", "fc1.weight", "fc2.weight"):
-        assert not torch.equal(model.state_dict()[name], before[name])
+        assert not torch.equal(network.state_dict()[name], before[name])
 
 
 def test_asked_to_the_whitened_layer_learns_from_there_on(toy, small, tmp_path):
     settings = replace(small, train_first=True)
     model = build(settings, toy, CNN)
-    start = model.conv1.weight.detach().clone()
-    assert torch.equal(start, build(small, toy, CNN).conv1.weight)
+    start = model.network.conv1.weight.detach().clone()
+    assert torch.equal(start, build(small, toy, CNN).network.conv1.weight)
     fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, tmp_path / "best.pth")
-    assert not torch.equal(model.conv1.weight, start)
+    assert not torch.equal(model.network.conv1.weight, start)
     assert "(fixos)" not in layer_table(model)
