@@ -47,8 +47,8 @@ bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, pass
 notebook: .venv/.pronto  ## executa a seção de predição e grava as saídas dela no caderno
 	@$(BIN)/python -m classificador.notebook --predicao --gravar
 
-model: .venv/.pronto  ## treina de novo, no caderno, o best_model.pth do projeto; antes: python -m classificador professor
-	@$(BIN)/python -m classificador.notebook --receita destilado --gravar
+model: .venv/.pronto  ## treina de novo o best_model.pth do projeto; antes: python -m classificador professor
+	@$(BIN)/python -m classificador treinar --receita destilado
 
 # An install that was cut off leaves UNFINISHED behind: pip would take half-written packages for installed, so start anew.
 .venv/.pronto: requirements.txt

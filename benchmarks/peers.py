@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader
 from torchvision import models, transforms
 
 from benchmarks import machine
-from benchmarks.time_to_accuracy import RECIPES, recipe_settings
-from classificador import ImageData, build, fit, load_cifar10, make_optimizer
+from benchmarks.time_to_accuracy import RECIPES, train_ours
+from classificador import ImageData, fit, load_cifar10, make_optimizer
 from classificador.plots import PERCENT, STYLE
 from classificador.settings import TEACHER
 from classificador.teacher import build_teacher
@@ -72,7 +72,7 @@ def sgd(data: ImageData, model: nn.Module, epochs: int, batch_size: int, *steps,
             started = time.perf_counter()
             machine.train_batches(model, criterion, optimizer, islice(batches, -(-len(loader) // 4)))
             seconds += time.perf_counter() - started
-            yield seconds, machine.original_accuracy(model, data.val)
+            yield seconds, machine.accuracy(model, data.val)
 
 
 def tutorial(data: ImageData) -> Course:
@@ -118,8 +118,10 @@ def keras_small(data: ImageData) -> Course:
         yield seconds, model.evaluate(*pixels["val"], batch_size=200, verbose=0)[1]
 
 
-def ours(data: ImageData, settings, model: nn.Module) -> Course:
-    """Training through fit(): an entry after each epoch."""
+def deeper(data: ImageData) -> Course:
+    """The teacher's network, seven convolutions, trained our way through fit(): an entry after each epoch."""
+    settings = replace(TEACHER, epochs=TEACHER_EPOCHS, seed=0)
+    model = build_teacher(settings, data)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "best.pth")
@@ -129,19 +131,12 @@ def ours(data: ImageData, settings, model: nn.Module) -> Course:
     yield from zip(history.seconds, history.val_accuracy, strict=True)
 
 
-def deeper(data: ImageData) -> Course:
-    """The teacher's network: seven convolutions, trained our way."""
-    settings = replace(TEACHER, epochs=TEACHER_EPOCHS, seed=0)
-    yield from ours(data, settings, build_teacher(settings, data))
-
-
 def recipe(line: str) -> Callable[[ImageData], Course]:
     """One of this project's recipes; only its end counts, for which its schedule is made."""
 
     def course(data: ImageData) -> Course:
-        settings = recipe_settings(line, seed=0)
-        *_, last = ours(data, settings, build(settings, data))
-        yield last
+        run = train_ours(data, line, seed=0)
+        yield run["seconds"], run["val_accuracy"]
 
     return course
 

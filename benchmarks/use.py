@@ -1,8 +1,8 @@
 """What a user waits for around the training: `python -m benchmarks.use`.
 
-The command line's help, the notebook's prediction section from a fresh kernel to its last plot, the whole notebook with
-one epoch (both with the kernel's largest resident memory), loading the shipped weights, and saving as a share of an
-epoch of `rapido`. Prints a table and writes benchmarks/use.json.
+The command line's help and `avaliar`, the notebook's prediction section from a fresh kernel to its last plot, the whole
+notebook with `rapido` (both with the kernel's largest resident memory), loading the shipped weights, and saving as a
+share of training. Prints a table and writes benchmarks/use.json.
 """
 
 import contextlib
@@ -38,12 +38,12 @@ def seconds(function: Callable, repeats: int = 1) -> float:
 
 
 def run_notebook(only_prediction: bool) -> dict:
-    """Seconds and the kernel's peak memory (MB) of the notebook, with one epoch of training, or of its last section."""
+    """Seconds and the kernel's peak memory (MB) of the notebook, or of its last section."""
     notebook = read_notebook(only_prediction)
     with tempfile.TemporaryDirectory() as folder:
         if not only_prediction:
             cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-            cell.source += f"\nEPOCHS = 1\nCHECKPOINT = {str(Path(folder, 'best_model.pth'))!r}"
+            cell.source += f"\nCHECKPOINT = {str(Path(folder, 'best_model.pth'))!r}"
         notebook.cells.append(nbformat.v4.new_code_cell(MEMORY))
         with contextlib.redirect_stdout(io.StringIO()):
             took = seconds(lambda: execute(notebook))
@@ -78,16 +78,19 @@ def main() -> None:
     data = load_cifar10(machine.ROOT / "data")
     shipped = machine.ROOT / "best_model.pth"
     command = [sys.executable, "-m", "classificador", "--help"]
+    evaluating = [sys.executable, "-m", "classificador", "avaliar"]
     rows = {
         "help_seconds": seconds(lambda: subprocess.run(command, cwd=machine.ROOT, stdout=subprocess.DEVNULL), 5),
+        "evaluate_seconds": seconds(lambda: subprocess.run(evaluating, cwd=machine.ROOT, stdout=subprocess.DEVNULL), 3),
         "load_ms": 1000 * seconds(lambda: load_model(shipped), 20),
         "prediction_section": run_notebook(only_prediction=True),
-        "whole_notebook_one_epoch": run_notebook(only_prediction=False),
+        "whole_notebook": run_notebook(only_prediction=False),
         "saving": saving_share(data),
     }
     print(f"\n--help                            {rows['help_seconds']:.2f} s")
+    print(f"avaliar                           {rows['evaluate_seconds']:.1f} s")
     print(f"carregar best_model.pth           {rows['load_ms']:.0f} ms")
-    for name, key in (("seção de predição", "prediction_section"), ("caderno, 1 época", "whole_notebook_one_epoch")):
+    for name, key in (("seção de predição", "prediction_section"), ("caderno inteiro", "whole_notebook")):
         print(f"{name:<33} {rows[key]['seconds']:.1f} s, memória até {rows[key]['peak_memory_mb']:.0f} MB")
     saving = rows["saving"]
     print(f"gravar os melhores pesos          {saving['best_ms']:.0f} ms; retomada {saving['resume_ms']:.0f} ms")

@@ -84,15 +84,15 @@ def _number(value: object) -> bool:
 
 
 PRESETS = {
-    "rapido": Settings("rapido", epochs=7, batch_size=128, lr=1e-2),
+    "rapido": Settings("rapido", epochs=7, batch_size=128, lr=1e-2, weight_decay=0.05),
     "completo": Settings(
         "completo",
-        epochs=16,
+        epochs=20,
         batch_size=128,
         lr=1e-2,
         channels=(96, 128),
         hidden=384,
-        weight_decay=0.02,
+        weight_decay=0.05,
         shift=3,
     ),
     # Learns from the answers of a deeper network, which `python -m classificador professor` trains beforehand.

@@ -117,9 +117,10 @@ def test_runs_are_compared_side_by_side(runs, tmp_path, capsys):
     assert Image.open(figure).size == (1000, 400)
 
 
-def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["test", "single_view"])  # the second in folders from before 2026-11-27
+def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys, name):
     folder = min(runs.iterdir())
-    (folder / "metricas.json").write_text(json.dumps({"test": {"accuracy": 0.8125}}))
+    (folder / "metricas.json").write_text(json.dumps({name: {"accuracy": 0.8125}}))
     assert main(["comparar", str(folder), "--figura", str(tmp_path / "c.png")]) == 0
     assert "81,25%" in capsys.readouterr().out
 
