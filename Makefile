@@ -32,7 +32,7 @@ test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a 
 lint: .venv/.pronto-dev  ## confere o estilo do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (mais de uma hora)
+bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (umas três horas)
 	@$(BIN)/python -m benchmarks.step
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.use

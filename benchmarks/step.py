@@ -36,7 +36,7 @@ def matmul_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 10) -> floa
 def multiply_adds(model: nn.Module, side: int = 32) -> tuple[int, int]:
     """Multiply-adds of one image: forward, and backward (weights that learn; inputs that carry a gradient).
 
-    Where the network sees the mirror image too, those of both.
+    As in training, where Symmetric passes on the image alone.
     """
     forward, backward, carries = 0, 0, False
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

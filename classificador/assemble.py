@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from classificador.dataset import ImageData
-from classificador.model import CNN, Symmetric
+from classificador.model import CNN, Symmetric, bare
 from classificador.settings import Settings
 from classificador.whitening import whiten
 
@@ -24,7 +24,7 @@ def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module]
     wanted = settings.sizes | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
     changed = {name: value for name, value in wanted.items() if value != defaults[name].default}
     model = make_network(network, settings.symmetric, **changed)
-    first = getattr(getattr(model, "network", model), "conv1", None)
+    first = getattr(bare(model), "conv1", None)
     if isinstance(first, nn.Conv2d):
         whiten(first, data.train.images)
         first.weight.requires_grad_(settings.train_first)
@@ -41,7 +41,7 @@ def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **s
     arguments.apply_defaults()
     complete = dict(arguments.arguments)
     for name, parameter in inspect.signature(network).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
+        if parameter.kind is parameter.VAR_KEYWORD:  # of a class that passes on what it does not know
             complete |= complete.pop(name)
     model = Symmetric(model) if symmetric else model
     model.architecture = complete | {"symmetric": symmetric}

@@ -34,10 +34,8 @@ def make_batch(
     holes = draw_holes(len(rows), split.images.shape[-1], generator) if settings.cutout else None
 
     def altered(part: torch.Tensor) -> torch.Tensor:
-        images = split.images[rows[part]]
-        if moves is not None or mirrored is not None:
-            turned = None if mirrored is None else mirrored[rows[part]]
-            images = augment(images, None if moves is None else moves[:, part], turned)
+        turned = None if mirrored is None else mirrored[rows[part]]
+        images = augment(split.images[rows[part]], None if moves is None else moves[:, part], turned)
         return images if holes is None else cut_out(images, holes[:, part], settings.cutout)
 
     places = torch.arange(len(rows), device=rows.device)

@@ -23,7 +23,7 @@ def max_and_mean(x: torch.Tensor, size: int) -> torch.Tensor:
 class CNN(nn.Module):
     """Two convolutions and two linear layers; the arguments are sizes."""
 
-    def __init__(self, channels=(64, 96), kernels=(5, 3), pools=(2, 4), hidden=256, classes=10, side=32):
+    def __init__(self, channels=(64, 128), kernels=(5, 3), pools=(2, 4), hidden=384, classes=10, side=32):
         super().__init__()
         self.pools = pools
         self.conv1 = nn.Conv2d(3, channels[0], kernels[0], padding="same", bias=False)
@@ -48,7 +48,9 @@ class CNN(nn.Module):
 class Symmetric(nn.Module):
     """Gives an image and its mirror image the same answer: the mean of what `network` answers to the two.
 
-    A symmetry as in group convolutions (Cohen and Welling 2016, arXiv 1602.07576). It doubles the cost of an image.
+    A symmetry as in group convolutions (Cohen and Welling 2016, arXiv 1602.07576). It doubles the cost of an answer. In
+    training it passes the images on as they are: half of them come mirrored, and twice as many different ones in the
+    same time teach a little more (validation, 1 to 14 epochs) than each together with its mirror image.
     """
 
     def __init__(self, network: nn.Module):
@@ -57,6 +59,8 @@ class Symmetric(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits, N×classes, for images as `network` takes them."""
+        if self.training:
+            return self.network(images)
         answers = self.network(torch.cat([images, images.flip(3)]))
         return answers.unflatten(0, (2, -1)).mean(0)
 

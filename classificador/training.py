@@ -27,7 +27,6 @@ from classificador.errors import ClassificadorError, SettingsError
 from classificador.history import History
 from classificador.inference import predict_logits
 from classificador.interrupt import StopRequest, stop_requests
-from classificador.model import Symmetric
 from classificador.model_file import check_saveable
 from classificador.resume import prepare_resume, restore_state, resume_path, save_state
 from classificador.settings import Settings
@@ -128,11 +127,7 @@ class _Run:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total))
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         torch.manual_seed(settings.seed)  # dropout draws from the global generator
-        # Symmetric sees the mirror image anyway. Another network is shown each image and its mirror image in turn, from
-        # which it learns faster than from chance (Keller Jordan, airbench, 2024).
-        self.mirrored_first = None
-        if settings.symmetric and not isinstance(model, Symmetric):
-            self.mirrored_first = torch.randint(2, (len(data.train),), generator=self.generator, device=device) > 0
+        self.mirrored_first = torch.randint(2, (len(self.train_split),), generator=self.generator, device=device) > 0
         self.history, self.started = History(), time.perf_counter()
         self.folder = ""  # the name of the run's folder, when it is resumed
         self.epoch, self.step = 0, 0  # complete epochs, and batches of the one under way
@@ -198,7 +193,8 @@ class _Run:
             self.loss_sum, self.correct = torch.zeros(2, device=self.device).unbind()
         if distributed.size() > 1:  # what differs between the processes is dropout
             torch.manual_seed(self.settings.seed + self.epoch * distributed.size() + distributed.rank())
-        self.mirrored = None if self.mirrored_first is None else self.mirrored_first ^ bool(self.epoch % 2)
+        # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
+        self.mirrored = self.mirrored_first ^ bool(self.epoch % 2) if self.settings.symmetric else None
         report_every = max(1, self.steps // 20)
         for batch in self.order.split(self.settings.batch_size)[self.step : self.steps]:
             self._train_batch(batch)

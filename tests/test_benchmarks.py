@@ -18,8 +18,7 @@ def test_multiply_adds_of_the_original_network():
 def test_a_frozen_first_layer_needs_no_backward_pass_before_the_second(toy):
     model = build(make_settings(channels=(4, 8), hidden=16), toy)
     conv1, conv2, linear = 3 * 25 * 4 * 32**2, 4 * 9 * 8 * 16**2, 256 * 16 + 160
-    # Twice, for the image and its mirror image.
-    assert multiply_adds(model) == (2 * (conv1 + conv2 + linear), 2 * (conv2 + 2 * linear))
+    assert multiply_adds(model) == (conv1 + conv2 + linear, conv2 + 2 * linear)
 
 
 def test_a_target_is_reached_by_the_mean_over_the_seeds():
@@ -55,5 +54,5 @@ def test_the_originals_best_is_that_of_the_mean_over_its_seeds():
 def test_a_recipe_is_the_same_in_either_precision(line):
     settings = time_to_accuracy.settings_of(line)
     assert settings == time_to_accuracy.settings_of(line + time_to_accuracy.FLOAT32)
-    assert settings["images"] == (28_000 if line == "alvo 75%" else 45_000)
+    assert settings["images"] == (41_000 if line == "alvo 75%" else 45_000)
     assert settings["preset"] == ("completo" if line == "completo" else "rapido")

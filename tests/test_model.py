@@ -77,6 +77,15 @@ def test_symmetric_answers_an_image_and_its_mirror_image_alike(count):
     assert count == 0 or not torch.allclose(network(images), network(images.flip(3)), atol=1e-6)
 
 
+def test_in_training_symmetric_passes_the_images_on_as_they_are():
+    network, images = CNN(channels=(4, 8), hidden=16), torch.rand(4, 3, 32, 32)
+    model = Symmetric(network).train()
+    seen = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(images)
+    assert torch.equal(seen[0], images)
+
+
 def test_build_makes_it_symmetric_unless_a_mirror_changes_the_meaning(toy):
     assert isinstance(build(make_settings(), toy), Symmetric)
     letters = build(make_settings(symmetric=False), toy)
@@ -103,6 +112,6 @@ def test_the_layer_table_counts_every_parameter(model):
     table = summary.layer_table(model)
     total = sum(p.numel() for p in model.parameters())
     assert f"{total:,}".replace(",", ".") in table.splitlines()[-1]
-    assert "192×4×4" in table
+    assert "256×4×4" in table
     assert "fixos" not in table
     assert model.training

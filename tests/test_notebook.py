@@ -115,7 +115,7 @@ def test_the_notebook_run_twice_in_one_kernel_gives_the_same_numbers(workplace, 
     checkpoint = str(tmp_path / "best_model.pth")
     notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=1024, CHECKPOINT=checkpoint, DEVICE="cpu")
     cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))
-    cell.source = cell.source.replace("channels=(64, 96)", "channels=(8, 16)")  # not to wait for long
+    cell.source = cell.source.replace("channels=(64, 128)", "channels=(8, 16)")  # not to wait for long
     once = len(notebook.cells)
     notebook.cells += copy.deepcopy(notebook.cells)
     execute(notebook, workplace)
@@ -206,7 +206,7 @@ def test_an_interrupted_training_cell_leaves_the_rest_working_and_goes_on_when_a
     checkpoint = str(tmp_path / "b.pth")
     notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=512, DEVICE="cpu", CHECKPOINT=checkpoint)
     cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))
-    cell.source = cell.source.replace("channels=(64, 96)", "channels=(16, 32)")  # not to wait for long
+    cell.source = cell.source.replace("channels=(64, 128)", "channels=(16, 32)")  # not to wait for long
     place = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("history = fit("))
     # What the stop button does, once training is under way.
     stop = """
@@ -236,7 +236,7 @@ class LiveCurves(LiveCurves):
 def test_an_edited_network_cell_is_what_trains_and_predicts(workplace, tmp_path):
     notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=2048, CHECKPOINT=str(tmp_path / "b.pth"))
     cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))
-    cell.source = cell.source.replace("hidden=256", "hidden=24").replace("channels=(64, 96)", "channels=(4, 8)")
+    cell.source = cell.source.replace("hidden=384", "hidden=24").replace("channels=(64, 128)", "channels=(4, 8)")
     cell.source = cell.source.replace("self.conv2", "self.segunda").replace("F.relu", "F.silu")
     execute(notebook, workplace)
     weights = read_checkpoint(tmp_path / "b.pth")["weights"]
