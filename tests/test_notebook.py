@@ -24,6 +24,8 @@ from PIL import Image
 from classificador import assemble, model, model_file
 from classificador.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures, shrink_figures, write_outputs
+from classificador.settings import PRESETS
+from classificador.summary import layer_table
 from conftest import INFO, ROOT, model_of
 
 
@@ -260,11 +262,12 @@ def test_code_cells_are_short_and_follow_an_explanation(committed):
             assert before.cell_type == "markdown" or "parameters" in before.metadata.get("tags", [])
 
 
-def test_the_committed_curves_are_those_of_the_committed_model(committed, committed_model):
-    history = committed_model.info["history"]
-    assert len(history["val_loss"]) > 1
-    for loss in history["val_loss"]:
-        assert f"validação {loss:.3f}".replace(".", ",") in outputs(committed)
+def test_the_committed_training_is_a_whole_run_of_todays_rapido(committed, toy):
+    recipe, text = PRESETS["rapido"], outputs(committed)
+    assert f"Receita rapido: {recipe.epochs} épocas, lotes de {recipe.batch_size}," in text
+    for epoch in range(1, recipe.epochs + 1):
+        assert f"Época {epoch}/{recipe.epochs}: perda" in text
+    assert layer_table(assemble.build(recipe, toy)) in text
 
 
 def test_the_committed_model_is_small(committed_model):
