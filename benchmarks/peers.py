@@ -61,7 +61,7 @@ class Pictures(machine.Pictures):
 
 
 def sgd(data: ImageData, model: nn.Module, epochs: int, batch_size: int, *steps, **options) -> Course:
-    """Training as tutorials do it: DataLoader, SGD, an entry after each epoch or when the time is over."""
+    """Training as tutorials do it: DataLoader, SGD, four entries an epoch."""
     torch.manual_seed(0)
     loader = DataLoader(Pictures(data.train, *steps), batch_size=batch_size, shuffle=True)
     criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), **options)
@@ -109,7 +109,7 @@ def keras_small(data: ImageData) -> Course:
     model = keras.Sequential(
         [keras.Input((32, 32, 3)), *augmentation, *block[0], *block[1], *head, layers.Dense(10, activation="softmax")]
     )
-    model.compile(keras.optimizers.RMSprop(1e-4), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.RMSprop(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"])
     seconds = 0.0
     for _ in range(100):
         started = time.perf_counter()

@@ -1,8 +1,8 @@
 """How many times sooner than the original recipe's best the fast recipes are done: `python -m benchmarks.ratio`.
 
-In under two minutes: one epoch of the original recipe, in thirds, and between them one run of each fast recipe. The
-original needs as many epochs to its best as benchmarks/time_to_accuracy.json says. What the recipes reach on the test
-set, over five seeds, is there too; here a run's validation accuracy shows that it went as usual.
+In two to two and a half minutes: one epoch of the original recipe, in thirds, and between them one run of each fast
+recipe. The original needs as many epochs to its best as benchmarks/time_to_accuracy.json says. What the recipes reach
+on the test set, over five seeds, is there too; here a run's validation accuracy shows that it went as usual.
 """
 
 import json

@@ -28,7 +28,7 @@ from classificador.dataset import Split
 from classificador.plots import BLACK, BLUE, PERCENT, STYLE
 
 ORIGINAL, FLOAT32 = "original", ", float32"
-ORIGINAL_SEEDS = 3  # it takes longest, and its times differ little
+ORIGINAL_SEEDS = 3  # it takes longest, and only its time to its best is needed
 # Runs of seconds: pooling by 3 leaves the second convolution 10×10 positions instead of 16×16.
 SHORT = {"pools": (3, 3), "hidden": 256, "shift": 1, "weight_decay": 1e-4}
 # Chosen on the validation split, where such runs score up to a point more than on the test set.

@@ -61,18 +61,8 @@ def check(expected: torch.Tensor, found: torch.Tensor) -> float:
 
 def describe(model: nn.Module) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
-    facts = (
-        "preset",
-        "settings",
-        "teacher",
-        "epoch",
-        "val_accuracy",
-        "created",
-        "device",
-        "precision",
-        "versions",
-        "split",
-    )
+    facts = ["preset", "settings", "teacher", "epoch", "val_accuracy", "temperature"]
+    facts += ["created", "device", "precision", "versions", "split"]
     side = model.info["architecture"].get("side", 32)
     return {
         "classes": json.dumps(model.info["classes"], ensure_ascii=False),

@@ -1,5 +1,6 @@
 """The teacher, and a network that learns from it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,7 @@ def test_the_word_stands_wherever_the_figures_do(toy, settings, tmp_path):
     assert "Distilled: " in english.read_text(encoding="utf-8")
     assert "| Accuracy, distilled |" in english.read_text(encoding="utf-8")
     assert '"teacher": {"crc32"' in describe(model)["provenance"]
+    assert json.loads(describe(model)["provenance"])["temperature"] == model.info["temperature"]
 
 
 def test_without_its_teacher_a_training_does_not_begin(toy, settings, tmp_path):
