@@ -39,7 +39,7 @@ def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Return the logits, N×classes on the model's device, in batches.
+    """Return the logits, float32 N×classes on the model's device, in batches.
 
     Of several processes (distributed.py) each computes its part, and all get the whole.
     """
@@ -52,7 +52,7 @@ def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
             parts.append(model(batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)))
     finally:
         model.train(training)
-    return distributed.join(torch.cat(parts), len(images))
+    return distributed.join(torch.cat(parts).float(), len(images))
 
 
 def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:

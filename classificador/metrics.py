@@ -11,6 +11,7 @@ from torch import nn
 from classificador.brazilian import number, percent
 from classificador.calibration import calibration_error
 from classificador.dataset import Split
+from classificador.device import autocast
 from classificador.errors import CheckpointError
 from classificador.inference import predict
 
@@ -118,7 +119,9 @@ class Report:
 
 
 def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report:
-    """Return the Report of `model` on a labelled split.
+    """Return the Report of `model` on a labelled split, computed in bfloat16 where the device has it natively.
+
+    (A single picture's answer, predict(), is in float32 everywhere, and so is the same everywhere.)
 
     classes: the names of the labels of `split`, in any order; some of the model's own, or all of them. The Report is
     in the model's. Raises CheckpointError when the model does not know one of them.
@@ -130,7 +133,8 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
             f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}. Avalie-o com os dados delas."
         )
     labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
-    probabilities = predict(model, split.images).numpy()
+    with autocast(next(model.parameters()).device):
+        probabilities = predict(model, split.images).numpy()
     return Report(tuple(known), labels, probabilities, distilled=bool(info.get("teacher")))
 
 

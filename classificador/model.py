@@ -9,10 +9,11 @@ def contrast(x: torch.Tensor) -> torch.Tensor:
     """Divide the responses at each point (N×C×H×W) by their root mean square over the C channels there.
 
     Divisive normalisation: the pattern counts, not how strongly it is marked. The 0.1, from trials on the validation
-    split, keeps faint noise in flat areas faint. (One pass over the responses: vector_norm writes no squares.)
+    split, keeps faint noise in flat areas faint. (One pass over the responses: vector_norm writes no squares. What they
+    are divided by is computed in float32: rounded to bfloat16 at each step, it would be wrong for all channels alike.)
     """
-    power = torch.linalg.vector_norm(x, dim=1, keepdim=True).square() / x.shape[1]
-    return x * (power + 0.1).rsqrt()
+    power = torch.linalg.vector_norm(x, dim=1, keepdim=True).float().square() / x.shape[1]
+    return x * (power + 0.1).rsqrt().to(x.dtype)
 
 
 def max_and_mean(x: torch.Tensor, size: int) -> torch.Tensor:

@@ -260,7 +260,7 @@ class _Run:
     def _validate(self) -> None:
         """Add the epoch to the history and keep the weights if they are the run's best so far."""
         with autocast(self.device):
-            logits = predict_logits(self.model, self.val_split.images).float()
+            logits = predict_logits(self.model, self.val_split.images)
         labels = self.val_split.labels
         val_loss = self.criterion(logits, labels).item()
         val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)

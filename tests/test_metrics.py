@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from classificador.assemble import make_network
 from classificador.dataset import Split
 from classificador.errors import CheckpointError
+from classificador.inference import predict
 from classificador.metrics import Report, evaluate, wilson_interval
 from classificador.model import CNN
 
@@ -54,6 +55,18 @@ def test_texts_are_in_portuguese_with_decimal_comma(report):
 
 def test_the_dict_is_json(report):
     assert json.loads(json.dumps(report.to_dict()))["per_class"]["Navio"]["recall"] == 0.75
+
+
+def test_evaluation_takes_bfloat16_where_native_and_a_single_answer_never_does(toy, monkeypatch):
+    model = make_network(CNN, channels=(4, 8), hidden=16)
+    single = predict(model, toy.test.images)
+    monkeypatch.setattr("classificador.device.has_bf16", lambda device: False)
+    assert np.array_equal(evaluate(model, toy.test, toy.classes).probabilities, single.numpy())
+    monkeypatch.setattr("classificador.device.has_bf16", lambda device: True)
+    coarse = evaluate(model, toy.test, toy.classes).probabilities
+    assert coarse.dtype == np.float32
+    assert 0 < np.abs(coarse - single.numpy()).max() < 0.02
+    assert torch.equal(predict(model, toy.test.images), single)
 
 
 def test_a_model_of_other_classes_is_refused(toy):

@@ -54,6 +54,14 @@ def test_contrast_divides_by_the_root_mean_square_of_the_point_so_that_fainter_i
     assert 0.95 < (faint.norm() / strong.norm()).item() < 1
 
 
+def test_contrast_of_bfloat16_is_rounded_at_most_thrice():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 64, 64).bfloat16()
+    exact, rounded = contrast(x.float()), contrast(x)
+    assert rounded.dtype == torch.bfloat16
+    assert ((rounded.float() - exact) / exact).abs().max() < 2.8 / 256  # a rounding is off by up to 1/256
+
+
 def test_contrast_of_nothing_is_nothing_and_can_be_learnt_through():
     x = torch.zeros(1, 3, 2, 2, requires_grad=True)
     contrast(x).sum().backward()
