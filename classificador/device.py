@@ -59,6 +59,11 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
 
 
+def precision(device: torch.device) -> str:
+    """Name what convolutions and linear layers compute in within autocast()."""
+    return "bfloat16" if has_bf16(device) else "float32"
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively."""
     if device.type == "cuda":

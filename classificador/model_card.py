@@ -9,6 +9,7 @@ from classificador.atomic import write_bytes
 from classificador.brazilian import duration, number
 from classificador.calibration import calibration_error
 from classificador.dataset import CLASSES, ImageData
+from classificador.device import precision
 from classificador.metrics import Report, evaluate
 
 # CIFAR-10's own names, for the English card; other classes keep theirs.
@@ -37,9 +38,9 @@ que não serviram para treinar nem para escolher a época.
 |---|---|---|---|
 | **{accuracy}** | {interval} | {f1} | {calibration} |
 
-O intervalo é o de Wilson, só da amostra de imagens; outra semente dá outro modelo. Uma probabilidade é
-calibrada quando, das respostas dadas com 80%, umas 80% estão certas (temperatura {temperature}, escolhida na
-validação).
+O intervalo é o de Wilson, só da amostra de imagens; outra semente dá outro modelo. Calculado em {computed}; entre
+float32 e bfloat16 estes números podem mudar um pouco. Uma probabilidade é calibrada quando, das respostas dadas com
+80%, umas 80% estão certas (temperatura {temperature}, escolhida na validação).
 
 | Classe | Precisão | Revocação | F1 | Imagens |
 |---|---|---|---|---|
@@ -79,9 +80,9 @@ nor for images of another kind than those it was trained on.
 |---|---|---|---|
 | **{accuracy}** | {interval} | {f1} | {calibration} |
 
-The interval is Wilson's, of the sample of images alone; another seed gives another model. A probability is
-calibrated when of the answers given with 80% some 80% are right (temperature {temperature}, chosen on the validation
-images).
+The interval is Wilson's, of the sample of images alone; another seed gives another model. Computed in {computed};
+between float32 and bfloat16 these figures may change a little. A probability is calibrated when of the answers
+given with 80% some 80% are right (temperature {temperature}, chosen on the validation images).
 
 | Class | Precision | Recall | F1 | Images |
 |---|---|---|---|---|
@@ -160,6 +161,7 @@ def _facts(model: nn.Module, path: Path, data: ImageData, report: Report, englis
         "time": duration(info["seconds"]),
         "device": info["device"],
         "precision": info["precision"],
+        "computed": precision(next(model.parameters()).device),
         "torch": info["versions"]["torch"],
         "created": info["created"],
         "temperature": digits(info.get("temperature", 1.0), 3),

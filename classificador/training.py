@@ -22,7 +22,7 @@ from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
 from classificador.checkpoint import NotFiniteError
 from classificador.dataset import ImageData, Split
-from classificador.device import autocast, choose_device, describe_device, has_bf16, keep_freed_memory, memory_format
+from classificador.device import autocast, choose_device, describe_device, keep_freed_memory, memory_format, precision
 from classificador.errors import ClassificadorError, SettingsError
 from classificador.history import History
 from classificador.inference import predict_logits
@@ -303,7 +303,7 @@ class _Run:
             "history": history.to_dict(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-            "precision": "bfloat16" if has_bf16(self.device) else "float32",
+            "precision": precision(self.device),
             "teacher": self.teacher.facts if self.teacher else {},
             "split": f"{number(train, 0)} imagens de treino, {number(val, 0)} de validação",
         }
