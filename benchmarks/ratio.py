@@ -1,6 +1,6 @@
 """How many times sooner than the original recipe's best the fast recipes are done: `python -m benchmarks.ratio`.
 
-In two to two and a half minutes: one epoch of the original recipe, in thirds, and between them one run of each fast
+In some two minutes: one epoch of the original recipe, in thirds, and between them one run of each fast
 recipe. The original needs as many epochs to its best as benchmarks/time_to_accuracy.json says. What the recipes reach
 on the test set, over five seeds, is there too; here a run's validation accuracy shows that it went as usual.
 """
@@ -35,9 +35,11 @@ def main() -> None:
         started = time.perf_counter()
         machine.train_batches(model, nn.CrossEntropyLoss(), optimizer, islice(batches, third))
         epoch += time.perf_counter() - started
-        run = train_ours(data, line, seed=0)
-        took[target] = run["seconds"]
-        print(f"{line}: {number(run['seconds'], 1)} s, validação {percent(run['val_accuracy'])}, {run['precision']}")
+        best, took[target] = train_ours(data, line, seed=0)
+        print(
+            f"{line}: {number(took[target], 1)} s, validação {percent(best.info['val_accuracy'])}, "
+            f"{best.info['precision']}"
+        )
     print(
         f"original: {number(epoch, 1)} s por época, {epochs} épocas até o seu melhor ({percent(best['accuracy'][0])})"
     )
