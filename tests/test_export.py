@@ -86,8 +86,7 @@ def test_missing_packages_are_told_with_the_remedy(shipped, cifar10, tmp_path, m
         export_model(shipped, cifar10.test.images[:10], tmp_path / "m.onnx", "onnx")
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
-def test_the_readmes_example_works_without_torch(shipped, readme, cifar10, tmp_path):
+def test_the_documented_example_works_without_torch(shipped, cifar10, tmp_path):
     assert (
         main(
             ["exportar", "--modelo", str(ROOT / "best_model.pth"), "--dados", str(ROOT / "data")]
@@ -97,11 +96,8 @@ def test_the_readmes_example_works_without_torch(shipped, readme, cifar10, tmp_p
     )
     photo = ROOT / "docs" / "fotos" / "gato.png"
     (tmp_path / "foto.jpg").write_bytes(photo.read_bytes())
-    (example,) = (
-        code
-        for code in re.findall(r"```python\n(.*?)```", (ROOT / readme).read_text("utf-8"), re.DOTALL)
-        if "onnxruntime" in code
-    )
+    text = (ROOT / "docs" / "avancado.md").read_text("utf-8")
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in code)
     blocked = "import sys\nsys.modules['torch'] = sys.modules['classificador'] = None\n"
     done = subprocess.run(
         [sys.executable, "-c", blocked + example], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
