@@ -255,11 +255,14 @@ def test_the_committed_notebook_is_one_clean_run(committed):
     assert not re.search(r"(/home/|/root/|/tmp/|/work/|[A-Z]:\\\\|0x[0-9a-f]{8})", json.dumps(committed))
 
 
-def test_code_cells_are_short_and_follow_an_explanation(committed):
+def test_cells_are_short_and_code_follows_an_explanation(committed):
     for before, cell in zip(committed.cells, committed.cells[1:], strict=False):
         if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 45
+            assert len(cell.source.splitlines()) <= 20
             assert before.cell_type == "markdown" or "parameters" in before.metadata.get("tags", [])
+    words = [len(cell.source.split()) for cell in committed.cells if cell.cell_type == "markdown"]
+    assert max(words) <= 80
+    assert sum(words) <= 1300
 
 
 def test_the_committed_training_is_a_whole_run_of_todays_rapido(committed, toy):
