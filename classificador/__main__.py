@@ -21,7 +21,7 @@ from classificador.commands import (
     teacher_command,
     train_command,
 )
-from classificador.errors import ClassificadorError, printable
+from classificador.errors import ClassificadorError, SettingsError, printable
 
 # argparse speaks through gettext; these are its texts in Portuguese.
 PORTUGUESE = {
@@ -52,9 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ClassificadorError as error:
         if options.traceback:
             raise
-        field, colon, rest = str(error).partition(":")
         who = f" (processo {os.environ['RANK']})" if _together() else ""
-        print(printable(f"erro{who}: {OPTIONS.get(field, field)}{colon}{rest}"), file=sys.stderr)
+        if isinstance(error, SettingsError):
+            error.field = OPTIONS.get(error.field, error.field)
+        print(printable(f"erro{who}: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrompido.", file=sys.stderr)

@@ -15,12 +15,7 @@ import torch
 
 from classificador.atomic import write_bytes
 from classificador.brazilian import reason
-from classificador.errors import CheckpointError, brief
-
-
-class NotFiniteError(CheckpointError):
-    """A tensor holds NaN or infinity."""
-
+from classificador.errors import CheckpointError, NotFiniteError, brief
 
 FORMAT = 2  # 1, until 2026-11-27: networks of other shapes
 BEST, RESUME = "classificador/best", "classificador/resume"

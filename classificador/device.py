@@ -27,11 +27,11 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise SettingsError(f'device: {name!r} não existe. Use "auto", "cpu", "cuda" ou "mps".')
+        raise SettingsError(f'{name!r} não existe. Use "auto", "cpu", "cuda" ou "mps".', "device")
     if (device.type == "cuda" and not cuda) or (device.type == "mps" and not mps):
-        raise SettingsError(f'device: esta máquina não tem {name!r} disponível. Use "auto" ou "cpu".')
+        raise SettingsError(f'esta máquina não tem {name!r} disponível. Use "auto" ou "cpu".', "device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f'device: {name!r} não existe; há {torch.cuda.device_count()} GPU(s). Use "auto".')
+        raise SettingsError(f'{name!r} não existe; há {torch.cuda.device_count()} GPU(s). Use "auto".', "device")
     return device
 
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from classificador import npm
 from classificador.archive import PYTHON_ARCHIVE
 from classificador.brazilian import reason
-from classificador.errors import DataError
-from classificador.transfer import SourceError, explain, file_hash, is_there, receive
+from classificador.errors import DataError, SourceError
+from classificador.transfer import explain, file_hash, is_there, receive
 
 SOURCE_VARIABLE = "CLASSIFICADOR_DADOS"
 SOURCES = (  # one archive, the same bytes everywhere

@@ -35,5 +35,31 @@ class ImageError(ClassificadorError):
     """A picture could not be read."""
 
 
+class NotFiniteError(CheckpointError):
+    """A tensor of a file holds NaN or infinity."""
+
+
+class DivergenceError(ClassificadorError):
+    """The loss, or what Adam keeps of its gradients, became NaN, infinite or hopelessly large."""
+
+
 class SettingsError(ClassificadorError, ValueError):
-    """A setting has an impossible value; the message names the field and the remedy."""
+    """A setting has an impossible value; the message says the remedy.
+
+    field: the setting's name, which the message begins with (the command line says the option instead); "": none alone.
+    """
+
+    def __init__(self, remedy: str, field: str = ""):
+        super().__init__(remedy, field)  # what pickle makes it anew from, for other processes
+        self.remedy, self.field = remedy, field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.remedy}" if self.field else self.remedy
+
+
+class SourceError(Exception):
+    """Why one source of the data did not serve, in a few words; `speed` in bytes a second if it only was too slow."""
+
+    def __init__(self, reason: str, speed: float = 0.0):
+        super().__init__(reason)
+        self.speed = speed

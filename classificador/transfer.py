@@ -16,16 +16,10 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from classificador.errors import SourceError
+
 STALL_SECONDS = 10  # without a byte
 WINDOW_SECONDS = 10  # over which the speed is measured
-
-
-class SourceError(Exception):
-    """Why a source did not serve, in a few words; `speed` in bytes a second if it only was too slow."""
-
-    def __init__(self, reason: str, speed: float = 0.0) -> None:
-        super().__init__(reason)
-        self.speed = speed
 
 
 def progress_bar(source: str, total: int, start: int = 0) -> tqdm:

@@ -14,8 +14,9 @@ from torch import nn
 from classificador import tracking, training
 from classificador.__main__ import main
 from classificador.assemble import build, make_optimizer
+from classificador.errors import DivergenceError
 from classificador.model import CNN
-from classificador.training import DivergenceError, fit
+from classificador.training import fit
 
 
 def run(toy, settings, path, resume=False):

@@ -8,12 +8,12 @@ from classificador import model_file, training
 from classificador.assemble import build, make_network, make_optimizer
 from classificador.calibration import fit_temperature
 from classificador.device import autocast
-from classificador.errors import CheckpointError, SettingsError
+from classificador.errors import CheckpointError, DivergenceError, SettingsError
 from classificador.inference import predict_logits
 from classificador.model import CNN, bare
 from classificador.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.settings import make_settings
-from classificador.training import DivergenceError, fit, lr_factor
+from classificador.training import fit, lr_factor
 from conftest import INFO
 
 
