@@ -123,8 +123,8 @@ def _peak_memory() -> dict[str, int]:
 
 def describe_shipped() -> dict[str, str | float]:
     """Which best_model.pth a figure was measured with: its recipe, validation accuracy and date."""
-    info = read_checkpoint(ROOT / "best_model.pth")["info"]
-    return {name: info[name] for name in ("preset", "val_accuracy", "created")}
+    info = read_checkpoint(ROOT / "best_model.pth").info
+    return {name: getattr(info, name) for name in ("preset", "val_accuracy", "created")}
 
 
 def save(script: str, results: dict) -> None:

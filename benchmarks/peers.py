@@ -136,7 +136,7 @@ def recipe(line: str) -> Callable[[ImageData], Course]:
 
     def course(data: ImageData) -> Course:
         best, seconds = train_ours(data, line, seed=0)
-        yield seconds, best.info["val_accuracy"]
+        yield seconds, best.info.val_accuracy
 
     return course
 

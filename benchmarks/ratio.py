@@ -37,8 +37,7 @@ def main() -> None:
         epoch += time.perf_counter() - started
         best, took[target] = train_ours(data, line, seed=0)
         print(
-            f"{line}: {number(took[target], 1)} s, validação {percent(best.info['val_accuracy'])}, "
-            f"{best.info['precision']}"
+            f"{line}: {number(took[target], 1)} s, validação {percent(best.info.val_accuracy)}, {best.info.precision}"
         )
     print(
         f"original: {number(epoch, 1)} s por época, {epochs} épocas até o seu melhor ({percent(best['accuracy'][0])})"

@@ -16,7 +16,7 @@ def main() -> None:
     """Measure best_model.pth on the test set."""
     model, data = load_model(machine.ROOT / "best_model.pth"), load_cifar10(machine.ROOT / "data")
     report = evaluate(model, data.test, data.classes)
-    raw = uncalibrated(report.probabilities, model.info["temperature"])
+    raw = uncalibrated(report.probabilities, model.info.temperature)
     known = torch.cat([data.train.images, data.val.images])
     copies = near_duplicates(data.test.images, known).numpy()
     right = report.predictions == report.labels
@@ -25,7 +25,7 @@ def main() -> None:
             "uncalibrated": calibration_error(raw, report.labels),
             "calibrated": calibration_error(report.probabilities, report.labels),
         },
-        "warned": float((report.probabilities.max(1) < model.info["doubt_below"]).mean()),
+        "warned": float((report.probabilities.max(1) < model.info.doubt_below).mean()),
         "near_duplicates": int(copies.sum()),
         "accuracy": {"all": right.mean(), "near_duplicates": right[copies].mean(), "others": right[~copies].mean()},
         "damaged": accuracy_when_damaged(model, data.test),

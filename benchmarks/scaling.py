@@ -24,8 +24,8 @@ def run_epoch(processes: int, threads: int, path: Path) -> dict[str, float]:
     command = [*torchrun, "-m", "classificador", "treinar", "--epocas", "1", "--modelo", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     subprocess.run(command, cwd=machine.ROOT, env=environment, check=True, capture_output=True)
-    info = read_checkpoint(path)["info"]
-    return {name: info[name] for name in ("seconds", "val_accuracy", "val_loss")}
+    info = read_checkpoint(path).info
+    return {name: getattr(info, name) for name in ("seconds", "val_accuracy", "val_loss")}
 
 
 def bytes_a_step() -> dict[str, int]:

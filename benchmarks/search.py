@@ -34,7 +34,7 @@ def train(settings, data) -> tuple[float, float]:
         if history.interrupted:
             raise SystemExit(128 + history.interrupted)  # half a run is no result
         best = load_model(Path(folder, "best.pth"))
-    return best.info["val_accuracy"], seconds
+    return best.info.val_accuracy, seconds
 
 
 def main() -> None:

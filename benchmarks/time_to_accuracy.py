@@ -73,8 +73,8 @@ def measure_ours(data: ImageData, line: str, seed: int) -> dict:
         "seconds": seconds,
         "accuracy": report.accuracy,
         "macro_f1": float(report.macro[2]),
-        "val_accuracy": best.info["val_accuracy"],
-        "precision": best.info["precision"],
+        "val_accuracy": best.info.val_accuracy,
+        "precision": best.info.precision,
     }
 
 

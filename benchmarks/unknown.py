@@ -49,7 +49,7 @@ def measure(data: ImageData, unknown: tuple[int, int]) -> dict[str, dict[str, fl
         model, criterion = build(settings, part), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         fit(model, part, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
         model = load_model(Path(folder, "best.pth"))
-    temperature, rows = model.info["temperature"], {}
+    temperature, rows = model.info.temperature, {}
     logits = [predict_logits(model, images) for images in (part.val.images, part.test.images, unseen)]
     for name, score in SCORES.items():
         val, known, other = (score(values, temperature) for values in logits)

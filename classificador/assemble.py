@@ -48,6 +48,18 @@ def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **s
     return model
 
 
+def architecture_of(model: nn.Module) -> dict:
+    """Return the arguments of make_network that made `model`, as plain values; empty if it was made otherwise."""
+    arguments = getattr(model, "architecture", {})
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+
+
+def side_of(model: nn.Module) -> int | None:
+    """Return the side in pixels of the images that `model` was made for; None if make_network did not make it."""
+    architecture = architecture_of(model)
+    return architecture.get("side", 32) if architecture else None
+
+
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Adam:
     """Return Adam as the settings ask for it; the notebook writes out the same call."""
     return torch.optim.Adam(

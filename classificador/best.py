@@ -14,7 +14,8 @@ from tqdm import tqdm
 from classificador.atomic import free_name, remove_unfinished, temporary, write_bytes
 from classificador.brazilian import percent, reason
 from classificador.errors import CheckpointError
-from classificador.model_file import is_model, pack, read_checkpoint, write_model
+from classificador.model_file import Checkpoint, pack, read_checkpoint, write_checkpoint
+from classificador.model_info import ModelInfo
 
 INCOMPARABLE = float("inf")  # the score of a file that is unreadable or knows other classes: never taken for worse
 
@@ -29,7 +30,7 @@ class BestCheckpoint:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.score: float | None = None  # of the best weights of this run, None before the first
-        self.saved: dict | None = None  # what is in the file: "info" and "weights"
+        self.saved: Checkpoint | None = None  # what is in the file
         self.aside: Path | None = None
         self.aside_score = 0.0
         self._lock: FileLock | None = None
@@ -57,34 +58,34 @@ class BestCheckpoint:
             if self._lock:
                 self._lock.release()
 
-    def save(self, model: nn.Module, info: dict) -> None:
-        """Save the weights, this run's best so far; `info` has their "val_accuracy"."""
+    def save(self, model: nn.Module, facts: dict) -> None:
+        """Save the weights, this run's best so far; facts: as in pack()."""
+        checkpoint = pack(model, facts)
         if self.score is None and self.aside is None and self.path.exists():
-            self._set_aside(info)
-        self._write(pack(model, info))
+            self._set_aside(checkpoint.info)
+        self._write(checkpoint)
 
     def restore(self, state: dict) -> None:
         """Go on from the `state()` of a run that was stopped; the file is written again if it is another by now."""
         # Only the name, and only one of ours: _settle() may remove the file.
-        saved, ours = state["saved"], state["aside"].startswith(f"{self.path.stem}.anterior-")
-        if saved is None:
+        ours = state["aside"].startswith(f"{self.path.stem}.anterior-")
+        if state["saved"] is None:
             return
-        if not is_model(saved):
-            raise ValueError("os melhores pesos não são um modelo")
+        saved = Checkpoint.from_dict(state["saved"])
         aside = self.path.with_name(state["aside"]) if ours else None
         if aside and aside.is_file():
-            self.aside, self.aside_score = aside, self._score_of(aside, saved["info"]["classes"])
-        if self.path.exists() and not self._is_of_this_run(saved["info"]):
-            self._set_aside(saved["info"])
+            self.aside, self.aside_score = aside, self._score_of(aside, saved.info.classes)
+        if self.path.exists() and not self._is_of_this_run(saved.info):
+            self._set_aside(saved.info)
         self._write(saved)
 
     def state(self) -> dict:
         """What restore() needs: tensors and plain values."""
-        return {"saved": self.saved, "aside": self.aside.name if self.aside else ""}
+        return {"saved": self.saved and self.saved.to_dict(), "aside": self.aside.name if self.aside else ""}
 
-    def _write(self, saved: dict) -> None:
-        write_model(self.path, saved)
-        self.saved, self.score = saved, saved["info"]["val_accuracy"]
+    def _write(self, saved: Checkpoint) -> None:
+        write_checkpoint(self.path, saved)
+        self.saved, self.score = saved, saved.info.val_accuracy
 
     def _acquire(self) -> None:
         """Take the lock; it is the system's, so that of a process that died it is free."""
@@ -108,9 +109,9 @@ class BestCheckpoint:
             if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
                 holder.write_text(str(os.getpid()))
 
-    def _set_aside(self, info: dict) -> None:
-        old_score = self._score_of(self.path, info["classes"])
-        if old_score <= info["val_accuracy"]:
+    def _set_aside(self, info: ModelInfo) -> None:
+        old_score = self._score_of(self.path, info.classes)
+        if old_score <= info.val_accuracy:
             return
         label = "outro" if old_score == INCOMPARABLE else f"{100 * old_score:.2f}"
         name = free_name(self.path, f"anterior-{label}")
@@ -123,20 +124,20 @@ class BestCheckpoint:
         tqdm.write(f"O que estava em {self.path} fica em {name} enquanto o treino não o supera.", file=sys.stdout)
 
     @staticmethod
-    def _score_of(path: Path, classes: list[str]) -> float:
+    def _score_of(path: Path, classes: tuple[str, ...]) -> float:
         try:
-            info = read_checkpoint(path)["info"]
+            info = read_checkpoint(path).info
         except CheckpointError:
             return INCOMPARABLE
-        return info["val_accuracy"] if info["classes"] == list(classes) else INCOMPARABLE
+        return info.val_accuracy if info.classes == classes else INCOMPARABLE
 
-    def _is_of_this_run(self, info: dict) -> bool:
+    def _is_of_this_run(self, info: ModelInfo) -> bool:
         """Whether the file at our place is what this run saved, then or one epoch later, before it was killed."""
         try:
-            history = read_checkpoint(self.path)["info"]["history"].get("val_loss", [])
+            history = read_checkpoint(self.path).info.history.get("val_loss", [])
         except CheckpointError:
             return False
-        mine = info["history"].get("val_loss", [])
+        mine = info.history.get("val_loss", [])
         return bool(mine) and history[: len(mine)] == mine
 
     def _settle(self, failed: bool) -> None:

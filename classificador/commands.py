@@ -91,7 +91,7 @@ def evaluate_command(options) -> tuple[int, dict]:
     from classificador import evaluate, load_data, load_model
 
     model = load_model(options.modelo)
-    data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
+    data = load_data(options.dados, options.fonte, model.info.side)
     report = evaluate(model, data.test, data.classes)
     print(report.table(), report.summary(), sep="\n")
     return 0, report.to_dict()
@@ -177,8 +177,8 @@ def export_command(options) -> tuple[int, dict]:
     from classificador.export import CHECKED, export_model
 
     model = load_model(options.modelo)
-    data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
-    if list(data.classes) != list(model.info["classes"]):
+    data = load_data(options.dados, options.fonte, model.info.side)
+    if list(data.classes) != list(model.info.classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
     path = Path(options.saida or Path(options.modelo).with_suffix(f".{options.formato}"))
     if path.exists() and path.samefile(options.modelo):
@@ -196,7 +196,7 @@ def card_command(options) -> tuple[int, dict]:
     from classificador.model_card import write_cards
 
     model = load_model(options.modelo)
-    data = load_data(options.dados, options.fonte, model.info["architecture"].get("side", 32))
+    data = load_data(options.dados, options.fonte, model.info.side)
     path = Path(options.modelo)
     folder = Path(options.saida or ("docs" if options.modelo == "best_model.pth" else path.parent))
     files = [str(card) for card in write_cards(model, path, data, folder)]

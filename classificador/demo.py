@@ -59,7 +59,7 @@ def build_page(model: nn.Module) -> gradio.Blocks:
         plt.close(figure)  # Gradio draws it; pyplot need not keep it
         return text, gradio.Plot(figure, visible=True)
 
-    classes = list(model.info["classes"])
+    classes = list(model.info.classes)
     with gradio.Blocks(title="Classificador de imagens", analytics_enabled=False) as page:
         gradio.Markdown(
             "# Classificador de imagens\n\nDê uma foto à rede, e ela diz qual das classes que conhece vê nela: "

@@ -89,4 +89,4 @@ def _checkpoint(path: str) -> Row:
         info = load_model(path).info
     except ClassificadorError as error:
         return Row("modelo", path, str(error))
-    return Row("modelo", f"{path}, receita {info['preset']}, validação {percent(info['val_accuracy'], 2)}")
+    return Row("modelo", f"{path}, receita {info.preset}, validação {percent(info.val_accuracy, 2)}")

@@ -24,7 +24,7 @@ class Probabilities(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model, self.temperature = model, model.info.get("temperature", 1.0)
+        self.model, self.temperature = model, model.info.temperature
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the probabilities."""
@@ -63,18 +63,19 @@ def describe(model: nn.Module) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
     facts = ["preset", "settings", "teacher", "epoch", "val_accuracy", "temperature"]
     facts += ["created", "device", "precision", "versions", "split"]
-    side = model.info["architecture"].get("side", 32)
+    info = model.info.to_dict()
+    side = model.info.side
     return {
-        "classes": json.dumps(model.info["classes"], ensure_ascii=False),
+        "classes": json.dumps(info["classes"], ensure_ascii=False),
         "input": f"images: uint8, N×3×{side}×{side}, RGB, 0-255",
-        "output": f"probabilities: float32, N×{len(model.info['classes'])}, calibrated",
-        "doubt_below": str(model.info.get("doubt_below", 0.0)),
-        "provenance": json.dumps({name: model.info.get(name) for name in facts}, ensure_ascii=False),
+        "output": f"probabilities: float32, N×{len(info['classes'])}, calibrated",
+        "doubt_below": str(info["doubt_below"]),
+        "provenance": json.dumps({name: info[name] for name in facts}, ensure_ascii=False),
     }
 
 
 def _program(network: Probabilities) -> torch.export.ExportedProgram:
-    side = network.model.info["architecture"].get("side", 32)
+    side = network.model.info.side
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return torch.export.export(network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}})
 

@@ -7,9 +7,11 @@ from PIL import Image
 from torch import nn
 
 from classificador import distributed
+from classificador.assemble import side_of
 from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
 from classificador.errors import CheckpointError
 from classificador.images import open_image, to_tensor
+from classificador.model_info import info_of
 
 
 def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -27,10 +29,11 @@ def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         )
     if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
         raise ValueError("Imagens float precisam estar em [0, 1]; divida por 255 ou use uint8.")
-    side = getattr(model, "architecture", {}).get("side", images.shape[-1])
+    side = side_of(model) or images.shape[-1]
     if images.shape[2:] != (side, side):
         raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
-    temperature = getattr(model, "info", {}).get("temperature", 1.0)
+    info = info_of(model)
+    temperature = info.temperature if info else 1.0
     probabilities = (predict_logits(model, images) / temperature).softmax(1).cpu()
     if not torch.isfinite(probabilities).all():
         raise CheckpointError("Os pesos deste modelo levam a respostas que não são números. Treine de novo.")
@@ -57,7 +60,7 @@ def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:
     """Whether a picture's best probability is so low that it may well show none of the model's classes."""
-    return max(probabilities.values()) < model.info.get("doubt_below", 0.0)
+    return max(probabilities.values()) < model.info.doubt_below
 
 
 def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[str, float]:
@@ -66,7 +69,7 @@ def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[s
     picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
     """
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
-    pixels = to_tensor(image, model.info["architecture"].get("side", 32))
+    pixels = to_tensor(image, model.info.side)
     probabilities = predict(model, pixels[None])[0]
-    classes = model.info["classes"]
+    classes = model.info.classes
     return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}

@@ -14,6 +14,7 @@ from classificador.dataset import Split
 from classificador.device import autocast
 from classificador.errors import CheckpointError
 from classificador.inference import predict
+from classificador.model_info import info_of
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     classes: the names of the labels of `split`, in any order; some of the model's own, or all of them. The Report is
     in the model's. Raises CheckpointError when the model does not know one of them.
     """
-    info = getattr(model, "info", {})
-    known = list(info.get("classes", classes))
+    info = info_of(model)
+    known = list(info.classes if info else classes)
     if unknown := [name for name in classes if name not in known]:
         raise CheckpointError(
             f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}. Avalie-o com os dados delas."
@@ -135,7 +136,7 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
     with autocast(next(model.parameters()).device):
         probabilities = predict(model, split.images).numpy()
-    return Report(tuple(known), labels, probabilities, distilled=bool(info.get("teacher")))
+    return Report(tuple(known), labels, probabilities, distilled=info is not None and info.distilled)
 
 
 def wilson_interval(fraction: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -131,18 +131,18 @@ def _facts(model: nn.Module, path: Path, data: ImageData, report: Report, englis
         for name, (precision, recall, f1, n) in zip(names, report.per_class, strict=True)
     ]
     confused = [f"{names[true]} → {names[found]} ({times})" for true, found, times in report.most_confused(3)]
-    if teacher := info.get("teacher"):
+    if info.distilled:
         distillation = (
             "Distilled: it learnt a deeper network's answers to the same training images ({} in validation; "
             "its training is not in the time above)"
             if english
             else "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na "
             "validação; o treino dela não está no tempo acima)"
-        ).format(percent(teacher["val_accuracy"], 2))
+        ).format(percent(info.teacher["val_accuracy"], 2))
     else:
         distillation = "No distillation" if english else "Sem destilação"
     worst = report.per_class[:, 1].argmin()
-    side = info["architecture"].get("side", 32)
+    side = info.side
     if cifar10:
         source = "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
     else:
@@ -153,19 +153,19 @@ def _facts(model: nn.Module, path: Path, data: ImageData, report: Report, englis
         "weights": digits(sum(weight.numel() for weight in model.parameters()), 0),
         "source": source,
         **{name: digits(len(getattr(data, name)), 0) for name in ("train", "val", "test")},
-        "preset": info["preset"],
-        "seed": info["settings"].get("seed", "—"),
-        "epoch": info["epoch"],
-        "epochs": info["settings"]["epochs"],
-        "val_accuracy": percent(info["val_accuracy"], 2),
-        "time": duration(info["seconds"]),
-        "device": info["device"],
-        "precision": info["precision"],
+        "preset": info.preset,
+        "seed": info.settings.get("seed", "—"),
+        "epoch": info.epoch,
+        "epochs": info.settings["epochs"],
+        "val_accuracy": percent(info.val_accuracy, 2),
+        "time": duration(info.seconds),
+        "device": info.device,
+        "precision": info.precision,
         "computed": precision(next(model.parameters()).device),
-        "torch": info["versions"]["torch"],
-        "created": info["created"],
-        "temperature": digits(info.get("temperature", 1.0), 3),
-        "doubt_below": percent(info.get("doubt_below", 0.0)),
+        "torch": info.versions["torch"],
+        "created": info.created,
+        "temperature": digits(info.temperature, 3),
+        "doubt_below": percent(info.doubt_below),
         "distilled": distilled and f", {distilled}",
         "accuracy": percent(report.accuracy, 2),
         "interval": " – ".join(map(percent, report.interval)),

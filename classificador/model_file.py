@@ -2,52 +2,70 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from classificador.assemble import make_network
-from classificador.brazilian import duration, number, percent
-from classificador.calibration import COLDEST, HOTTEST
+from classificador.assemble import architecture_of, make_network
 from classificador.checkpoint import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.model import CNN, bare
+from classificador.model_info import ModelInfo, architecture_is_sound
 
-# What the metadata must hold: who made the weights, how good they are, and how to build the network for them.
-TYPES = dict.fromkeys(["preset", "created", "split", "device", "precision"], str)
-TYPES |= dict.fromkeys(["epoch", "val_accuracy", "val_loss", "seconds"], (int, float))
-TYPES |= dict.fromkeys(["settings", "versions", "history", "architecture"], dict) | {"classes": list}
 RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
-LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
-LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
 
 
-def save_checkpoint(path: str | Path, model: nn.Module, info: dict) -> None:
-    """Write the weights of `model` and `info` (plain values only) to `path`; see write_model."""
-    write_model(Path(path), pack(model, info))
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model file holds. Raises ValueError for weights that are none.
 
-
-def write_model(path: Path, packed: dict) -> None:
-    """Write what pack() made; see write_file. Raises CheckpointError also for metadata that no reader would take."""
-    if not is_model(packed):
-        raise CheckpointError("Isto não pode ser salvo: nomes ou números dele não cabem no arquivo de um modelo.")
-    write_file(path, BEST, packed)
-
-
-def pack(model: nn.Module, info: dict) -> dict:
-    """Return what a model file holds: copies of the weights, contiguous on the CPU, and the completed metadata.
-
-    The weights have the network's own names; that Symmetric stood around it is told by the architecture.
+    weights: tensors on the CPU under the network's own names; that Symmetric stands around it, the architecture tells.
     """
-    architecture = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in getattr(model, "architecture", {}).items()
-    }
-    device = describe_device(next(model.parameters()).device)
-    return {"info": info | {"architecture": architecture, "device": device}, "weights": copy_weights(bare(model))}
+
+    info: ModelInfo
+    weights: dict[str, torch.Tensor]
+
+    def __post_init__(self):
+        if not isinstance(self.weights, dict):
+            raise ValueError("não são pesos")
+        if not all(isinstance(name, str) and isinstance(w, torch.Tensor) for name, w in self.weights.items()):
+            raise ValueError("não são pesos")
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "Checkpoint":
+        """Return what to_dict() made this of. Raises ValueError for anything else."""
+        return cls(ModelInfo.from_dict(content.get("info")), content.get("weights"))
+
+    def to_dict(self) -> dict:
+        """Tensors and plain values, for a file."""
+        return {"info": self.info.to_dict(), "weights": self.weights}
+
+
+def save_checkpoint(path: str | Path, model: nn.Module, facts: dict) -> None:
+    """Write the weights of `model` to `path`, with `facts` as in pack(); errors as in pack() and write_file()."""
+    write_checkpoint(Path(path), pack(model, facts))
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write it to `path`; see write_file."""
+    write_file(path, BEST, checkpoint.to_dict())
+
+
+def pack(model: nn.Module, facts: dict) -> Checkpoint:
+    """Return what a file of `model` holds: copies of its weights, contiguous on the CPU, and its metadata.
+
+    facts: the parts of ModelInfo that the model does not know itself, as plain values.
+    Raises CheckpointError for metadata that no reader would take.
+    """
+    own = {"architecture": architecture_of(model), "device": describe_device(next(model.parameters()).device)}
+    try:
+        return Checkpoint(ModelInfo.from_dict(facts | own), copy_weights(bare(model)))
+    except ValueError as error:
+        text = "Isto não pode ser salvo: nomes ou números dele não cabem no arquivo de um modelo."
+        raise CheckpointError(text) from error
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -57,52 +75,47 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def check_saveable(model: nn.Module) -> None:
     """Raise CheckpointError, before a long training rather than after it, if `model` could not be saved and loaded."""
-    if not hasattr(model, "architecture"):
+    architecture = architecture_of(model)
+    if not architecture:
         raise CheckpointError("Esta rede não pode ser salva: não diz os seus tamanhos. Crie-a com build(…).")
-    packed = pack(model, {})
-    if not _architecture_is_sound(packed["info"]["architecture"]):
+    if not architecture_is_sound(architecture):
         raise CheckpointError(
             "Esta rede não pode ser salva: seus argumentos precisam ser números, textos curtos, None ou listas deles."
         )
-    if RESUME_SIZE * len(serialise(BEST, packed)) > MAX_BYTES:
+    content = {"architecture": architecture, "weights": copy_weights(bare(model))}
+    if RESUME_SIZE * len(serialise(BEST, content)) > MAX_BYTES:
         raise CheckpointError(
             f"Esta rede é grande demais para ser salva e retomada ({MAX_BYTES // 2**20} MB no máximo)."
         )
 
 
-def read_checkpoint(path: str | Path) -> dict:
-    """Return "info" (metadata) and "weights" (tensors on the CPU) of a model file; errors as in read_file."""
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Return what a model file holds; errors as in read_file."""
     path = Path(path)
     content = read_file(path, BEST, model_remedy(path))
-    if not is_model(content):
-        raise CheckpointError(f"{path} não foi gravado por este projeto e foi recusado. {model_remedy(path)}.")
-    return content
-
-
-def is_model(content: dict) -> bool:
-    """Whether the content of a file has what pack() makes, each part of the right kind."""
-    weights = content.get("weights")
-    sound = isinstance(weights, dict) and all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
-    )
-    return sound and _info_is_sound(content.get("info"))
+    try:
+        return Checkpoint.from_dict(content)
+    except ValueError as error:
+        text = f"{path} não foi gravado por este projeto e foi recusado. {model_remedy(path)}."
+        raise CheckpointError(text) from error
 
 
 def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> nn.Module:
-    """Return the network saved in `path`, on the CPU, ready to predict; its metadata is the attribute `info`.
+    """Return the network saved in `path`, on the CPU, ready to predict; with its attribute `info`.
 
     network: builds the model from the saved architecture; give the notebook's own class after editing it. Floating
     point weights of any precision take the network's own, float32.
     Raises CheckpointError when the file cannot be used or its weights do not fit the network.
     """
-    content = read_checkpoint(path)
+    saved = read_checkpoint(path)
+    architecture = saved.info.architecture
     # What DistributedDataParallel and torch.compile put before the names.
-    weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in content["weights"].items()}
+    weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in saved.weights.items()}
     try:
         with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
-            expected = make_network(network, **content["info"]["architecture"])
+            expected = make_network(network, **architecture)
         check_fit(bare(expected), weights)
-        model = make_network(network, **content["info"]["architecture"])
+        model = make_network(network, **architecture)
         bare(model).load_state_dict(weights)
         for name, value in model.state_dict().items():  # as the network holds them: a double can be too large for it
             if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
@@ -112,7 +125,7 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
             f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
             f"antes a célula que a define, ou treine de novo. Primeira diferença: {brief(error)}"
         ) from error
-    model.info = content["info"]
+    model.info = saved.info
     return model.eval()
 
 
@@ -129,87 +142,3 @@ def check_fit(model: nn.Module, weights: dict) -> None:
         if expected.get(name) != found.get(name):
             mine, theirs = (sizes.get(name, "não tem") for sizes in (expected, found))
             raise ValueError(f"{name}: na rede {mine}, no arquivo {theirs}")
-
-
-def describe_checkpoint(info: dict) -> str:
-    """Return in a few Portuguese lines what a model is: recipe, epoch, validation score, when and where it was made."""
-    created = datetime.fromisoformat(info["created"])
-    epoch = number(info["epoch"], 0 if info["epoch"] == round(info["epoch"]) else 1)
-    size = ", ".join(f"{name} {value}" for name, value in info["architecture"].items())
-    return (
-        f"Receita:     {info['preset']}, época {epoch} de {info['settings']['epochs']}, {duration(info['seconds'])}\n"
-        f"Validação:   acurácia {percent(info['val_accuracy'], 2)}, perda {number(info['val_loss'], 3)}\n"
-        f"{_distillation(info)}"
-        f"Calibração:  temperatura {number(info.get('temperature', 1.0), 3)}\n"
-        f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info['device']}, {info['precision']}, "
-        f"torch {info['versions']['torch']}\n"
-        f"Divisão:     {info['split']}\n"
-        f"Rede:        {size}\n"
-        f"Classes:     {', '.join(info['classes'])}"
-    )
-
-
-def _distillation(info: dict) -> str:
-    """A line for a network that did not learn the labels."""
-    if not (teacher := info.get("teacher")):
-        return ""
-    score = percent(teacher["val_accuracy"], 2)
-    return f"Destilação:  aprendeu as respostas de um professor, com {score} na validação\n"
-
-
-def _info_is_sound(info: object) -> bool:
-    """Whether the metadata has every part that this project shows, each of the right type, printable and of a size."""
-    if not isinstance(info, dict) or not all(isinstance(info.get(name), kind) for name, kind in TYPES.items()):
-        return False
-    classes, numbers = info["classes"], [info[name] for name in ("epoch", "val_accuracy", "val_loss", "seconds")]
-    temperature, doubt = info.get("temperature", 1.0), info.get("doubt_below", 0.0)
-    teacher = info.get("teacher", {})
-    texts = [
-        *(info[name] for name in ("preset", "split", "device", "precision")),
-        info["versions"].get("torch"),
-        *classes,
-    ]
-    try:
-        datetime.fromisoformat(info["created"])
-    except ValueError:
-        return False
-    return (
-        all(map(_printable, texts))
-        and isinstance(temperature, float)
-        and isinstance(doubt, float)
-        and isinstance(teacher, dict)
-        and (not teacher or isinstance(teacher.get("val_accuracy"), float))
-        and 0 <= doubt <= 1
-        and COLDEST <= temperature <= HOTTEST
-        and all(isinstance(value, int | float) and abs(value) < 1e12 for value in numbers)
-        and type(info["settings"].get("epochs")) is int
-        and abs(info["settings"]["epochs"]) < 1e12
-        and len(set(classes)) == len(classes) > 0
-        and _architecture_is_sound(info["architecture"])
-        and len(classes) == info["architecture"].get("classes", 10)
-    )
-
-
-def _architecture_is_sound(architecture: dict) -> bool:
-    """Whether these can be the arguments of a network: few, plain, printable and of a size."""
-    values = []
-    for value in architecture.values():
-        values += value if isinstance(value, list) and len(value) < 50 else [value]
-    side = architecture.get("side", 32)
-    return (
-        len(architecture) < 50
-        and all(map(_printable, architecture))
-        and all(value is None or _printable(value) or _bounded(value) for value in values)
-        and type(architecture.get("symmetric", False)) is bool
-        and type(side) is int
-        and 1 <= side <= LARGEST_SIDE
-    )
-
-
-def _bounded(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) <= LARGEST
-
-
-def _printable(text: object) -> bool:
-    """Control characters could rewrite the terminal they are printed to, and endless texts fill it."""
-    return isinstance(text, str) and text.isprintable() and len(text) < 200

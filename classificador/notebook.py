@@ -38,7 +38,7 @@ from IPython.display import JSON, display
 facts = ("preset", "epoch", "val_accuracy", "seconds", "created", "device", "precision", "versions")
 display(JSON({
     "test": report.to_dict(),
-    "model": {fact: model.info[fact] for fact in facts},
+    "model": {fact: getattr(model.info, fact) for fact in facts},
 }))
 """
 

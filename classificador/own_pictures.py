@@ -26,8 +26,8 @@ def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Figu
     """
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
     probabilities = predict_image(model, image)
-    seen = to_tensor(image, model.info["architecture"].get("side", 32))
-    target = model.info["classes"].index(next(iter(probabilities)))
+    seen = to_tensor(image, model.info.side)
+    target = model.info.classes.index(next(iter(probabilities)))
     warning = DOUBT if is_doubtful(model, probabilities) else ""
     return plots.own_picture(image, seen, probabilities, occlusion_map(model, seen, target), warning)
 

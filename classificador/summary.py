@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from classificador.assemble import side_of
 from classificador.brazilian import number
 from classificador.model import bare
 
@@ -13,7 +14,7 @@ def layer_table(model: nn.Module) -> str:
 
     A layer with frozen weights is marked: they do not learn. What is computed without weights is not in it.
     """
-    rows, hooks, side = [], [], getattr(model, "architecture", {}).get("side", 32)
+    rows, hooks, side = [], [], side_of(model) or 32
     for name, layer in bare(model).named_children():
         hooks.append(
             layer.register_forward_hook(lambda layer, _, out, name=name: rows.append((name, layer, out.shape[1:])))

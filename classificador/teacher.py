@@ -63,14 +63,14 @@ def load_teacher(path: str, classes: list[str], side: int, device: torch.device)
     if not Path(path).exists():
         raise CheckpointError(f"Falta o professor ({path}). Treine-o antes: `python -m classificador professor`.")
     teacher = load_model(path, Teacher)
-    if teacher.info["classes"] != classes:
+    if list(teacher.info.classes) != classes:
         raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens. Treine outro.")
-    if (learnt := teacher.architecture["side"]) != side:
+    if (learnt := teacher.info.side) != side:
         raise CheckpointError(f"O professor em {path} aprendeu com imagens de {learnt} pixels; estas têm {side}.")
     total = 0
     for weight in teacher.state_dict().values():
         total = zlib.crc32(weight.contiguous().numpy(), total)
-    teacher.facts = {"crc32": f"{total:08x}", "val_accuracy": teacher.info["val_accuracy"]}
+    teacher.facts = {"crc32": f"{total:08x}", "val_accuracy": teacher.info.val_accuracy}
     return teacher.to(device=device, memory_format=memory_format(device))
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from classificador.dataset import CLASSES, ImageData, Split, load_cifar10
+from classificador.model_file import pack
+from classificador.model_info import ModelInfo
 from classificador.settings import Settings, make_settings
 
 # Complete metadata of a checkpoint, for files that no training made.
@@ -30,6 +33,11 @@ ROOT = Path(__file__).resolve().parents[1]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup runs with this one
+
+
+def info_for(model: nn.Module, **changes) -> ModelInfo:
+    """What a file of `model` would say, with other values for some facts."""
+    return pack(model, INFO | changes).info
 
 
 def model_of(partner: str, folder: Path) -> Path:

@@ -26,7 +26,8 @@ from classificador.checkpoint import BEST, FORMAT
 from classificador.errors import ClassificadorError
 from classificador.images import FORMATS, open_image, to_tensor
 from classificador.model import CNN
-from classificador.model_file import describe_checkpoint, load_model, pack
+from classificador.model_file import load_model, pack
+from classificador.model_info import describe_checkpoint
 
 MEMORY, SECONDS = 2**30, 10  # bytes beyond what the process has at its start; for one file
 INFO = {
@@ -40,7 +41,10 @@ INFO = {
 def checkpoint_seed() -> bytes:
     """A small sound checkpoint."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "kind": BEST} | pack(make_network(CNN, channels=(2, 2), hidden=2), INFO), buffer)
+    model = make_network(CNN, channels=(2, 2), hidden=2)
+    torch.save({"format": FORMAT, "kind": BEST} | pack(model, INFO).to_dict(), buffer)
+        {"format": FORMAT, "kind": BEST} | pack(make_network(CNN, channels=(2, 2), hidden=2), INFO).to_dict(), buffer
+    )
     return buffer.getvalue()
 
 

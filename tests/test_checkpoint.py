@@ -12,7 +12,8 @@ from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.inference import predict
 from classificador.model import CNN, Symmetric
-from classificador.model_file import describe_checkpoint, load_model, pack, read_checkpoint, save_checkpoint
+from classificador.model_file import load_model, pack, read_checkpoint, save_checkpoint
+from classificador.model_info import describe_checkpoint
 from classificador.settings import make_settings
 from classificador.training import fit
 from conftest import INFO
@@ -46,8 +47,8 @@ def test_what_is_saved_comes_back(model, saved):
     images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(loaded(images), model.eval()(images))
     assert not loaded.training
-    assert loaded.info["val_accuracy"] == 0.5
-    assert loaded.info["architecture"]["channels"] == [4, 8]
+    assert loaded.info.val_accuracy == 0.5
+    assert loaded.info.architecture["channels"] == [4, 8]
 
 
 def test_nothing_but_the_file_is_left(saved):
@@ -149,7 +150,8 @@ def test_content_of_the_wrong_types_is_refused(saved, changes):
     [{"classes": ["a"]}, {"classes": [1] * 10}, {"val_accuracy": "x"}, {"created": "ontem"}, {"versions": 3}],
 )
 def test_metadata_that_would_fail_later_is_refused_at_once(model, tmp_path, wrong):
-    checkpoint.write_file(tmp_path / "m.pth", checkpoint.BEST, pack(model, INFO | wrong))
+    content = pack(model, INFO).to_dict()
+    checkpoint.write_file(tmp_path / "m.pth", checkpoint.BEST, content | {"info": content["info"] | wrong})
     with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
         load_model(tmp_path / "m.pth")
     with pytest.raises(CheckpointError, match="não pode ser salvo"):
@@ -261,7 +263,7 @@ def test_a_better_earlier_file_is_kept_beside_and_said(model, saved, capsys):
         best.save(model, INFO | {"val_accuracy": 0.4})
     kept = saved.with_name("best_model.anterior-50.00.pth")
     assert kept.read_bytes() == before
-    assert read_checkpoint(saved)["info"]["val_accuracy"] == 0.4
+    assert read_checkpoint(saved).info.val_accuracy == 0.4
     assert f"guardado em {kept}" in capsys.readouterr().out
 
 
@@ -295,7 +297,7 @@ def test_a_save_that_fails_is_told_as_such(model, saved, monkeypatch):
             best.save(model, INFO | {"val_accuracy": 0.4})
     with BestCheckpoint(saved) as best:  # the earlier file, still there, is set aside under its own name
         best.save(model, INFO | {"val_accuracy": 0.4})
-    assert read_checkpoint(saved)["info"]["val_accuracy"] == 0.4
+    assert read_checkpoint(saved).info.val_accuracy == 0.4
 
 
 def test_the_description_says_what_the_model_is(saved):
@@ -400,7 +402,7 @@ def test_texts_none_and_truth_values_may_describe_a_network(saved):
     content = torch.load(saved, weights_only=True)
     described = content["info"]["architecture"] | {"activation": "relu", "bias": None, "residual": True}
     rewrite(saved, info=content["info"] | {"architecture": described})
-    assert load_model(saved, lambda activation, bias, residual, **known: CNN(**known)).info["preset"] == "rapido"
+    assert load_model(saved, lambda activation, bias, residual, **known: CNN(**known)).info.preset == "rapido"
 
 
 def test_endless_names_and_missing_folders_are_one_line(tmp_path, model):
@@ -422,6 +424,6 @@ def test_a_model_of_other_classes_is_kept_however_low_its_score(tmp_path, capsys
             make_network(CNN, channels=(4, 8), hidden=16, classes=2),
             INFO | {"val_accuracy": 0.9, "classes": ["uva", "figo"]},
         )
-    assert load_model(path).info["classes"] == ["uva", "figo"]
+    assert load_model(path).info.classes == ("uva", "figo")
     assert (tmp_path / "best_model.anterior-outro.pth").read_bytes() == before
     assert "best_model.anterior-outro.pth" in capsys.readouterr().out

@@ -92,7 +92,7 @@ def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
     path = str(tmp_path / "best_model.pth")
     assert cli.main(["treinar", "--json", "--epocas", "1", "--lote", "64", "--modelo", path]) == 0
     history = json.loads(capsys.readouterr().out)
-    assert history["val_accuracy"] == [read_checkpoint(path)["info"]["val_accuracy"]]
+    assert history["val_accuracy"] == [read_checkpoint(path).info.val_accuracy]
     assert cli.main(["avaliar", "--json", "--modelo", path]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 100
@@ -186,10 +186,10 @@ def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys):
     data, path = ["--dados", str(tmp_path / "fotos")], str(tmp_path / "m.pth")
     options = ["--epocas", "4", "--lote", "8", "--lado", "48", "--sem-espelho"]
     assert cli.main(["treinar", *data, *options, "--modelo", path]) == 0
-    info = read_checkpoint(path)["info"]
-    assert info["classes"] == ["azul", "verde", "vermelho"]
-    assert info["architecture"]["side"] == 48
-    assert info["settings"]["symmetric"] is False
+    info = read_checkpoint(path).info
+    assert info.classes == ("azul", "verde", "vermelho")
+    assert info.side == 48
+    assert info.settings["symmetric"] is False
     capsys.readouterr()
     assert cli.main(["avaliar", *data, "--json", "--modelo", path]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -248,7 +248,7 @@ def test_a_teacher_is_trained_and_taught_from(tmp_path, monkeypatch, capsys):
     assert cli.main(["treinar", "--receita", "destilado", *options]) == 1
     assert "\nerro: Falta o professor (professor.pth). Treine-o" in capsys.readouterr().err
     assert cli.main(["professor", "--modelo", "mestre.pth", *options]) == 0
-    assert read_checkpoint("mestre.pth")["info"]["settings"]["symmetric"] is False
+    assert read_checkpoint("mestre.pth").info.settings["symmetric"] is False
     assert cli.main(["treinar", "--receita", "destilado", "--professor", "mestre.pth", *options]) == 0
     assert ", destilado), em " in capsys.readouterr().out
     assert cli.main(["avaliar", "--dados", "fotos", "--json"]) == 0

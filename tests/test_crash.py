@@ -93,7 +93,7 @@ def check_whole(path, same_weights):
     """The file loads, with the weights and a number that was really saved; return that number."""
     model = load_model(path)
     assert all(torch.equal(value, same_weights[name]) for name, value in model.state_dict().items())
-    return model.info["epoch"]
+    return model.info.epoch
 
 
 # Before the content is complete, before it is on the disk, before it takes the old file's place, and after that.

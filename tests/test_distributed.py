@@ -109,7 +109,7 @@ def test_a_killed_process_costs_at_most_an_epoch(digits, tmp_path):
     assert sorted(set(epochs)) == [1, 2, 3, 4, 5, 6]
     assert len(epochs) <= 7
     assert "Outro dos processos parou" in text  # the first process met its death and did not hang
-    assert len(read_checkpoint(tmp_path / "best.pth")["info"]["history"]["val_loss"]) > 1
+    assert len(read_checkpoint(tmp_path / "best.pth").info.history["val_loss"]) > 1
     assert not resume_path(tmp_path / "best.pth").exists()
 
 
@@ -122,7 +122,7 @@ def test_two_processes_learn_from_one_teacher(digits, tmp_path):
         command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert read_checkpoint(tmp_path / "best_model.pth")["info"]["val_accuracy"] > 0.5  # ten classes
+    assert read_checkpoint(tmp_path / "best_model.pth").info.val_accuracy > 0.5  # ten classes
 
 
 FINISHER = """

@@ -38,8 +38,8 @@ def test_onnx_gives_the_calibrated_probabilities_of_uint8_images_in_batches_of_a
     for batch in (images, images[:1], images[:7]):
         torch.testing.assert_close(run_onnx(path, batch), predict(shipped, batch), rtol=0, atol=LARGEST_DIFFERENCE)
     facts = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
-    assert json.loads(facts["classes"]) == shipped.info["classes"]
-    assert json.loads(facts["provenance"])["created"] == shipped.info["created"]
+    assert json.loads(facts["classes"]) == list(shipped.info.classes)
+    assert json.loads(facts["provenance"])["created"] == shipped.info.created
 
 
 def test_pt2_gives_the_same_and_says_the_same(shipped, cifar10, tmp_path):
@@ -50,7 +50,7 @@ def test_pt2_gives_the_same_and_says_the_same(shipped, cifar10, tmp_path):
     torch.testing.assert_close(program(images[:3]), predict(shipped, images[:3]), rtol=0, atol=LARGEST_DIFFERENCE)
     facts = extra["metadata.json"]
     facts = json.loads(facts if isinstance(facts, str) else facts.decode())
-    assert json.loads(facts["classes"]) == shipped.info["classes"]
+    assert json.loads(facts["classes"]) == list(shipped.info.classes)
 
 
 def test_a_model_of_own_classes_and_another_side(tmp_path):
@@ -105,7 +105,7 @@ def test_the_documented_example_works_without_torch(shipped, cifar10, tmp_path):
     assert done.returncode == 0, done.stderr
     pixels = torch.from_numpy(np.array(Image.open(photo).convert("RGB"))).permute(2, 0, 1)
     probabilities = predict(shipped, pixels[None])[0]
-    assert done.stdout.split()[0] == shipped.info["classes"][probabilities.argmax()]
+    assert done.stdout.split()[0] == shipped.info.classes[probabilities.argmax()]
     assert f"{probabilities.max():.1%}" in done.stdout
 
 

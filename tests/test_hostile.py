@@ -46,8 +46,9 @@ def bounded():
 
 
 def content(**info):
-    model = make_network(CNN, channels=(4, 8), hidden=16)
-    return {"format": checkpoint.FORMAT, "kind": checkpoint.BEST} | pack(model, INFO | info)
+    made = {"format": checkpoint.FORMAT, "kind": checkpoint.BEST}
+    made |= pack(make_network(CNN, channels=(4, 8), hidden=16), INFO).to_dict()
+    return made | {"info": made["info"] | info}
 
 
 def with_pickle(path, data):
@@ -277,5 +278,5 @@ def test_a_resume_file_cannot_remove_other_files(path, tmp_path, name):
     victim = tmp_path / name
     save_checkpoint(victim, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.99})
     with BestCheckpoint(path) as best:
-        best.restore({"aside": name, "saved": pack(make_network(CNN, channels=(4, 8), hidden=16), INFO)})
+        best.restore({"aside": name, "saved": pack(make_network(CNN, channels=(4, 8), hidden=16), INFO).to_dict()})
     assert victim.exists()

@@ -1,16 +1,19 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from classificador.assemble import make_network
 from classificador.inference import predict, predict_image
 from classificador.model import CNN
+from conftest import info_for
 
 
 @pytest.fixture
 def model() -> CNN:
     torch.manual_seed(0)
     model = make_network(CNN, channels=(4, 8), hidden=16)
-    model.info = {"classes": [f"classe {i}" for i in range(10)], "architecture": model.architecture}
+    model.info = info_for(model, classes=[f"classe {i}" for i in range(10)])
     return model
 
 
@@ -26,7 +29,7 @@ def test_rows_are_probabilities_of_the_model_in_eval_mode(model):
 def test_the_temperature_changes_the_probabilities_and_no_prediction(model):
     images = torch.randint(256, (300, 3, 32, 32), dtype=torch.uint8)
     plain = predict(model, images)
-    model.info["temperature"] = 0.5
+    model.info = replace(model.info, temperature=0.5)
     calibrated = predict(model, images)
     assert torch.equal(plain.argmax(1), calibrated.argmax(1))
     assert torch.allclose(calibrated, torch.softmax(plain.log() / 0.5, 1), atol=1e-6)
@@ -74,4 +77,4 @@ def test_a_picture_gives_its_classes_most_probable_first(model, tmp_path):
     result = predict_image(model, tmp_path / "mar.png")
     assert list(result.values()) == sorted(result.values(), reverse=True)
     assert sum(result.values()) == pytest.approx(1, abs=1e-5)
-    assert set(result) == set(model.info["classes"])
+    assert set(result) == set(model.info.classes)

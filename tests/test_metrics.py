@@ -11,6 +11,7 @@ from classificador.errors import CheckpointError
 from classificador.inference import predict
 from classificador.metrics import Report, evaluate, wilson_interval
 from classificador.model import CNN
+from conftest import info_for
 
 CLASSES = ("Gato", "Navio", "Sapo")
 
@@ -70,15 +71,15 @@ def test_evaluation_takes_bfloat16_where_native_and_a_single_answer_never_does(t
 
 
 def test_a_model_of_other_classes_is_refused(toy):
-    model = make_network(CNN, channels=(4, 8), hidden=16)
-    model.info = {"classes": ["gato", "cachorro"]}
+    model = make_network(CNN, channels=(4, 8), hidden=16, classes=2)
+    model.info = info_for(model, classes=["gato", "cachorro"])
     with pytest.raises(CheckpointError, match="não conhece a classe Avião, e sim gato, cachorro"):
         evaluate(model, toy.test, toy.classes)
 
 
 def test_labels_go_by_the_names_of_the_classes_not_by_their_places(toy):
     model = make_network(CNN, channels=(4, 8), hidden=16, classes=3)
-    model.info = {"classes": ["gato", "sapo", "cachorro"]}
+    model.info = info_for(model, classes=["gato", "sapo", "cachorro"])
     split = Split(toy.test.images[:4], torch.tensor([0, 1, 1, 0]))
     report = evaluate(model, split, ("cachorro", "gato"))
     assert report.classes == ("gato", "sapo", "cachorro")

@@ -21,7 +21,7 @@ import torch
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from classificador import assemble, model, model_file
+from classificador import assemble, model, model_info
 from classificador.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures, shrink_figures, write_outputs
 from classificador.settings import PRESETS
@@ -107,7 +107,7 @@ def test_the_whole_notebook_runs_and_trains(workplace, tmp_path):
     metrics = execute(notebook, workplace)
     assert metrics["test"]["accuracy"] > 0.65  # one epoch; a network that learns nothing has 0.10
     assert metrics["model"]["preset"] == "rapido"
-    assert load_model(checkpoint).info["epoch"] == 1
+    assert load_model(checkpoint).info.epoch == 1
     assert (workplace / "best_model.pth").read_bytes() == before
     assert "Época 1/1: perda" in outputs(notebook)
     assert save_figures(notebook, tmp_path / "figuras") == 13
@@ -140,7 +140,7 @@ def test_the_whole_notebook_runs_with_a_users_own_classes(workplace, tmp_path):
     metrics = execute(notebook, workplace)
     assert metrics["test"]["accuracy"] == 1
     assert metrics["test"]["images"] > 2
-    assert load_model(tmp_path / "m.pth").info["classes"] == ["céu", "mato"]
+    assert load_model(tmp_path / "m.pth").info.classes == ("céu", "mato")
     text = outputs(notebook)
     assert re.search(r"treino .* tensor \(\d+, 3, 48, 48\)", text)
     assert "quase cópias do treino: 100,0% do teste" in text
@@ -157,7 +157,7 @@ def test_papermill_runs_it_with_other_parameters(workplace, tmp_path):
     command = [sys.executable, "-m", "papermill", NOTEBOOK, tmp_path / "saida.ipynb", "--cwd", workplace, *options]
     ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert load_model(tmp_path / "m.pth").info["preset"] == "completo"
+    assert load_model(tmp_path / "m.pth").info.preset == "completo"
     assert "Acurácia" in outputs(nbformat.read(tmp_path / "saida.ipynb", as_version=4))
 
 
@@ -166,7 +166,7 @@ def test_the_prediction_section_runs_alone_and_gives_the_committed_numbers(workp
     assert "fit(" not in "".join(cell.source for cell in notebook.cells)
     metrics = execute(notebook, workplace)
     text = outputs(committed)
-    assert model_file.describe_checkpoint(committed_model.info) in text
+    assert model_info.describe_checkpoint(committed_model.info) in text
     shown = re.findall(r"Acurácia (\d+,\d+)% .*?F1 macro (\d,\d+)", text)
     ((accuracy, f1),) = ((float(figure.replace(",", ".")) for figure in figures) for figures in shown)
     assert metrics["test"]["images"] == 10_000
@@ -232,7 +232,7 @@ class LiveCurves(LiveCurves):
     metrics = execute(notebook, workplace)
     assert "2 []" in outputs(notebook)
     assert metrics["test"]["accuracy"] > 0.4  # one epoch; a network that learns nothing has 0.10
-    assert len(load_model(checkpoint).info["history"]["steps"]) > 3
+    assert len(load_model(checkpoint).info.history["steps"]) > 3
 
 
 def test_an_edited_network_cell_is_what_trains_and_predicts(workplace, tmp_path):
@@ -241,7 +241,7 @@ def test_an_edited_network_cell_is_what_trains_and_predicts(workplace, tmp_path)
     cell.source = cell.source.replace("hidden=384", "hidden=24").replace("channels=(64, 128)", "channels=(4, 8)")
     cell.source = cell.source.replace("self.conv2", "self.segunda").replace("F.relu", "F.silu")
     execute(notebook, workplace)
-    weights = read_checkpoint(tmp_path / "b.pth")["weights"]
+    weights = read_checkpoint(tmp_path / "b.pth").weights
     assert weights["segunda.weight"].shape[:2] == (8, 4)
     assert weights["fc1.weight"].shape[0] == 24
 

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,13 +11,14 @@ from classificador.assemble import make_network
 from classificador.errors import ImageError
 from classificador.model import CNN
 from classificador.own_pictures import DOUBT, explain_picture, upload_box
+from conftest import info_for
 
 
 @pytest.fixture
 def model() -> CNN:
     torch.manual_seed(0)
     model = make_network(CNN, channels=(4, 8), hidden=16, classes=3).eval()
-    model.info = {"classes": ["gato", "sapo", "uva"], "architecture": model.architecture}
+    model.info = info_for(model, classes=["gato", "sapo", "uva"])
     return model
 
 
@@ -40,7 +42,7 @@ def test_a_long_thin_picture_is_shown(model):
 
 
 def test_a_picture_of_perhaps_no_class_comes_with_a_warning(model):
-    model.info["doubt_below"] = 0.99
+    model.info = replace(model.info, doubt_below=0.99)
     assert DOUBT in texts(explain_picture(model, Image.new("RGB", (32, 32))))
 
 

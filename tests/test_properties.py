@@ -38,7 +38,7 @@ def saved(tmp_path_factory):
 @given(history=st.dictionaries(st.text(), plain, max_size=3))
 def test_plain_metadata_comes_back_as_it_was(tmp_path, history):
     save_checkpoint(tmp_path / "m.pth", make_network(CNN, channels=(2, 2), hidden=2), INFO | {"history": history})
-    assert read_checkpoint(tmp_path / "m.pth")["info"]["history"] == history
+    assert read_checkpoint(tmp_path / "m.pth").info.history == history
 
 
 @several
@@ -66,8 +66,8 @@ def test_a_changed_byte_is_refused_or_changes_nothing(saved, tmp_path, data):
     except CheckpointError:
         return
     sound = read_checkpoint(saved)  # a date, or padding between the parts: nothing that is read
-    assert changed["info"] == sound["info"]
-    assert all(torch.equal(value, sound["weights"][name]) for name, value in changed["weights"].items())
+    assert changed.info == sound.info
+    assert all(torch.equal(value, sound.weights[name]) for name, value in changed.weights.items())
 
 
 @several

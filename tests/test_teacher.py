@@ -14,7 +14,8 @@ from classificador.errors import CheckpointError
 from classificador.export import describe
 from classificador.model import CNN
 from classificador.model_card import write_cards
-from classificador.model_file import describe_checkpoint, load_model, save_checkpoint
+from classificador.model_file import load_model, save_checkpoint
+from classificador.model_info import describe_checkpoint
 from classificador.resume import resume_path
 from classificador.settings import TEACHER, make_settings
 from classificador.teacher import Teacher, build_teacher
@@ -83,7 +84,7 @@ def test_the_word_stands_wherever_the_figures_do(toy, settings, tmp_path):
     assert "Distilled: " in english.read_text(encoding="utf-8")
     assert "| Accuracy, distilled |" in english.read_text(encoding="utf-8")
     assert '"teacher": {"crc32"' in describe(model)["provenance"]
-    assert json.loads(describe(model)["provenance"])["temperature"] == model.info["temperature"]
+    assert json.loads(describe(model)["provenance"])["temperature"] == model.info.temperature
 
 
 def test_without_its_teacher_a_training_does_not_begin(toy, settings, tmp_path):

@@ -29,8 +29,8 @@ def test_it_learns_and_keeps_the_best_epoch(toy, tmp_path):
     assert max(history.val_accuracy) > 0.5  # chance: 0.1
     assert len(history.train_loss) == len(history.seconds) == 6
     saved = read_checkpoint(tmp_path / "best.pth")
-    assert saved["info"]["val_accuracy"] == max(history.val_accuracy)
-    assert saved["info"]["epoch"] == history.val_accuracy.index(max(history.val_accuracy)) + 1
+    assert saved.info.val_accuracy == max(history.val_accuracy)
+    assert saved.info.epoch == history.val_accuracy.index(max(history.val_accuracy)) + 1
     # The file really holds the weights that scored so.
     loaded = load_model(tmp_path / "best.pth")
     with autocast(torch.device("cpu")):  # as in training
@@ -65,8 +65,8 @@ def test_validation_is_exact_over_all_images_and_fits_the_temperature(toy, small
         logits = model.eval()(toy.val.images).float()
     loss = nn.functional.cross_entropy(logits, toy.val.labels, label_smoothing=0.1).item()
     assert history.val_loss[-1] == pytest.approx(loss, rel=1e-5)
-    info = read_checkpoint(tmp_path / "best.pth")["info"]
-    assert info["temperature"] == pytest.approx(fit_temperature(logits, toy.val.labels), rel=1e-3)
+    info = read_checkpoint(tmp_path / "best.pth").info
+    assert info.temperature == pytest.approx(fit_temperature(logits, toy.val.labels), rel=1e-3)
 
 
 def test_new_defaults_in_an_edited_class_take_effect(toy):
