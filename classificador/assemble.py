@@ -54,6 +54,11 @@ def architecture_of(model: nn.Module) -> dict:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
 
 
+def epochs_trained(model: nn.Module) -> float:
+    """Return for how many epochs fit() has trained the weights of `model`, those in its file included; 0: it is new."""
+    return vars(model).get("epochs_trained", 0.0)
+
+
 def side_of(model: nn.Module) -> int | None:
     """Return the side in pixels of the images that `model` was made for; None if make_network did not make it."""
     architecture = architecture_of(model)

@@ -65,8 +65,8 @@ class BestCheckpoint:
             self._set_aside(checkpoint.info)
         self._write(checkpoint)
 
-    def restore(self, state: dict) -> None:
-        """Go on from the `state()` of a run that was stopped; the file is written again if it is another by now."""
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a run that was stopped; the file is written again if it is another by now."""
         # Only the name, and only one of ours: _settle() may remove the file.
         ours = state["aside"].startswith(f"{self.path.stem}.anterior-")
         if state["saved"] is None:
@@ -79,8 +79,8 @@ class BestCheckpoint:
             self._set_aside(saved.info)
         self._write(saved)
 
-    def state(self) -> dict:
-        """What restore() needs: tensors and plain values."""
+    def state_dict(self) -> dict:
+        """What the file holds, and which was set aside."""
         return {"saved": self.saved and self.saved.to_dict(), "aside": self.aside.name if self.aside else ""}
 
     def _write(self, saved: Checkpoint) -> None:

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from classificador.errors import ClassificadorError, DataError
 
 Value = TypeVar("Value")
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @contextmanager
@@ -126,6 +127,19 @@ def wrap(model: nn.Module) -> nn.Module:
         if isinstance(module, _BatchNorm):
             module.forward = partial(_batch_norm, module)
     return DistributedDataParallel(model, broadcast_buffers=False)  # the buffers are the same in all anyway
+
+
+def weigh(criterion: Loss, batch_size: int) -> Loss:
+    """Return the mean loss of our part, weighed so that the processes' mean is the mean loss of the whole batch."""
+    if size() == 1:
+        return criterion
+    return lambda logits, targets: criterion(logits, targets) * (len(targets) * size() / batch_size)
+
+
+def seed_dropout(seed: int, epoch: int) -> None:
+    """Let each process drop other responses; alone nothing is done, and dropout draws on from where it was."""
+    if size() > 1:
+        torch.manual_seed(seed + epoch * size() + rank())
 
 
 class _Sum(torch.autograd.Function):

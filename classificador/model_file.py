@@ -125,7 +125,7 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
             f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
             f"antes a célula que a define, ou treine de novo. Primeira diferença: {brief(error)}"
         ) from error
-    model.info = saved.info
+    model.info, model.epochs_trained = saved.info, saved.info.epoch + saved.info.earlier_epochs
     return model.eval()
 
 

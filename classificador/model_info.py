@@ -37,6 +37,7 @@ class ModelInfo:
     temperature: float = 1.0  # what logits are divided by, for calibrated probabilities
     doubt_below: float = 0.0  # the best probability under which a picture may well show none of the classes
     teacher: dict = field(default_factory=dict)  # empty for a network that learnt labels
+    earlier_epochs: float = 0.0  # of the trainings whose weights this one began with
 
     def __post_init__(self):
         kinds = {float: int | float, tuple[str, ...]: tuple}
@@ -51,7 +52,8 @@ class ModelInfo:
         return all(map(_printable, texts)) and len(set(self.classes)) == len(self.classes) > 0
 
     def _numbers_are_sound(self) -> bool:
-        numbers = [self.epoch, self.val_accuracy, self.val_loss, self.seconds, self.settings.get("epochs")]
+        numbers = [self.epoch, self.val_accuracy, self.val_loss, self.seconds, self.earlier_epochs]
+        numbers.append(self.settings.get("epochs"))
         return (
             all(isinstance(value, int | float) and abs(value) < HUGE for value in numbers)
             and type(self.settings["epochs"]) is int
@@ -100,7 +102,7 @@ def describe_checkpoint(info: ModelInfo) -> str:
     return (
         f"Receita:     {info.preset}, época {epoch} de {info.settings['epochs']}, {duration(info.seconds)}\n"
         f"Validação:   acurácia {percent(info.val_accuracy, 2)}, perda {number(info.val_loss, 3)}\n"
-        f"{_distillation(info)}"
+        f"{_distillation(info)}{_earlier(info)}"
         f"Calibração:  temperatura {number(info.temperature, 3)}\n"
         f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info.device}, {info.precision}, torch {info.versions['torch']}\n"
         f"Divisão:     {info.split}\n"
@@ -115,6 +117,11 @@ def _distillation(info: ModelInfo) -> str:
         return ""
     score = percent(info.teacher["val_accuracy"], 2)
     return f"Destilação:  aprendeu as respostas de um professor, com {score} na validação\n"
+
+
+def _earlier(info: ModelInfo) -> str:
+    """A line for a training that began with trained weights."""
+    return f"Partiu de:   pesos já treinados, {number(info.earlier_epochs, 1)} épocas\n" if info.earlier_epochs else ""
 
 
 def architecture_is_sound(architecture: dict) -> bool:

@@ -55,17 +55,17 @@ def build_teacher(settings: Settings, data: ImageData) -> Teacher:
     return teacher
 
 
-def load_teacher(path: str, classes: list[str], side: int, device: torch.device) -> Teacher:
+def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
     """Return the teacher saved in `path`, on `device`; its attribute `facts` tells it from others.
 
-    side: of the images, pixels. Raises CheckpointError when there is none, or one of other classes or another side.
+    data: that the student learns. Raises CheckpointError when there is none, or one of other classes or another side.
     """
     if not Path(path).exists():
         raise CheckpointError(f"Falta o professor ({path}). Treine-o antes: `python -m classificador professor`.")
     teacher = load_model(path, Teacher)
-    if list(teacher.info.classes) != classes:
+    if teacher.info.classes != tuple(data.classes):
         raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens. Treine outro.")
-    if (learnt := teacher.info.side) != side:
+    if (learnt := teacher.info.side) != (side := data.train.images.shape[-1]):
         raise CheckpointError(f"O professor em {path} aprendeu com imagens de {learnt} pixels; estas têm {side}.")
     total = 0
     for weight in teacher.state_dict().values():

@@ -1,38 +1,43 @@
-"""The training loop: batches, schedule, validation, the best weights kept as they improve."""
+"""fit(): a whole training, from the checks before it to the files it leaves."""
 
-import platform
 import signal
-import sys
-import time
 import zlib
-from collections.abc import Callable
-from contextlib import nullcontext
-from datetime import datetime, timezone
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
+from torch.optim import Optimizer
 
 from classificador import distributed
-from classificador.batches import make_batch
+from classificador.assemble import epochs_trained
+from classificador.batches import Batches
 from classificador.best import BestCheckpoint
-from classificador.brazilian import number, percent
-from classificador.calibration import fit_doubt, fit_temperature
+from classificador.brazilian import number
 from classificador.dataset import ImageData, Split
-from classificador.device import autocast, choose_device, describe_device, keep_freed_memory, memory_format, precision
+from classificador.device import autocast, choose_device, describe_device, keep_freed_memory, memory_format
 from classificador.errors import DivergenceError, NotFiniteError, SettingsError
-from classificador.history import History
+from classificador.history import Clock, History, Tally
 from classificador.inference import predict_logits
 from classificador.interrupt import StopRequest, stop_requests
+from classificador.loop import train_epoch
 from classificador.model_file import check_saveable
-from classificador.resume import prepare_resume, restore_state, resume_path, save_state
+from classificador.resume import (
+    ModelState,
+    OptimizerState,
+    RandomState,
+    Stateful,
+    prepare_resume,
+    restore_state,
+    resume_path,
+    save_state,
+)
 from classificador.settings import Settings
-from classificador.teacher import load_teacher
+from classificador.teacher import Teacher, load_teacher
 from classificador.tracking import RunRecord
+from classificador.watchers import Curves, KeepBest, KeepRecord, ProgressBar, Watcher, trained_with
 
-WARM_UP = 0.2  # of a run, in which the learning rate rises; a tenth was no better (validation, one seed)
 HOPELESS = 1e12  # a loss from which no training comes back
 
 
@@ -40,7 +45,7 @@ def fit(
     model: nn.Module,
     data: ImageData,
     criterion: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     settings: Settings,
     checkpoint: str | Path = "best_model.pth",
     watch: Callable[[History], None] | None = None,
@@ -57,6 +62,51 @@ def fit(
     CheckpointError (file cannot be written, or in use, or nothing to resume) and DivergenceError (loss NaN or infinite;
     the file keeps the best weights reached before).
     """
+    _check(model, data, settings)
+    device = choose_device(settings.device)
+    teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
+    first = distributed.rank() == 0  # the process that writes the files
+    with stop_requests() as stop, BestCheckpoint(checkpoint) if first else nullcontext() as best:
+        if first:
+            prepare_resume(checkpoint, resume)
+        with RunRecord(checkpoint, settings) if first else nullcontext() as record, _full_memory_told(settings):
+            path, run = resume_path(checkpoint), _begin(model, data, criterion, optimizer, settings, device, teacher)
+            if best:
+                run.parts["best"] = best
+            saved = {}
+            if resume:
+                saved = restore_state(checkpoint, run, settings, _setup(run))
+            elif run.history.earlier_epochs:
+                earlier = number(run.history.earlier_epochs, 1)
+                print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) cria outra.")
+            if record:
+                record.begin(_facts(run), run.history, str(saved.get("folder", "")))
+                run.watchers += [KeepBest(best), KeepRecord(record)]
+            if watch:
+                watch(run.history)  # before the bar, so that in a notebook the curves stand above it
+                run.watchers.append(Curves(watch))
+
+            def keep(asked: int) -> None:
+                """Write the resume file; asked: the signal that asked to stop, 0 for none."""
+                state = run.state_dict()
+                if record:
+                    job = "" if asked == signal.SIGINT else distributed.job()  # Ctrl-C is meant
+                    save_state(path, state, settings, {"setup": _setup(run), "folder": record.name, "job": job})
+
+            with ProgressBar(run) as bar:
+                run.watchers.append(bar)
+                run.train(stop, keep)
+                if run.history.interrupted:
+                    bar.write(f"Interrompido; guardado em {path}, para retomar.")
+        if first and not run.history.interrupted:  # after the record: a job started anew looks for one of the two
+            path.unlink(missing_ok=True)
+    return run.history
+
+
+def _check(model: nn.Module, data: ImageData, settings: Settings) -> None:
+    """Raise the errors that need no training to be seen."""
     if settings.batch_size > len(data.train.labels):
         raise SettingsError(
             f"{settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino; "
@@ -65,247 +115,197 @@ def fit(
         )
     if settings.batch_size < distributed.size():
         raise SettingsError(f"precisa ser pelo menos {distributed.size()}, o número de processos.", "batch_size")
-    device = choose_device(settings.device)
-    keep_freed_memory()
-    torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
     check_saveable(model)
-    teacher = None
-    if settings.teacher:
-        teacher = load_teacher(settings.teacher, list(data.classes), data.train.images.shape[-1], device)
-    writes = distributed.rank() == 0
-    with stop_requests() as stop, BestCheckpoint(checkpoint) if writes else nullcontext() as best:
-        if writes:
-            prepare_resume(checkpoint, resume)
-        with RunRecord(checkpoint, settings) if writes else nullcontext() as record:
-            try:
-                model.to(device=device, memory_format=memory_format(device))
-                run = _Run(model, data, criterion, optimizer, settings, device, teacher, best, record, watch)
-                distributed.check_same((run.fingerprint, teacher and teacher.facts))
-                if resume:
-                    restore_state(run, checkpoint)
-                run.begin_record()
-                run.train(stop, resume_path(checkpoint))
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                smaller = max(2, settings.batch_size // 2)
-                remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
-                raise SettingsError(remedy, "batch_size") from error
-        if writes and not run.history.interrupted:  # after the record: a job started anew looks for one of the two
-            resume_path(checkpoint).unlink(missing_ok=True)
-    return run.history
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """On a CPU torch says so with a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+@contextmanager
+def _full_memory_told(settings: Settings) -> Iterator[None]:
+    """Turn a full memory into a SettingsError with a batch size to try."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On a CPU torch says so with a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        smaller = max(2, settings.batch_size // 2)
+        remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
+        raise SettingsError(remedy, "batch_size") from error
 
 
-class _Run:
-    """The moving parts of one call of fit(). Whatever changes from batch to batch is kept by resume.py.
+def _begin(
+    model: nn.Module,
+    data: ImageData,
+    criterion: nn.Module,
+    optimizer: Optimizer,
+    settings: Settings,
+    device: torch.device,
+    teacher: Teacher | None,
+) -> "Run":
+    """Bring everything to the device. Raises DataError when the processes have different data or teachers."""
+    model.to(device=device, memory_format=memory_format(device))
+    train, val = (Split(part.images.to(device), part.labels.to(device)) for part in (data.train, data.val))
+    run = Run(model, Batches(train, settings, list(data.classes), teacher), val, criterion, optimizer)
+    distributed.check_same((run.fingerprint, teacher and teacher.facts))
+    return run
 
-    best, record: None in a process that writes no files.
-    """
 
-    def __init__(self, model, data, criterion, optimizer, settings, device, teacher, best, record, watch):
-        self.model, self.criterion, self.optimizer = model, criterion, optimizer
+class Run:
+    """A training under way: the things it is made of, those of them that have a state, and who watches it."""
+
+    def __init__(self, model: nn.Module, batches: Batches, val: Split, criterion: nn.Module, optimizer: Optimizer):
+        self.model, self.batches, self.val, self.criterion, self.optimizer = model, batches, val, criterion, optimizer
+        self.settings, self.device = batches.settings, val.images.device
         self.network = distributed.wrap(model)  # the model as it is called in training
-        self.settings, self.device, self.teacher = settings, device, teacher
-        self.best, self.record = best, record
-        self.watch = watch or (lambda history: None)
-        self.classes = list(data.classes)
-        self.train_split = Split(data.train.images.to(device), data.train.labels.to(device))
-        self.val_split = Split(data.val.images.to(device), data.val.labels.to(device))
-        self.steps = len(self.train_split) // settings.batch_size  # the last, incomplete batch is left out
-        total = settings.epochs * self.steps
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total))
-        self.generator = torch.Generator(device).manual_seed(settings.seed)
-        torch.manual_seed(settings.seed)  # dropout draws from the global generator
-        self.mirrored_first = torch.randint(2, (len(self.train_split),), generator=self.generator, device=device) > 0
-        self.history, self.started = History(), time.perf_counter()
-        self.folder = ""  # the name of the run's folder, when it is resumed
-        self.epoch, self.step = 0, 0  # complete epochs, and batches of the one under way
-        self.recorded = 1 + settings.epochs // 200  # of so many epochs one with its course: the history stays small
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        torch.manual_seed(self.settings.seed)  # dropout draws from the global generator
+        self.history, self.tally, self.clock = History(), Tally(self.device), Clock()
+        self.history.earlier_epochs = epochs_trained(model)
+        self.parts: dict[str, Stateful] = {
+            "model": ModelState(model),
+            "optimizer": OptimizerState(optimizer),
+            "batches": batches,
+            "random": RandomState(self.device),
+            "history": self.history,
+            "tally": self.tally,
+            "clock": self.clock,
+        }
+        self.watchers: list[Watcher] = []
+        self.reporting = False  # whether the sums were read after the last batch
+        self.loss = self.accuracy = 0.0  # means of the epoch under way, when they were last read
+        self.logits = torch.empty(0)  # what the network answers to the validation images, after an epoch
+        self.fingerprint = _check_sum([batches.split, val])
 
-    @cached_property
-    def fingerprint(self) -> int:
-        """A check sum of the images and labels, in order, to tell other data by."""
-        total = 0
-        for split in (self.train_split, self.val_split):
-            for part in (split.images, split.labels):
-                total = zlib.crc32(part.cpu().contiguous().numpy(), total)
-        return total
+    def train(self, stop: StopRequest, keep: Callable[[int], None]) -> None:
+        """Train to the last epoch or until asked to stop; keep() what there is after each epoch, and then.
 
-    def begin_record(self) -> None:
-        """Open the folder in which the run is told; a resumed run goes on in the one it had."""
-        if self.record:
-            data = {"classes": self.classes, "train": len(self.train_split), "val": len(self.val_split)}
-            facts = {
-                "device": describe_device(self.device),
-                "processes": distributed.size(),
-                "job": distributed.job(),
-                "data": data | {"crc32": f"{self.fingerprint:08x}"},
-            }
-            self.record.begin(facts, self.history, self.folder)
-
-    def train(self, stop: StopRequest, resume: Path) -> None:
-        """Train to the last epoch or until asked to stop; an unfinished run leaves its resume file."""
-        self.watch(self.history)  # before the bar, so that in a notebook the curves stand above it
-        total, done = self.settings.epochs * self.steps, self.epoch * self.steps + self.step
-        options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
-        with tqdm(total=total, initial=done, **options) as self.bar:
-            for epoch in range(self.epoch):  # of the run that is resumed
-                self._tell(epoch)
-            self._train(stop, resume)
-
-    def _train(self, stop: StopRequest, resume: Path) -> None:
-        while self.epoch < self.settings.epochs and not self.history.interrupted:
-            if self._train_epoch(stop):
-                self._validate()
-                self.epoch, self.step = self.epoch + 1, 0
-            if self.epoch < self.settings.epochs:
-                self._keep(resume, distributed.largest(stop.number))
-                self.history.interrupted = distributed.largest(stop.number)
-        if self.history.interrupted:
-            self.bar.write(f"Interrompido; guardado em {resume}, para retomar.", file=sys.stdout)
-
-    def _keep(self, resume: Path, asked: int) -> None:
-        """Write the resume file. asked: the signal that asked to stop, 0 for none."""
-        sums, job = self._sums(), "" if asked == signal.SIGINT else distributed.job()  # Ctrl-C is meant
-        try:
-            if self.best:
-                save_state(self, sums, resume, job)
-        except NotFiniteError as error:
-            raise self._divergence() from error
+        Raises DivergenceError.
+        """
+        epochs = self.settings.epochs
+        while self.batches.epoch < epochs and not self.history.interrupted:
+            try:
+                if self._train_epoch(stop):
+                    self._validate()
+            finally:
+                trained = self.batches.done / self.batches.steps
+                self.model.epochs_trained = self.history.earlier_epochs + trained
+            if self.batches.epoch < epochs:
+                asked = distributed.largest(stop.number)
+                try:
+                    keep(asked)
+                except NotFiniteError as error:
+                    raise self._divergence() from error
+                self.history.interrupted = asked
 
     def _train_epoch(self, stop: StopRequest) -> bool:
-        """The rest of the epoch, in a new random order if it begins. False if asked to stop before its end."""
-        self.model.train()
-        self.bar.set_description(f"Época {self.epoch + 1}/{self.settings.epochs}")
-        if self.step == 0:
-            self.order = torch.randperm(len(self.train_split), generator=self.generator, device=self.device)
-            self.loss_sum, self.correct = torch.zeros(2, device=self.device).unbind()
-        if distributed.size() > 1:  # what differs between the processes is dropout
-            torch.manual_seed(self.settings.seed + self.epoch * distributed.size() + distributed.rank())
-        # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
-        self.mirrored = self.mirrored_first ^ bool(self.epoch % 2) if self.settings.symmetric else None
-        report_every = max(1, self.steps // 20)
-        for batch in self.order.split(self.settings.batch_size)[self.step : self.steps]:
-            self._train_batch(batch)
-            self.step += 1
-            reporting = self.step % report_every == 0 or self.step == self.steps
-            if reporting:
+        """The rest of the epoch. False if asked to stop before its end."""
+        batches, settings = self.batches, self.settings
+        if batches.step == 0:
+            self.tally.clear()
+        distributed.seed_dropout(settings.seed, batches.epoch)
+        criterion = distributed.weigh(self.criterion, settings.batch_size)
+        share = settings.batch_size / distributed.size()  # of a batch's loss, in images
+        report_every = max(1, batches.steps // 20)
+
+        def after_batch(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> bool:
+            self.tally.add(loss * share, logits, targets)
+            self.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
+            if self.reporting:
                 self._report()
-            self.bar.update()
+            for watcher in self.watchers:
+                watcher.batch(self)
             # Several processes stop after the same batch, which costs them a message: not after every one.
-            asked = distributed.largest(stop.number) if reporting or distributed.size() == 1 else 0
-            if asked and self.step < self.steps:
-                self._check_loss()
-                return False
-        return True
+            asked = distributed.largest(stop.number) if self.reporting or distributed.size() == 1 else 0
+            return bool(asked) and batches.step > 0
 
-    def _train_batch(self, batch: torch.Tensor) -> None:
-        images, targets = make_batch(
-            batch, self.train_split, self.mirrored, self.settings, self.generator, self.teacher, len(self.classes)
-        )
-        weight = len(images) * distributed.size() / len(batch)  # of our mean loss in that of the batch
-        with autocast(self.device):
-            logits = self.network(images).float()
-        loss = self.criterion(logits, targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss * weight).backward()
-        self.optimizer.step()
-        self.schedule.step()
-        # Sums stay tensors: reading a value here would make a GPU wait at every step.
-        self.loss_sum += loss.detach() * len(images)
-        wanted = targets if targets.ndim == 1 else targets.argmax(1)
-        self.correct += (logits.detach().argmax(1) == wanted).sum()
-
-    def _sums(self) -> torch.Tensor:
-        """The loss and the right answers of the epoch under way, up to here, of all processes."""
-        return distributed.total(torch.stack([self.loss_sum, self.correct]))
-
-    def _means(self) -> tuple[float, float]:
-        """Mean loss and accuracy of the epoch under way, up to here."""
-        loss, correct = self._sums().tolist()
-        seen = self.step * self.settings.batch_size
-        return loss / seen, correct / seen
-
-    def _check_loss(self, *val_loss: float) -> None:
-        """Raise DivergenceError unless the losses so far are finite, and such that training can go on."""
-        if not all(abs(loss) < HOPELESS for loss in (self._means()[0], *val_loss)):
-            raise self._divergence()
-
-    def _divergence(self) -> DivergenceError:
-        lr = self.optimizer.param_groups[0]["lr"]
-        return DivergenceError(
-            f"O treino divergiu (perda não finita ou enorme): época {self.epoch + 1}, até o lote {self.step}, "
-            f"lr {lr:.2g}. Use um lr menor."
-        )
+        complete = train_epoch(self.network, batches, criterion, self.optimizer, after_batch)
+        if not complete:
+            self._read()
+        return complete
 
     def _report(self) -> None:
-        self._check_loss()
-        loss, accuracy = self._means()
-        if self.epoch % self.recorded == 0:
-            self.history.steps.append([self.epoch + self.step / self.steps, loss, accuracy])
-        self.bar.set_postfix_str(f"perda {number(loss, 3)}, acurácia {percent(accuracy)}", refresh=False)
-        self.watch(self.history)
+        """Read the means so far and add them to the history, of so many epochs of one that it stays small."""
+        self._read()
+        epoch = len(self.history.val_loss)
+        if epoch % (1 + self.settings.epochs // 200) == 0:
+            self.history.steps.append([self.batches.done / self.batches.steps, self.loss, self.accuracy])
+
+    def _read(self) -> None:
+        """Read the means of the epoch under way. Raises DivergenceError unless training can go on with them."""
+        seen = (self.batches.done - len(self.history.val_loss) * self.batches.steps) * self.settings.batch_size
+        self.loss, self.accuracy = (value / seen for value in distributed.total(self.tally.sums).tolist())
+        if not abs(self.loss) < HOPELESS:
+            raise self._divergence()
 
     def _validate(self) -> None:
-        """Add the epoch to the history and keep the weights if they are the run's best so far."""
+        """Add the epoch to the history."""
         with autocast(self.device):
-            logits = predict_logits(self.model, self.val_split.images)
-        labels = self.val_split.labels
-        val_loss = self.criterion(logits, labels).item()
-        val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)
-        self._check_loss(val_loss)
-        (loss, accuracy), history = self._means(), self.history
-        history.train_loss.append(loss)
-        history.train_accuracy.append(accuracy)
+            self.logits = predict_logits(self.model, self.val.images)
+        labels, history = self.val.labels, self.history
+        val_loss = self.criterion(self.logits, labels).item()
+        if not abs(val_loss) < HOPELESS:
+            raise self._divergence()
+        history.train_loss.append(self.loss)
+        history.train_accuracy.append(self.accuracy)
         history.val_loss.append(val_loss)
-        history.val_accuracy.append(val_accuracy)
-        history.seconds.append(time.perf_counter() - self.started)
-        if self.best and (self.best.score is None or val_accuracy > self.best.score):
-            temperature = fit_temperature(logits, labels)
-            doubt = fit_doubt((logits / temperature).softmax(1))
-            self.best.save(self.model, self._describe() | {"temperature": temperature, "doubt_below": doubt})
-        if self.record:
-            self.record.update(history)
-        self.watch(history)
-        self._tell(self.epoch)
+        history.val_accuracy.append((self.logits.argmax(1) == labels).sum().item() / len(labels))
+        history.seconds.append(self.clock.seconds)
+        for watcher in self.watchers:
+            watcher.epoch(self)
 
-    def _tell(self, epoch: int) -> None:
-        history = self.history
-        self.bar.write(
-            f"Época {epoch + 1}/{self.settings.epochs}: "
-            f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "
-            f"acurácia {percent(history.train_accuracy[epoch])}, validação {percent(history.val_accuracy[epoch])}",
-            file=sys.stdout,
+    def _divergence(self) -> DivergenceError:
+        epoch, lr = len(self.history.val_loss), self.optimizer.param_groups[0]["initial_lr"]
+        return DivergenceError(
+            f"O treino divergiu (perda não finita ou enorme): época {epoch + 1}, até o lote "
+            f"{self.batches.done - epoch * self.batches.steps}, lr {lr:.2g}. Use um lr menor."
         )
 
-    def _describe(self) -> dict:
-        """The plain metadata that travels with the weights: what they are, how good, when and how made."""
-        history, train, val = self.history, len(self.train_split), len(self.val_split)
-        return {
-            "preset": self.settings.preset,
-            "settings": self.settings.to_dict(),
-            "classes": self.classes,
-            "epoch": len(history.val_loss),
-            "val_accuracy": history.val_accuracy[-1],
-            "val_loss": history.val_loss[-1],
-            "seconds": history.seconds[-1],
-            "history": history.to_dict(),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-            "precision": precision(self.device),
-            "teacher": self.teacher.facts if self.teacher else {},
-            "split": f"{number(train, 0)} imagens de treino, {number(val, 0)} de validação",
-        }
+    def state_dict(self) -> dict:
+        """All that the rest of the run depends on. Of several processes each has to ask for it."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from there. Raises an exception of any kind for what no run leaves."""
+        if len(state["history"]["val_loss"]) != state["batches"]["done"] // self.batches.steps:
+            raise ValueError("história incompleta")
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
 
 
-def lr_factor(step: int, total: int) -> float:
-    """Fraction of the peak learning rate at a step: a linear rise over the first fifth of the run, then to zero."""
-    rise = max(1, round(total * WARM_UP))
-    return (step + 1) / rise if step < rise else max(0.0, (total - step) / (total - rise + 1))
+def _setup(run: Run) -> dict:
+    """What must be as it was for a run to go on, under the names a reader finds in the message."""
+    train, teacher = run.batches.split, run.batches.teacher
+    return {
+        "dados": [run.batches.classes, len(train), len(run.val), train.images.shape[-1], run.fingerprint],
+        "otimizador": OptimizerState(run.optimizer).options(),
+        "critério": [type(run.criterion).__name__, _plain_attributes(run.criterion)],
+        "dispositivo": run.device.type,
+    } | ({"professor": teacher.facts} if teacher else {})
+
+
+def _facts(run: Run) -> dict:
+    """What its record says of the run."""
+    data = {"classes": run.batches.classes, "train": len(run.batches.split), "val": len(run.val)}
+    return {
+        "device": describe_device(run.device),
+        "processes": distributed.size(),
+        "job": distributed.job(),
+        "data": data | {"crc32": f"{run.fingerprint:08x}"},
+        "settings": trained_with(run),
+    }
+
+
+def _check_sum(splits: list[Split]) -> int:
+    """Of the images and labels, in order, to tell other data by."""
+    total = 0
+    for split in splits:
+        for part in (split.images, split.labels):
+            total = zlib.crc32(part.cpu().contiguous().numpy(), total)
+    return total
+
+
+def _plain_attributes(criterion: nn.Module) -> dict:
+    """The plain attributes of a loss, such as label_smoothing; its repr does not show them."""
+    return {name: value for name, value in vars(criterion).items() if isinstance(value, int | float | str)}

@@ -43,8 +43,6 @@ def checkpoint_seed() -> bytes:
     buffer = io.BytesIO()
     model = make_network(CNN, channels=(2, 2), hidden=2)
     torch.save({"format": FORMAT, "kind": BEST} | pack(model, INFO).to_dict(), buffer)
-        {"format": FORMAT, "kind": BEST} | pack(make_network(CNN, channels=(2, 2), hidden=2), INFO).to_dict(), buffer
-    )
     return buffer.getvalue()
 
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from classificador import distributed
-from classificador.batches import make_batch
+from classificador.batches import Batches
+from classificador.dataset import CLASSES
 from classificador.settings import make_settings
 
 ROWS = torch.arange(0, 60, 2)
 
 
 def batch(toy, teacher=None, **changes):
-    settings = make_settings(shift=0, **changes)
-    return make_batch(ROWS, toy.train, None, settings, torch.Generator().manual_seed(5), teacher, 10)
+    return Batches(toy.train, make_settings(shift=0, symmetric=False, **changes), list(CLASSES), teacher).make(ROWS)
 
 
 def test_unmixed_it_is_the_images_and_their_labels(toy):
@@ -38,12 +38,8 @@ def test_mixed_images_and_their_targets_have_the_same_shares(toy):
 
 
 def test_the_asked_fraction_of_the_batches_is_mixed(toy):
-    generator, mirrored = torch.Generator().manual_seed(1), torch.zeros(len(toy.train), dtype=torch.bool)
-    settings = make_settings(mixup=0.25)
-    mixed = [
-        (make_batch(ROWS[:4], toy.train, mirrored, settings, generator, None, 10)[1].max(1).values < 1).any().item()
-        for _ in range(400)
-    ]
+    batches = Batches(toy.train, make_settings(mixup=0.25), list(CLASSES))
+    mixed = [(batches.make(ROWS[:4])[1].max(1).values < 1).any().item() for _ in range(400)]
     assert 0.17 < sum(mixed) / 400 < 0.33
 
 
@@ -61,10 +57,8 @@ def test_a_teacher_answers_to_what_the_network_sees(toy):
 
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
 def test_the_parts_of_several_processes_make_up_the_whole(toy, monkeypatch, mixup):
-    settings, mirrored = make_settings(mixup=mixup), torch.arange(len(toy.train)) % 3 == 0
-
     def make():
-        return make_batch(ROWS, toy.train, mirrored, settings, torch.Generator().manual_seed(5), None, 10)
+        return Batches(toy.train, make_settings(mixup=mixup), list(CLASSES)).make(ROWS)
 
     whole, parts = make(), []
     for part in (slice(0, 13), slice(13, len(ROWS))):

@@ -278,5 +278,7 @@ def test_a_resume_file_cannot_remove_other_files(path, tmp_path, name):
     victim = tmp_path / name
     save_checkpoint(victim, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.99})
     with BestCheckpoint(path) as best:
-        best.restore({"aside": name, "saved": pack(make_network(CNN, channels=(4, 8), hidden=16), INFO).to_dict()})
+        best.load_state_dict(
+            {"aside": name, "saved": pack(make_network(CNN, channels=(4, 8), hidden=16), INFO).to_dict()}
+        )
     assert victim.exists()

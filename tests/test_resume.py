@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from classificador import training
 from classificador.assemble import build, make_network, make_optimizer
 from classificador.errors import CheckpointError, SettingsError
+from classificador.history import Tally
 from classificador.model import CNN
 from classificador.model_file import load_model, save_checkpoint
 from classificador.resume import resume_path, resumed_settings
@@ -65,15 +65,15 @@ def uninterrupted(settings, toy, tmp_path_factory):
 
 def stop_after(monkeypatch, batches, number=signal.SIGINT):
     """Let the signal arrive inside each of the batches with these numbers, counted over the whole run."""
-    original, seen = training._Run._train_batch, []
+    original, seen = Tally.add, []
 
-    def train_batch(run, batch):
-        original(run, batch)
+    def add(tally, *batch):
+        original(tally, *batch)
         seen.append(batch)
         if len(seen) in batches:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(training._Run, "_train_batch", train_batch)
+    monkeypatch.setattr(Tally, "add", add)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -158,10 +158,10 @@ import torch
 torch.set_num_threads({threads})
 from conftest import toy
 from test_resume import Outcome
-from classificador import training
+from classificador.history import Tally
 from classificador.settings import make_settings
 function, at, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-owner, name = {{"batch": (training._Run, "_train_batch"), "fsync": (os, "fsync"), "replace": (os, "replace")}}[function]
+owner, name = {{"batch": (Tally, "add"), "fsync": (os, "fsync"), "replace": (os, "replace")}}[function]
 original, calls = getattr(owner, name), []
 def killing(*arguments):
     calls.append(arguments)
@@ -218,7 +218,8 @@ def test_nothing_to_resume_says_so(toy, settings, tmp_path):
 def test_another_network_is_refused_by_name(toy, settings, stopped):
     model = make_network(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)))
     with pytest.raises(CheckpointError, match="1.weight: na rede"):
-        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, stopped, resume=True)
+        criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
+        fit(model, toy, criterion, make_optimizer(model, settings), settings, stopped, resume=True)
 
 
 def test_other_data_are_refused(toy, settings, stopped):
@@ -256,10 +257,10 @@ def test_a_damaged_resume_file_is_refused(toy, settings, stopped):
         Outcome(settings, toy, stopped, resume=True)
 
 
-@pytest.mark.parametrize("part", ["epoch", "order", "sums", "model", "optimizer", "generators", "best"])
+@pytest.mark.parametrize("part", ["batches", "random", "history", "tally", "clock", "model", "optimizer", "best"])
 def test_a_state_without_one_of_its_parts_is_refused_in_one_line(toy, settings, stopped, part):
     content = torch.load(resume_path(stopped), weights_only=True)
-    del content[part]
+    del content["state"][part]
     torch.save(content, resume_path(stopped))
     with pytest.raises(CheckpointError, match="não serve para retomar") as caught:
         Outcome(settings, toy, stopped, resume=True)
@@ -364,15 +365,20 @@ def test_an_edited_notebook_is_refused_rather_than_mixed(toy, settings, stopped,
 
 
 def hostile(path, **changes):
+    """Change parts of what the resume file holds."""
     content = torch.load(resume_path(path), weights_only=True)
-    torch.save(content | changes, resume_path(path))
-    return content
+    for part, change in changes.items():
+        if part in content:
+            content[part] = change
+        else:
+            content["state"][part] |= change
+    torch.save(content, resume_path(path))
 
 
 @pytest.mark.parametrize("averages", [{"exp_avg": torch.zeros(1)}, {"exp_avg": torch.tensor(1.0)}, {"exp_avg": 3.0},
                                       {"step": torch.zeros(2)}, {"exp_avg_sq": torch.zeros(1), "more": 1}])  # fmt: skip
 def test_averages_that_adam_could_not_use_are_refused(toy, settings, stopped, averages):
-    optimizer = torch.load(resume_path(stopped), weights_only=True)["optimizer"]
+    optimizer = torch.load(resume_path(stopped), weights_only=True)["state"]["optimizer"]
     for state in optimizer["state"].values():
         state.update(averages)  # fused Adam would read on behind a shorter one
     hostile(stopped, optimizer=optimizer)
@@ -381,7 +387,7 @@ def test_averages_that_adam_could_not_use_are_refused(toy, settings, stopped, av
 
 
 def test_an_optimizer_edited_in_the_file_is_refused_and_its_lr_is_the_schedules(toy, settings, uninterrupted, stopped):
-    optimizer = torch.load(resume_path(stopped), weights_only=True)["optimizer"]
+    optimizer = torch.load(resume_path(stopped), weights_only=True)["state"]["optimizer"]
     whole = resume_path(stopped).read_bytes()
     optimizer["param_groups"][0]["maximize"] = True
     hostile(stopped, optimizer=optimizer)
@@ -406,13 +412,14 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
 @pytest.mark.parametrize(
     "changes",
     [
-        {"step": 0.5},
-        {"step": 10**6},
-        {"epoch": -1},
-        {"order": torch.zeros(520, dtype=torch.int64)},
-        {"order": torch.arange(520.0)},
-        {"sums": torch.zeros(2, 3)},
-        {"seconds": float("nan")},
+        {"batches": {"done": 10.5}},
+        {"batches": {"done": 10**6}},
+        {"batches": {"done": -1}},
+        {"batches": {"order": torch.zeros(520, dtype=torch.int64)}},
+        {"batches": {"order": torch.arange(520.0)}},
+        {"batches": {"order": torch.arange(519)}},
+        {"tally": {"sums": torch.zeros(2, 3)}},
+        {"clock": {"seconds": float("nan")}},
         {"history": {"steps": [[1.0, 2.0]]}},
         {"history": {"val_loss": [None]}},
         {
@@ -421,8 +428,9 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
             }
         },
         {"history": {"val_loss": 3, "unknown": 4}},
-        {"seconds": 10**400},
-        {"generators": [torch.zeros(3, dtype=torch.uint8)] * 2},
+        {"clock": {"seconds": 10**400}},
+        {"batches": {"generator": torch.zeros(3, dtype=torch.uint8)}},
+        {"random": {"cpu": torch.zeros(3, dtype=torch.uint8)}},
         {"best": {"saved": {"info": {"val_accuracy": 2.0}, "weights": {}}, "aside": ""}},
         {"best": {"saved": None, "aside": 3}},
         {"settings": {"preset": "\x1b[2J", "epochs": 3}},
@@ -432,9 +440,10 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
         *(
             "half a step",
             "far step",
-            "negative epoch",
+            "negative step",
             "wrong order",
             "order of floats",
+            "short order",
             "long sums",
             "no time",
             "short point",
@@ -443,6 +452,7 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
             "other history",
             "endless time",
             "short generator",
+            "short global generator",
         ),
         *("no model", "no name", "escapes", "unknown setting"),
     ],

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from classificador import model_file, training
 from classificador.assemble import build, make_network, make_optimizer
@@ -10,10 +11,12 @@ from classificador.calibration import fit_temperature
 from classificador.device import autocast
 from classificador.errors import CheckpointError, DivergenceError, SettingsError
 from classificador.inference import predict_logits
+from classificador.loop import lr_factor
 from classificador.model import CNN, bare
 from classificador.model_file import load_model, read_checkpoint, save_checkpoint
+from classificador.model_info import describe_checkpoint
 from classificador.settings import make_settings
-from classificador.training import fit, lr_factor
+from classificador.training import fit
 from conftest import INFO
 
 
@@ -161,30 +164,27 @@ def test_a_learning_rate_beyond_reason_ends_in_a_named_error(toy, small, tmp_pat
     assert not (tmp_path / "best.pth").exists()
 
 
-def test_a_loss_that_is_no_number_stops_the_epoch_at_once(toy, small, tmp_path, monkeypatch):
-    batches, original = [], training._Run._train_batch
+def test_a_loss_that_is_no_number_stops_the_epoch_at_once(toy, small, tmp_path):
+    losses = []
 
-    def poisoned(run, batch):
-        batches.append(batch)
-        if len(batches) == 3:
-            bare(run.model).fc2.weight.data[0, 0] = float("nan")
-        original(run, batch)
+    class Poisoned(nn.CrossEntropyLoss):
+        def forward(self, *arguments):
+            losses.append(super().forward(*arguments))
+            return losses[-1] * (float("nan") if len(losses) == 3 else 1)
 
-    monkeypatch.setattr(training._Run, "_train_batch", poisoned)
+    model = build(small, toy, CNN)
     with pytest.raises(DivergenceError, match="época 1, até o lote 3"):
-        run(small, toy, tmp_path / "best.pth")
-    assert len(batches) == 3
+        fit(model, toy, Poisoned(), make_optimizer(model, small), small, tmp_path / "best.pth")
+    assert len(losses) == 3
 
 
-def test_averages_that_overflow_are_a_divergence_too(toy, small, tmp_path, monkeypatch):
-    original = training._Run._train_batch
-
-    def overflowing(run, batch):
-        original(run, batch)
-        for state in run.optimizer.state.values():
+def test_averages_that_overflow_are_a_divergence_too(toy, small, tmp_path, request):
+    def overflowing(optimizer, *_):
+        for state in optimizer.state.values():
             state["exp_avg_sq"].fill_(float("inf"))  # the weights then stay as they are
 
-    monkeypatch.setattr(training._Run, "_train_batch", overflowing)
+    handle = register_optimizer_step_post_hook(overflowing)
+    request.addfinalizer(handle.remove)
     with pytest.raises(DivergenceError, match=r"época \d+, até o lote \d+, lr"):
         run(small, toy, tmp_path / "best.pth")
 
@@ -240,3 +240,26 @@ def test_a_full_gpu_is_told_with_a_batch_size_to_try(toy, small, tmp_path):
     model = build(small, toy, Greedy)
     with pytest.raises(SettingsError, match="^batch_size: .* lotes de 64; tente 32"):
         fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / "best.pth")
+
+
+def test_a_second_training_of_a_network_says_that_it_goes_on_and_records_it(toy, small, tmp_path, capsys):
+    model, criterion = build(small, toy, CNN), nn.CrossEntropyLoss()
+    for name in ("a.pth", "b.pth"):
+        fit(model, toy, criterion, make_optimizer(model, small), small, tmp_path / name)
+    assert capsys.readouterr().out.count("Esta rede já treinou 2,0 épocas, e o treino parte dos pesos dela") == 1
+    infos = [read_checkpoint(tmp_path / name).info for name in ("a.pth", "b.pth")]
+    assert [info.earlier_epochs for info in infos] == [0, 2]
+    assert "já treinados, 2,0 épocas" in describe_checkpoint(infos[1])
+    loaded = load_model(tmp_path / "b.pth")
+    fit(loaded, toy, criterion, make_optimizer(loaded, small), small, tmp_path / "c.pth")
+    assert read_checkpoint(tmp_path / "c.pth").info.earlier_epochs == 2 + infos[1].epoch
+
+
+def test_the_file_records_what_trained_whatever_the_settings_say(toy, small, tmp_path):
+    model = build(small, toy, CNN)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.8, 0.9), weight_decay=0.25)
+    other = replace(small, lr=0.5, weight_decay=0.0, label_smoothing=0.0, hidden=999)  # cells that were edited since
+    fit(model, toy, nn.CrossEntropyLoss(label_smoothing=0.2), optimizer, other, tmp_path / "best.pth")
+    settings = read_checkpoint(tmp_path / "best.pth").info.settings
+    expected = {"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.25, "label_smoothing": 0.2, "hidden": 16}
+    assert settings.items() >= (expected | {"optimizer": "Adam", "loss": "CrossEntropyLoss", "epochs": 2}).items()
