@@ -35,10 +35,9 @@ def main() -> None:
         started = time.perf_counter()
         machine.train_batches(model, nn.CrossEntropyLoss(), optimizer, islice(batches, third))
         epoch += time.perf_counter() - started
-        best, took[target] = train_ours(data, line, seed=0)
-        print(
-            f"{line}: {number(took[target], 1)} s, validação {percent(best.info.val_accuracy)}, {best.info.precision}"
-        )
+        trained, took[target] = train_ours(data, line, seed=0)
+        info = trained.info
+        print(f"{line}: {number(took[target], 1)} s, validação {percent(info.val_accuracy)}, {info.precision}")
     print(
         f"original: {number(epoch, 1)} s por época, {epochs} épocas até o seu melhor ({percent(best['accuracy'][0])})"
     )

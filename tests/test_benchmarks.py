@@ -2,11 +2,12 @@
 
 import pytest
 
-from benchmarks import time_to_accuracy
+from benchmarks import ratio, time_to_accuracy
 from benchmarks.search import parse
 from benchmarks.step import multiply_adds
 from classificador import build, make_settings
 from classificador.original import OriginalCNN
+from conftest import info_for
 
 
 def test_multiply_adds_of_the_original_network():
@@ -56,3 +57,18 @@ def test_a_recipe_is_the_same_in_either_precision(line):
     assert settings == time_to_accuracy.settings_of(line + time_to_accuracy.FLOAT32)
     assert settings["images"] == (41_000 if line == "alvo 75%" else 45_000)
     assert settings["preset"] == ("completo" if line == "completo" else "rapido")
+
+
+def test_the_ratio_ends_with_a_line_a_target(toy, monkeypatch, capsys):
+    def trained(data, line, seed):
+        model = build(make_settings(channels=(4, 8), hidden=16), data)
+        model.info = info_for(model)
+        return model, {"alvo 75%": 2.0, "alvo 80%": 4.0, "alvo 85%": 8.0}[line]
+
+    monkeypatch.setattr(ratio, "load_cifar10", lambda root: toy)
+    monkeypatch.setattr(ratio, "train_ours", trained)
+    ratio.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[-3:]] == ["85%", "80%", "75%"]
+    ratios = [float(line.split()[1].replace(",", ".")) for line in lines[-3:]]
+    assert ratios[0] * 4 == pytest.approx(ratios[1] * 2, abs=0.5)
