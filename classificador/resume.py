@@ -33,6 +33,8 @@ def read_resume(checkpoint: str | Path) -> tuple[dict, Settings]:
         raise CheckpointError(f"Não há treino interrompido para retomar ({path} não existe). {REMEDY}.")
     state = read_file(path, RESUME, REMEDY)
     try:
+        if "state" not in state:
+            raise ValueError("é de uma versão anterior deste projeto")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in state["settings"].items()}
         return state, Settings(**values)
     except Exception as error:

@@ -210,6 +210,7 @@ class Run:
         report_every = max(1, batches.steps // 20)
 
         def after_batch(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> bool:
+            """Count the batch, tell the watchers, and return whether to stop before the epoch's end."""
             self.tally.add(loss * share, logits, targets)
             self.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
             if self.reporting:

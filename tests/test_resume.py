@@ -471,3 +471,12 @@ def test_the_command_line_refuses_sizes_before_it_makes_them(stopped):
     hostile(stopped, settings=content["settings"] | {"channels": [10**6, 10**6]})
     with pytest.raises(CheckpointError, match="outra rede"):
         resumed_settings(stopped)
+
+
+def test_an_interrupted_run_of_an_earlier_version_says_so(toy, settings, stopped):
+    content = torch.load(resume_path(stopped), weights_only=True)
+    torch.save({"epoch": 1, **{name: content[name] for name in content if name != "state"}}, resume_path(stopped))
+    with pytest.raises(CheckpointError, match="versão anterior"):
+        Outcome(settings, toy, stopped, resume=True)
+    with pytest.raises(CheckpointError, match="versão anterior"):
+        resumed_settings(stopped)
