@@ -20,9 +20,8 @@ from torch import nn
 
 from benchmarks import machine
 from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings, training
-from classificador.best import BestCheckpoint
 from classificador.notebook import execute, read_notebook
-from classificador.tracking import RunRecord
+from classificador.run_folder import RunFolder
 
 MEMORY = "import resource\nprint('largest resident memory:', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
@@ -60,15 +59,15 @@ def saving_share(data) -> dict:
 
     settings = make_settings("rapido", epochs=3)
     model, criterion = build(settings, data), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    save, save_state, update = BestCheckpoint.save, training.save_state, RunRecord.update
-    BestCheckpoint.save, training.save_state = timed(save, "best"), timed(save_state, "resume")
-    RunRecord.update = timed(update, "record")
+    save, save_state, record = RunFolder.save, training.save_state, RunFolder.record
+    RunFolder.save, training.save_state = timed(save, "best"), timed(save_state, "resume")
+    RunFolder.record = timed(record, "record")
     try:
         with tempfile.TemporaryDirectory() as folder:
             optimizer = make_optimizer(model, settings)
             took = seconds(lambda: fit(model, data, criterion, optimizer, settings, Path(folder, "best_model.pth")))
     finally:
-        BestCheckpoint.save, training.save_state, RunRecord.update = save, save_state, update
+        RunFolder.save, training.save_state, RunFolder.record = save, save_state, record
     medians = {f"{name}_ms": 1000 * statistics.median(times) for name, times in spent.items()}
     return medians | {"share_of_training": sum(map(sum, spent.values())) / took}
 

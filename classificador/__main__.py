@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ClassificadorError as error:
         if options.traceback:
             raise
-        who = f" (processo {os.environ['RANK']})" if _together() else ""
+        who = f" (processo {os.environ['RANK']})" if "RANK" in os.environ else ""
         if isinstance(error, SettingsError):
             error.field = OPTIONS.get(error.field, error.field)
         print(printable(f"erro{who}: {error}"), file=sys.stderr)
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrompido.", file=sys.stderr)
         return 130
-    if _together() and os.environ["RANK"] != "0":
+    if result is None:  # another of several processes has it
         return code
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
@@ -69,27 +69,19 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def _together() -> bool:
-    """Whether torchrun started this process, perhaps with others."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+def _run(options: argparse.Namespace) -> tuple[int, dict | None]:
+    """Run the command; of the processes that torchrun started all train and evaluate, and only the first has a result.
 
-
-def _run(options: argparse.Namespace) -> tuple[int, dict]:
-    """Run the command; of the processes that torchrun started all train and evaluate, and only the first speaks."""
-    if not _together():
+    Without torchrun nothing of torch is imported here: diagnostico and --help do without.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
         return options.command(options)
-    first = os.environ["RANK"] == "0"
-    if options.command not in (train_command, evaluate_command):
-        return options.command(options) if first else (0, {})
-    if not first:
+    if os.environ["RANK"] != "0":
         os.environ["TQDM_DISABLE"] = "1"  # which it reads when it is imported
-    from classificador.distributed import process_group
+    from classificador.distributed import run_among_processes
 
-    with contextlib.ExitStack() as stack:
-        if not first:
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-        stack.enter_context(process_group())
-        return options.command(options)
+    together = options.command in (train_command, evaluate_command)
+    return run_among_processes(lambda: options.command(options), together) or (0, None)
 
 
 def speak_portuguese() -> None:

@@ -1,13 +1,19 @@
-"""Files that appear whole or not at all, whatever crashes while they are written."""
+"""Files that appear whole or not at all, whatever crashes while they are written; and one writer of a file."""
 
+import errno
 import os
 import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from string import digits
+
+from filelock import FileLock, Timeout
 
 from classificador.brazilian import reason
 from classificador.errors import CheckpointError
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what file systems without locks answer
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -47,13 +53,39 @@ def remove_unfinished(path: Path) -> None:
                 file.unlink()
 
 
-def free_name(path: Path, label: str) -> Path:
-    """A name beside `path` that nothing has: best_model.anterior-84.42.pth, or with -2, -3 … behind the label."""
-    number, name = 1, path.with_name(f"{path.stem}.{label}{path.suffix}")
-    while os.path.lexists(name):
-        number += 1
-        name = path.with_name(f"{path.stem}.{label}-{number}{path.suffix}")
-    return name
+def reserve(path: Path) -> FileLock | None:
+    """Return a lock on `path`, which can be written; None where the file system has no locks. Raises CheckpointError.
+
+    The lock is the system's, so that of a process that died it is free.
+    """
+    try:
+        if os.path.exists(path) and not path.is_file():  # a folder; or a device, which must not be replaced
+            raise OSError("não é um arquivo comum")
+        probe = temporary(path)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"Não é possível gravar em {path}: {reason(error)}. Escolha outro caminho.") from error
+    holder = path.with_name(f".{path.name}.lock")
+    lock = FileLock(holder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = holder.read_text(errors="replace").strip() if os.name == "posix" else ""
+        name = f"o processo {pid}" if pid.isdigit() else "outro processo"
+        raise CheckpointError(
+            f"{path} é de um treino em andamento ({name}). Espere que termine ou escolha outro caminho."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
+            raise CheckpointError(f"Não é possível reservar {path} em {holder}: {reason(error)}.") from error
+        lock = None
+    else:
+        with suppress(OSError):  # Windows lets nobody write to a locked file
+            if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
+                holder.write_text(str(os.getpid()))
+    remove_unfinished(path)
+    return lock
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,27 +29,22 @@ def train_command(options) -> tuple[int, dict]:
     """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
     from classificador import CNN, build, distributed, load_data, make_settings
     from classificador.device import choose_device
-    from classificador.resume import is_of_this_job, resumed_settings
-    from classificador.tracking import has_finished
+    from classificador.resume import left_by_job, resumed_settings
 
     restarted = distributed.restarted()
-
-    def resumed():
-        """The settings of the run to go on with, or None. One that torchrun started anew goes on by itself."""
-        goes_on = options.retomar or is_of_this_job(options.modelo, restarted)
-        return resumed_settings(options.modelo) if goes_on else None
-
-    given = {name: getattr(options, option.strip("-").replace("-", "_")) for name, option in OPTIONS.items()}
-    given = {name: value for name, value in given.items() if value is not None}
-    if restarted and distributed.from_first(lambda: has_finished(options.modelo, distributed.job())):
+    left = distributed.from_first(lambda: left_by_job(options.modelo, restarted))
+    if left == "finished":
         print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
         return 0, {}
-    earlier = distributed.from_first(resumed)
+    goes_on = options.retomar or left == "interrupted"
+    earlier = distributed.from_first(lambda: resumed_settings(options.modelo) if goes_on else None)
+    given = {name: getattr(options, option.strip("-").replace("-", "_")) for name, option in OPTIONS.items()}
+    given = {name: value for name, value in given.items() if value is not None}
     settings = replace(earlier, **given) if earlier else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_data(options.dados, options.fonte, options.lado)
     model = build(settings, data, CNN)
-    return _train(model, data, settings, options.modelo, resume=bool(earlier))
+    return _train(model, data, settings, options.modelo, resume=goes_on)
 
 
 def teacher_command(options) -> tuple[int, dict]:
@@ -62,7 +57,7 @@ def teacher_command(options) -> tuple[int, dict]:
     given = {"epochs": options.epocas, "batch_size": options.lote, "seed": options.semente}
     given |= {"device": options.dispositivo, "symmetric": options.sem_espelho}
     given = {name: value for name, value in given.items() if value is not None}
-    earlier = read_resume(options.modelo)[1] if options.retomar else None
+    earlier = read_resume(options.modelo).settings if options.retomar else None
     settings = replace(earlier or TEACHER, **given)
     data = load_data(options.dados, options.fonte, options.lado)
     return _train(build_teacher(settings, data), data, settings, options.modelo, options.retomar)

@@ -11,14 +11,14 @@ import matplotlib.pyplot as plt
 from classificador.brazilian import duration, percent, reason
 from classificador.errors import DataError, printable
 from classificador.plots import COMMA, PERCENT, STYLE
-from classificador.tracking import STATUS
+from classificador.record import STATUS
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 
 
 @dataclass(frozen=True)
 class Run:
-    """What tracking.py left of a run; test_accuracy (a fraction) only where the whole notebook ran."""
+    """What record.py left of a run; test_accuracy (a fraction) only where the whole notebook ran."""
 
     name: str
     facts: dict

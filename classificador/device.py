@@ -1,11 +1,11 @@
 """Where the computation runs, and the one allocator setting that makes it fast on a CPU."""
 
 import ctypes
-import os
 import sys
 
 import torch
 
+from classificador import distributed
 from classificador.errors import SettingsError
 
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
@@ -20,8 +20,8 @@ def choose_device(name: str = "auto") -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if name == "cuda" and (rank := distributed.local_rank()) is not None:
+        name = f"cuda:{rank}"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -6,14 +6,14 @@ depend on how many they are. Only the first process (rank 0) writes files.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TypeVar
 
 import torch
 from torch import distributed as dist
 from torch import nn
 from torch.distributed.elastic.utils.store import barrier
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,6 +21,19 @@ from classificador.errors import ClassificadorError, DataError
 
 Value = TypeVar("Value")
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def run_among_processes(command: Callable[[], Value], together: bool) -> Value | None:
+    """Return what `command` returns in the first of the processes that torchrun started, and None in the others.
+
+    together: whether the others call it, too; only the first one speaks.
+    """
+    first = os.environ["RANK"] == "0"
+    if not together:
+        return command() if first else None
+    with open(os.devnull, "w") as nowhere, nullcontext() if first else redirect_stdout(nowhere), process_group():
+        result = command()
+    return result if first else None
 
 
 @contextmanager
@@ -41,7 +54,7 @@ def process_group() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        text = "Outro dos processos parou. Se --max-restarts permite, o torchrun recomeça todos da última época."
+        text = "Outro dos processos parou. Se --max-restarts permite, o torchrun os recomeça do último ponto guardado."
         raise ClassificadorError(text) from error
     # Not after an error: the others may wait for us, and torchrun ends them.
     barrier(store, count, "last")  # who leaves first closes connections from which another may still have to read
@@ -62,6 +75,11 @@ def job() -> str:
     """The name of what torchrun runs, the same after a restart; "" where there is none."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "")
     return "" if name == "none" else name  # of several machines without --rdzv-id
+
+
+def local_rank() -> int | None:
+    """Which of this machine's processes this is, from 0; None if torchrun did not start it."""
+    return int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else None
 
 
 def restarted() -> bool:
@@ -110,22 +128,17 @@ def from_first(function: Callable[[], Value]) -> Value:
 
 
 def check_same(fingerprint: object) -> None:
-    """Raise DataError unless all processes have the same images, and the same teacher."""
-    if size() > 1:
-        found = [None] * size()
-        dist.all_gather_object(found, fingerprint)
-        if any(other != fingerprint for other in found):
-            text = "Os processos têm imagens ou professores diferentes. Dê a todas as máquinas os mesmos arquivos."
-            raise DataError(text)
+    """Raise DataError in a process that has not the images, and the teacher, that the first one has."""
+    if from_first(lambda: fingerprint) != fingerprint:
+        text = "Os processos têm imagens ou professores diferentes. Dê a todas as máquinas os mesmos arquivos."
+        raise DataError(text)
 
 
 def wrap(model: nn.Module) -> nn.Module:
     """Return the model as it is to be called in training: with gradients, and batch statistics, of all processes."""
     if size() == 1:
         return model
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            module.forward = partial(_batch_norm, module)
+    _join_batch_norms(model)
     return DistributedDataParallel(model, broadcast_buffers=False)  # the buffers are the same in all anyway
 
 
@@ -134,12 +147,6 @@ def weigh(criterion: Loss, batch_size: int) -> Loss:
     if size() == 1:
         return criterion
     return lambda logits, targets: criterion(logits, targets) * (len(targets) * size() / batch_size)
-
-
-def seed_dropout(seed: int, epoch: int) -> None:
-    """Let each process drop other responses; alone nothing is done, and dropout draws on from where it was."""
-    if size() > 1:
-        torch.manual_seed(seed + epoch * size() + rank())
 
 
 class _Sum(torch.autograd.Function):
@@ -154,19 +161,33 @@ class _Sum(torch.autograd.Function):
         return total(gradient)
 
 
-def _batch_norm(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
+class JointBatchNorm(_BatchNorm):
     """Batch normalisation over the images of all processes; torch's own SyncBatchNorm does without CPUs."""
-    if not norm.training:
-        return type(norm).forward(norm, x)
-    dtype, x = x.dtype, x.float()  # bfloat16 is too coarse for these sums
-    others, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
-    count = x.new_tensor([x.numel() / x.shape[1]])
-    sums = _Sum.apply(torch.cat([x.sum(others), x.square().sum(others), count]))
-    mean, square = (sums[:-1] / sums[-1]).chunk(2)
-    variance = (square - mean.square()).clamp(min=0)
-    with torch.no_grad():
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), norm.momentum)
-        norm.num_batches_tracked += 1
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    return (x * scale.view(shape) + (norm.bias - mean * scale).view(shape)).to(dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise N×C×…; in training by the mean and the variance that all processes' images have."""
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        dtype, x = x.dtype, x.float()  # bfloat16 is too coarse for these sums
+        others, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _Sum.apply(torch.cat([x.sum(others), x.square().sum(others), count]))
+        mean, square = (sums[:-1] / sums[-1]).chunk(2)
+        variance = (square - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (x * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(dtype)
+
+
+def _join_batch_norms(model: nn.Module) -> None:
+    """Let JointBatchNorm take the place of the model's batch normalisations, with the same weights and statistics."""
+    for parent in list(model.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, _BatchNorm) and not isinstance(norm, JointBatchNorm):
+                joint = JointBatchNorm(norm.num_features, norm.eps, norm.momentum)
+                for part, value in [*norm.named_parameters(), *norm.named_buffers()]:
+                    setattr(joint, part, value)
+                setattr(parent, name, joint)

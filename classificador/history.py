@@ -53,6 +53,7 @@ class Tally:
 
     def __init__(self, device: torch.device):
         self.sums = torch.zeros(2, device=device)
+        self.loss = self.accuracy = 0.0  # means, when they were last read
 
     def clear(self) -> None:
         """Begin an epoch."""
@@ -62,6 +63,10 @@ class Tally:
         """Count a batch: its loss, summed over the images, and where its logits are highest."""
         wanted = targets if targets.ndim == 1 else targets.argmax(1)
         self.sums += torch.stack([loss, (logits.argmax(1) == wanted).sum().float()])
+
+    def read(self, images: int) -> None:
+        """Read the means over all processes, which have seen so many images in the epoch."""
+        self.loss, self.accuracy = (value / images for value in distributed.total(self.sums).tolist())
 
     def state_dict(self) -> dict:
         """The sums of all processes, each of which has to ask for them."""

@@ -38,6 +38,7 @@ class ModelInfo:
     doubt_below: float = 0.0  # the best probability under which a picture may well show none of the classes
     teacher: dict = field(default_factory=dict)  # empty for a network that learnt labels
     earlier_epochs: float = 0.0  # of the trainings whose weights this one began with
+    run: str = ""  # the name of the run's folder
 
     def __post_init__(self):
         kinds = {float: int | float, tuple[str, ...]: tuple}
@@ -48,7 +49,15 @@ class ModelInfo:
         datetime.fromisoformat(self.created)
 
     def _texts_are_sound(self) -> bool:
-        texts = [self.preset, self.split, self.device, self.precision, self.versions.get("torch"), *self.classes]
+        texts = [
+            self.preset,
+            self.split,
+            self.device,
+            self.precision,
+            self.run,
+            self.versions.get("torch"),
+            *self.classes,
+        ]
         return all(map(_printable, texts)) and len(set(self.classes)) == len(self.classes) > 0
 
     def _numbers_are_sound(self) -> bool:

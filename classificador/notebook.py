@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import unicodedata
-from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -24,9 +23,9 @@ from PIL import Image
 
 from classificador.__main__ import speak_portuguese
 from classificador.atomic import write_bytes
-from classificador.brazilian import duration, number, percent, reason
-from classificador.errors import brief
-from classificador.tracking import FOLDER_VARIABLE
+from classificador.brazilian import duration, number, percent
+from classificador.errors import CheckpointError, brief
+from classificador.run_folder import NAME_VARIABLE, find_interrupted, make_folder
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "Pytorch.ipynb"
 ABOUT = "Executa o Pytorch.ipynb de cima a baixo e guarda o resultado em runs/."
@@ -71,10 +70,10 @@ def change_parameters(notebook: nbformat.NotebookNode, values: dict[str, object]
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, record: Path | None = None) -> dict:
+def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run: str = "") -> dict:
     """Execute the notebook in place, in a fresh kernel in `folder`; return the metrics of its prediction section.
 
-    record: the folder for the training's history.csv and run.json, instead of one of its own.
+    run: the name of the folder in runs/ that the training is to use, instead of one of its own.
     Raises CellExecutionError when a cell fails; the outputs up to there are in the notebook.
     """
     client = TerminalClient(
@@ -85,7 +84,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, rec
         record_timing=False,
     )
     # What the kernel process itself writes (its own warnings, a traceback when interrupted) is not for the user.
-    environment = os.environ | ({FOLDER_VARIABLE: str(record)} if record else {})
+    environment = os.environ | ({NAME_VARIABLE: run} if run else {})
     with client.setup_kernel(stderr=subprocess.DEVNULL, env=environment):
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "markdown" and cell.source.startswith("#"):
@@ -147,15 +146,15 @@ def main(arguments: list[str] | None = None) -> int:
     notebook, started = read_notebook(options.predicao), time.perf_counter()
     if parameters:
         change_parameters(notebook, parameters)
-    kind = "predicao" if options.predicao else "completo"
-    folder = NOTEBOOK.parent / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{kind}"
-    try:
-        folder.mkdir(parents=True)  # now: what cannot be kept need not be run
-    except OSError as error:
-        print(f"erro: não é possível gravar em {folder}: {reason(error)}.", file=sys.stderr)
+    interrupted = find_interrupted(NOTEBOOK.with_name("best_model.pth")) if options.retomar else None
+    try:  # now: what cannot be kept need not be run
+        label = "predicao" if options.predicao else "caderno"
+        folder = interrupted.parent if interrupted else make_folder(NOTEBOOK.parent / "runs", label)
+    except CheckpointError as error:
+        print(f"erro: {error}", file=sys.stderr)
         return 1
     try:
-        metrics, failure = execute(notebook, record=folder), ""
+        metrics, failure = execute(notebook, run=folder.name), ""
     except CellExecutionError as error:
         metrics, failure = None, f"{error.ename}: {brief(error.evalue)}"
     except DeadKernelError:

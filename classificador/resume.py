@@ -1,54 +1,57 @@
-"""The file from which an interrupted run goes on, beside the best weights: `best_model.retomar.pth`."""
+"""The point to go on from that an interrupted run leaves in its folder: `best_model.retomar.pth`."""
 
-import os
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
 
 from classificador import distributed
 from classificador.assemble import make_network
-from classificador.atomic import free_name, remove_unfinished
-from classificador.brazilian import reason
 from classificador.checkpoint import RESUME, read_file, write_file
 from classificador.errors import CheckpointError, ClassificadorError, SettingsError, brief
 from classificador.model import CNN
 from classificador.model_file import check_fit
+from classificador.record import read_record
+from classificador.run_folder import find_interrupted, runs_beside
 from classificador.settings import Settings
 
 REMEDY = "Para treinar do começo, não peça para retomar (RETOMAR = False; no terminal, sem --retomar)"
 
 
-def resume_path(checkpoint: str | Path) -> Path:
-    """Where the state of the run that writes `checkpoint` is kept."""
-    path = Path(checkpoint)
-    return path.with_name(f"{path.stem}.retomar{path.suffix}")
+class Interrupted(NamedTuple):
+    """A run to go on with: the file of its point to go on from, what that holds, and the run's settings."""
+
+    path: Path
+    content: dict
+    settings: Settings
 
 
-def read_resume(checkpoint: str | Path) -> tuple[dict, Settings]:
-    """Return the state of the interrupted run that writes `checkpoint`, and its settings. Raises CheckpointError."""
-    path = resume_path(checkpoint)
-    if not path.exists():
-        raise CheckpointError(f"Não há treino interrompido para retomar ({path} não existe). {REMEDY}.")
-    state = read_file(path, RESUME, REMEDY)
+def read_resume(checkpoint: str | Path) -> Interrupted:
+    """Return the run interrupted last, of those that renew `checkpoint`. Raises CheckpointError."""
+    path = find_interrupted(checkpoint)
+    if path is None:
+        raise CheckpointError(f"Não há treino interrompido de {checkpoint} em {runs_beside(checkpoint)}. {REMEDY}.")
+    content = read_file(path, RESUME, REMEDY)
     try:
-        if "state" not in state:
-            raise ValueError("é de uma versão anterior deste projeto")
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in state["settings"].items()}
-        return state, Settings(**values)
+        settings = content["settings"].items()
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings}
+        return Interrupted(path, content, Settings(**values))
     except Exception as error:
         raise CheckpointError(f"{path} não serve para retomar ({brief(error)}). {REMEDY}.") from error
 
 
-def is_of_this_job(checkpoint: str | Path, restarted: bool) -> bool:
-    """Whether there is an interrupted run that torchrun, which starts all processes anew, wants to go on with.
+def left_by_job(checkpoint: str | Path, restarted: bool) -> str:
+    """What torchrun's job, which starts all processes anew when one dies, has left: "interrupted", "finished" or "".
 
     The job's name tells, also where a machine joined or left; only a job without one has to trust `restarted`.
     """
-    if not (distributed.job() or restarted) or not resume_path(checkpoint).exists():
-        return False
-    return not distributed.job() or read_resume(checkpoint)[0].get("job") == distributed.job()
+    job, path = distributed.job(), find_interrupted(checkpoint)
+    if path and (read_record(path.parent).get("job") == job if job else restarted):
+        return "interrupted"
+    ours = {"job": job, "status": "finished", "checkpoint": Path(checkpoint).name}.items()
+    records = map(read_record, runs_beside(checkpoint).glob("*")) if job and restarted else ()
+    return "finished" if any(record.items() >= ours for record in records) else ""
 
 
 def resumed_settings(checkpoint: str | Path) -> Settings:
@@ -56,32 +59,16 @@ def resumed_settings(checkpoint: str | Path) -> Settings:
 
     Raises CheckpointError, before any memory is asked for, when the state is of another network.
     """
-    state, settings = read_resume(checkpoint)
+    path, content, settings = read_resume(checkpoint)
     try:
         with torch.device("meta"):
-            classes, _, _, side, _ = state["setup"]["dados"]
+            classes, _, _, side, _ = content["setup"]["dados"]
             sizes = settings.sizes | {"classes": len(classes), "side": side}
-            check_fit(make_network(CNN, settings.symmetric, **sizes), state["state"]["model"])
+            check_fit(make_network(CNN, settings.symmetric, **sizes), content["state"]["model"])
     except Exception as error:
-        text = f"{resume_path(checkpoint)} é de outra rede ({brief(error)}). Retome no caderno que a define"
+        text = f"{path} é de outra rede ({brief(error)}). Retome no caderno que a define"
         raise CheckpointError(f"{text}. {REMEDY}.") from error
     return settings
-
-
-def prepare_resume(checkpoint: str | Path, resume: bool) -> None:
-    """Clear the place of the resume file, under the lock of `checkpoint`; another run's is set aside unless resumed."""
-    path = resume_path(checkpoint)
-    remove_unfinished(path)
-    if path.exists() and not resume:
-        aside = free_name(path, "anterior")
-        try:
-            os.replace(path, aside)
-        except OSError as error:
-            raise CheckpointError(f"Não foi possível guardar {path} em {aside}: {reason(error)}.") from error
-        print(
-            f"Havia um treino interrompido; este começa do zero, e aquele foi guardado em {aside} "
-            f"(para retomá-lo, devolva-lhe o nome {path.name})."
-        )
 
 
 class Stateful(Protocol):
@@ -97,30 +84,30 @@ class Stateful(Protocol):
 def save_state(path: Path, state: dict, settings: Settings, facts: dict) -> None:
     """Write the state of a run, with what restore_state() compares: tensors and plain values. Raises CheckpointError.
 
-    facts: "setup", as restore_state() gets it; "job", that goes on by itself if it is restarted; "folder".
+    facts: "setup", as restore_state() gets it; and "earlier", as RunFolder.begin() does.
     """
     write_file(path, RESUME, {"settings": settings.to_dict(), "state": _as_files_hold_it(state)} | facts)
 
 
-def restore_state(checkpoint: str | Path, run: Stateful, settings: Settings, setup: dict) -> dict:
-    """Put the saved state of the run that writes `checkpoint` into `run`, which has not begun; return the saved facts.
+def restore_state(checkpoint: str | Path, run: Stateful, settings: Settings, setup: dict) -> Interrupted:
+    """Put the saved state of the run that renews `checkpoint` into `run`, which has not begun; return what was saved.
 
     Raises SettingsError naming the first setting that is not what it was, and CheckpointError for a state that is not
     ours or belongs to another setup: data, network, optimizer or loss.
     """
-    saved, before = distributed.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
-    for name, value in before.to_dict().items():
+    saved = distributed.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
+    for name, value in saved.settings.to_dict().items():
         if value != (now := settings.to_dict()[name]):
             raise SettingsError(f"{now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.", name)
     try:
         for name, now in setup.items():
-            if saved["setup"][name] != now:
+            if saved.content["setup"][name] != now:
                 raise ValueError(f"mudou: {name}")
-        run.load_state_dict(saved["state"])
+        run.load_state_dict(saved.content["state"])
     except ClassificadorError:
         raise
     except Exception as error:  # whatever is wrong with a state, it is refused
-        text = f"{resume_path(checkpoint)} não serve para retomar este treino ({brief(error)}). {REMEDY}."
+        text = f"{saved.path} não serve para retomar este treino ({brief(error)}). {REMEDY}."
         raise CheckpointError(text) from error
     return saved
 

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from classificador import distributed
 from classificador.assemble import epochs_trained
 from classificador.batches import Batches
-from classificador.best import BestCheckpoint
 from classificador.brazilian import number
 from classificador.dataset import ImageData, Split
 from classificador.device import autocast, choose_device, describe_device, keep_freed_memory, memory_format
@@ -23,22 +22,14 @@ from classificador.inference import predict_logits
 from classificador.interrupt import StopRequest, stop_requests
 from classificador.loop import train_epoch
 from classificador.model_file import check_saveable
-from classificador.resume import (
-    ModelState,
-    OptimizerState,
-    RandomState,
-    Stateful,
-    prepare_resume,
-    restore_state,
-    resume_path,
-    save_state,
-)
+from classificador.resume import ModelState, OptimizerState, RandomState, Stateful, restore_state, save_state
+from classificador.run_folder import RunFolder, find_interrupted
 from classificador.settings import Settings
-from classificador.teacher import Teacher, load_teacher
-from classificador.tracking import RunRecord
-from classificador.watchers import Curves, KeepBest, KeepRecord, ProgressBar, Watcher, trained_with
+from classificador.teacher import load_teacher
+from classificador.watchers import Curves, KeepFiles, ProgressBar, Watcher, trained_with
 
 HOPELESS = 1e12  # a loss from which no training comes back
+KEEP_EVERY = 60.0  # seconds of training, at most, that a process that is killed loses
 
 
 def fit(
@@ -51,11 +42,12 @@ def fit(
     watch: Callable[[History], None] | None = None,
     resume: bool = False,
 ) -> History:
-    """Train `model` in place on `data.train` and keep its best weights by validation accuracy in the file `checkpoint`.
+    """Train `model` in place on `data.train`; keep its best weights by validation accuracy in the file `checkpoint`.
 
+    All that the run writes is in its folder in runs/, beside `checkpoint`, which is a copy of the best weights there.
     An interrupt (Ctrl-C, the notebook's stop button, SIGTERM) ends the run after the batch at hand and returns the
     history of the complete epochs. With resume=True a later call goes on from there, or, when the process was killed,
-    from the last complete epoch; on a CPU the result is that of an uninterrupted run, bit for bit.
+    from at most a minute before; on a CPU the result is that of an uninterrupted run, bit for bit.
     Called by several processes (distributed.py) it trains in all of them, and the first writes the files.
     watch: called with the history a few times an epoch and after each one, to draw it.
     Raises SettingsError (batch larger than the set or than the GPU holds, device missing, resumed with other settings),
@@ -63,45 +55,18 @@ def fit(
     the file keeps the best weights reached before).
     """
     _check(model, data, settings)
-    device = choose_device(settings.device)
-    teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
-    keep_freed_memory()
-    torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
-    first = distributed.rank() == 0  # the process that writes the files
-    with stop_requests() as stop, BestCheckpoint(checkpoint) if first else nullcontext() as best:
-        if first:
-            prepare_resume(checkpoint, resume)
-        with RunRecord(checkpoint, settings) if first else nullcontext() as record, _full_memory_told(settings):
-            path, run = resume_path(checkpoint), _begin(model, data, criterion, optimizer, settings, device, teacher)
-            if best:
-                run.parts["best"] = best
-            saved = {}
-            if resume:
-                saved = restore_state(checkpoint, run, settings, _setup(run))
-            elif run.history.earlier_epochs:
-                earlier = number(run.history.earlier_epochs, 1)
-                print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) cria outra.")
-            if record:
-                record.begin(_facts(run), run.history, str(saved.get("folder", "")))
-                run.watchers += [KeepBest(best), KeepRecord(record)]
-            if watch:
-                watch(run.history)  # before the bar, so that in a notebook the curves stand above it
-                run.watchers.append(Curves(watch))
-
-            def keep(asked: int) -> None:
-                """Write the resume file; asked: the signal that asked to stop, 0 for none."""
-                state = run.state_dict()
-                if record:
-                    job = "" if asked == signal.SIGINT else distributed.job()  # Ctrl-C is meant
-                    save_state(path, state, settings, {"setup": _setup(run), "folder": record.name, "job": job})
-
-            with ProgressBar(run) as bar:
-                run.watchers.append(bar)
-                run.train(stop, keep)
-                if run.history.interrupted:
-                    bar.write(f"Interrompido; guardado em {path}, para retomar.")
-        if first and not run.history.interrupted:  # after the record: a job started anew looks for one of the two
-            path.unlink(missing_ok=True)
+    files = RunFolder(checkpoint) if distributed.rank() == 0 else nullcontext()  # the first process writes
+    with stop_requests() as stop, files as folder, _full_memory_told(settings):
+        run = Run(model, *_bring(data, settings), criterion, optimizer)
+        _start(run, folder, checkpoint, resume)
+        if watch:
+            watch(run.history)  # before the bar, so that in a notebook the curves stand above it
+            run.watchers.append(Curves(watch))
+        with ProgressBar(run) as bar:
+            run.watchers.append(bar)
+            _train(run, stop)
+            if run.history.interrupted and folder:
+                bar.write(f"Interrompido; guardado em {folder.resume}, para retomar.")
     return run.history
 
 
@@ -134,29 +99,42 @@ def _full_memory_told(settings: Settings) -> Iterator[None]:
         raise SettingsError(remedy, "batch_size") from error
 
 
-def _begin(
-    model: nn.Module,
-    data: ImageData,
-    criterion: nn.Module,
-    optimizer: Optimizer,
-    settings: Settings,
-    device: torch.device,
-    teacher: Teacher | None,
-) -> "Run":
-    """Bring everything to the device. Raises DataError when the processes have different data or teachers."""
-    model.to(device=device, memory_format=memory_format(device))
+def _bring(data: ImageData, settings: Settings) -> tuple[Batches, Split]:
+    """Return the batches and the validation images on the device. Raises as load_teacher and choose_device."""
+    device = choose_device(settings.device)
+    teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
     train, val = (Split(part.images.to(device), part.labels.to(device)) for part in (data.train, data.val))
-    run = Run(model, Batches(train, settings, list(data.classes), teacher), val, criterion, optimizer)
-    distributed.check_same((run.fingerprint, teacher and teacher.facts))
-    return run
+    return Batches(train, settings, list(data.classes), teacher), val
+
+
+def _start(run: "Run", folder: RunFolder | None, checkpoint: str | Path, resume: bool) -> None:
+    """Bring the run to where it begins: the weights of its network, or the point where it was interrupted."""
+    saved = restore_state(checkpoint, run, run.settings, run.setup()) if resume else None
+    if not resume and run.history.earlier_epochs:
+        earlier = number(run.history.earlier_epochs, 1)
+        print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) cria outra.")
+    if folder is None:
+        return
+    if not resume and (left := find_interrupted(checkpoint)):
+        print(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
+    facts, earlier = run.facts(), str(saved.content.get("earlier", "")) if saved else ""
+    folder.begin(facts, run.history, saved.path if saved else None, earlier)
+    run.folder = folder
+    run.watchers.append(KeepFiles(folder))
 
 
 class Run:
-    """A training under way: the things it is made of, those of them that have a state, and who watches it."""
+    """A training under way: the things it is made of, those of them that have a state, and who watches it.
+
+    Raises DataError when several processes have different data or teachers.
+    """
 
     def __init__(self, model: nn.Module, batches: Batches, val: Split, criterion: nn.Module, optimizer: Optimizer):
         self.model, self.batches, self.val, self.criterion, self.optimizer = model, batches, val, criterion, optimizer
         self.settings, self.device = batches.settings, val.images.device
+        model.to(device=self.device, memory_format=memory_format(self.device))
         self.network = distributed.wrap(model)  # the model as it is called in training
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -173,90 +151,43 @@ class Run:
             "clock": self.clock,
         }
         self.watchers: list[Watcher] = []
+        self.folder: RunFolder | None = None  # where the point to go on from is kept; None: this process writes nothing
+        self.kept_at = 0.0  # seconds of the run
         self.reporting = False  # whether the sums were read after the last batch
-        self.loss = self.accuracy = 0.0  # means of the epoch under way, when they were last read
         self.logits = torch.empty(0)  # what the network answers to the validation images, after an epoch
         self.fingerprint = _check_sum([batches.split, val])
+        distributed.check_same((self.fingerprint, batches.teacher and batches.teacher.facts))
 
-    def train(self, stop: StopRequest, keep: Callable[[int], None]) -> None:
-        """Train to the last epoch or until asked to stop; keep() what there is after each epoch, and then.
-
-        Raises DivergenceError.
-        """
-        epochs = self.settings.epochs
-        while self.batches.epoch < epochs and not self.history.interrupted:
-            try:
-                if self._train_epoch(stop):
-                    self._validate()
-            finally:
-                trained = self.batches.done / self.batches.steps
-                self.model.epochs_trained = self.history.earlier_epochs + trained
-            if self.batches.epoch < epochs:
-                asked = distributed.largest(stop.number)
-                try:
-                    keep(asked)
-                except NotFiniteError as error:
-                    raise self._divergence() from error
-                self.history.interrupted = asked
-
-    def _train_epoch(self, stop: StopRequest) -> bool:
-        """The rest of the epoch. False if asked to stop before its end."""
-        batches, settings = self.batches, self.settings
-        if batches.step == 0:
-            self.tally.clear()
-        distributed.seed_dropout(settings.seed, batches.epoch)
-        criterion = distributed.weigh(self.criterion, settings.batch_size)
-        share = settings.batch_size / distributed.size()  # of a batch's loss, in images
-        report_every = max(1, batches.steps // 20)
-
-        def after_batch(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> bool:
-            """Count the batch, tell the watchers, and return whether to stop before the epoch's end."""
-            self.tally.add(loss * share, logits, targets)
-            self.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
-            if self.reporting:
-                self._report()
-            for watcher in self.watchers:
-                watcher.batch(self)
-            # Several processes stop after the same batch, which costs them a message: not after every one.
-            asked = distributed.largest(stop.number) if self.reporting or distributed.size() == 1 else 0
-            return bool(asked) and batches.step > 0
-
-        complete = train_epoch(self.network, batches, criterion, self.optimizer, after_batch)
-        if not complete:
-            self._read()
-        return complete
-
-    def _report(self) -> None:
+    def report(self) -> None:
         """Read the means so far and add them to the history, of so many epochs of one that it stays small."""
-        self._read()
+        self.read_means()
         epoch = len(self.history.val_loss)
         if epoch % (1 + self.settings.epochs // 200) == 0:
-            self.history.steps.append([self.batches.done / self.batches.steps, self.loss, self.accuracy])
+            done = self.batches.done / self.batches.steps
+            self.history.steps.append([done, self.tally.loss, self.tally.accuracy])
 
-    def _read(self) -> None:
+    def read_means(self) -> None:
         """Read the means of the epoch under way. Raises DivergenceError unless training can go on with them."""
         seen = (self.batches.done - len(self.history.val_loss) * self.batches.steps) * self.settings.batch_size
-        self.loss, self.accuracy = (value / seen for value in distributed.total(self.tally.sums).tolist())
-        if not abs(self.loss) < HOPELESS:
-            raise self._divergence()
+        self.tally.read(seen)
+        if not abs(self.tally.loss) < HOPELESS:
+            raise self.divergence()
 
-    def _validate(self) -> None:
-        """Add the epoch to the history."""
-        with autocast(self.device):
-            self.logits = predict_logits(self.model, self.val.images)
-        labels, history = self.val.labels, self.history
-        val_loss = self.criterion(self.logits, labels).item()
-        if not abs(val_loss) < HOPELESS:
-            raise self._divergence()
-        history.train_loss.append(self.loss)
-        history.train_accuracy.append(self.accuracy)
-        history.val_loss.append(val_loss)
-        history.val_accuracy.append((self.logits.argmax(1) == labels).sum().item() / len(labels))
-        history.seconds.append(self.clock.seconds)
-        for watcher in self.watchers:
-            watcher.epoch(self)
+    def keep(self, asked: int) -> None:
+        """Write the point to go on from, if this process does; asked: the signal that asked to stop, 0 for none."""
+        state = self.state_dict()
+        if self.folder:
+            if asked == signal.SIGINT:
+                self.folder.facts["job"] = ""  # it is meant: torchrun is not to go on with this run by itself
+            facts = {"setup": self.setup(), "earlier": self.folder.earlier}
+            try:
+                save_state(self.folder.resume, state, self.settings, facts)
+            except NotFiniteError as error:
+                raise self.divergence() from error
+        self.kept_at = self.clock.seconds
 
-    def _divergence(self) -> DivergenceError:
+    def divergence(self) -> DivergenceError:
+        """The error that names the place and the remedy."""
         epoch, lr = len(self.history.val_loss), self.optimizer.param_groups[0]["initial_lr"]
         return DivergenceError(
             f"O treino divergiu (perda não finita ou enorme): época {epoch + 1}, até o lote "
@@ -273,29 +204,94 @@ class Run:
             raise ValueError("história incompleta")
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+        self.kept_at = self.clock.seconds
+
+    def setup(self) -> dict:
+        """What must be as it was for the run to go on, under the names a reader finds in the message."""
+        train, teacher = self.batches.split, self.batches.teacher
+        return {
+            "dados": [self.batches.classes, len(train), len(self.val), train.images.shape[-1], self.fingerprint],
+            "otimizador": OptimizerState(self.optimizer).options(),
+            "critério": [type(self.criterion).__name__, _plain_attributes(self.criterion)],
+            "dispositivo": self.device.type,
+        } | ({"professor": teacher.facts} if teacher else {})
+
+    def facts(self) -> dict:
+        """What its record says of the run."""
+        data = {"classes": self.batches.classes, "train": len(self.batches.split), "val": len(self.val)}
+        return {
+            "device": describe_device(self.device),
+            "processes": distributed.size(),
+            "job": distributed.job(),
+            "data": data | {"crc32": f"{self.fingerprint:08x}"},
+            "settings": trained_with(self),
+        }
 
 
-def _setup(run: Run) -> dict:
-    """What must be as it was for a run to go on, under the names a reader finds in the message."""
-    train, teacher = run.batches.split, run.batches.teacher
-    return {
-        "dados": [run.batches.classes, len(train), len(run.val), train.images.shape[-1], run.fingerprint],
-        "otimizador": OptimizerState(run.optimizer).options(),
-        "critério": [type(run.criterion).__name__, _plain_attributes(run.criterion)],
-        "dispositivo": run.device.type,
-    } | ({"professor": teacher.facts} if teacher else {})
+def _train(run: Run, stop: StopRequest) -> None:
+    """Train to the last epoch or until asked to stop; keep a point to go on from after each epoch, and then.
+
+    Raises DivergenceError.
+    """
+    epochs = run.settings.epochs
+    while run.batches.epoch < epochs and not run.history.interrupted:
+        try:
+            if _train_epoch(run, stop):
+                _validate(run)
+        finally:
+            trained = run.batches.done / run.batches.steps
+            run.model.epochs_trained = run.history.earlier_epochs + trained
+        if run.batches.epoch < epochs:
+            asked = distributed.largest(stop.number)
+            run.keep(asked)
+            run.history.interrupted = asked
 
 
-def _facts(run: Run) -> dict:
-    """What its record says of the run."""
-    data = {"classes": run.batches.classes, "train": len(run.batches.split), "val": len(run.val)}
-    return {
-        "device": describe_device(run.device),
-        "processes": distributed.size(),
-        "job": distributed.job(),
-        "data": data | {"crc32": f"{run.fingerprint:08x}"},
-        "settings": trained_with(run),
-    }
+def _train_epoch(run: Run, stop: StopRequest) -> bool:
+    """The rest of the epoch. False if asked to stop before its end."""
+    batches, settings = run.batches, run.settings
+    if batches.step == 0:
+        run.tally.clear()
+    criterion = distributed.weigh(run.criterion, settings.batch_size)
+    share = settings.batch_size / distributed.size()  # of a batch's loss, in images
+    report_every = max(1, batches.steps // 20)
+
+    def after_batch(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> bool:
+        """Count the batch, tell the watchers, and return whether to stop before the epoch's end."""
+        run.tally.add(loss * share, logits, targets)
+        run.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
+        if run.reporting:
+            run.report()
+        for watcher in run.watchers:
+            watcher.batch(run)
+        # Several processes stop, and keep, after the same batch, which costs them a message: not after every one.
+        if batches.step == 0 or (distributed.size() > 1 and not run.reporting):
+            return False
+        if distributed.largest(int(run.clock.seconds - run.kept_at > KEEP_EVERY)):
+            run.keep(0)
+        return bool(distributed.largest(stop.number))
+
+    complete = train_epoch(run.network, batches, criterion, run.optimizer, after_batch)
+    if not complete:
+        run.read_means()
+    return complete
+
+
+def _validate(run: Run) -> None:
+    """Add the epoch to the history."""
+    with autocast(run.device):
+        run.logits = predict_logits(run.model, run.val.images)
+    labels, history = run.val.labels, run.history
+    val_loss = run.criterion(run.logits, labels).item()
+    if not abs(val_loss) < HOPELESS:
+        raise run.divergence()
+    history.train_loss.append(run.tally.loss)
+    history.train_accuracy.append(run.tally.accuracy)
+    history.val_loss.append(val_loss)
+    history.val_accuracy.append((run.logits.argmax(1) == labels).sum().item() / len(labels))
+    history.seconds.append(run.clock.seconds)
+    for watcher in run.watchers:
+        watcher.epoch(run)
 
 
 def _check_sum(splits: list[Split]) -> int:

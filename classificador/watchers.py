@@ -1,4 +1,4 @@
-"""Who watches a training: the best weights, the record, the curves and the progress bar. None of them changes it."""
+"""Who watches a training: the files it leaves, the curves and the progress bar. None of them changes it."""
 
 import platform
 import sys
@@ -10,12 +10,11 @@ import torch
 from tqdm import tqdm
 
 from classificador.assemble import architecture_of
-from classificador.best import BestCheckpoint
 from classificador.brazilian import number, percent
 from classificador.calibration import fit_doubt, fit_temperature
 from classificador.device import precision
 from classificador.history import History
-from classificador.tracking import RunRecord
+from classificador.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from classificador.training import Run
@@ -31,20 +30,19 @@ class Watcher:
         """After an epoch was validated; run.logits: what the network answers to the validation images."""
 
 
-class KeepBest(Watcher):
-    """Saves the weights when they are the run's best so far on the validation images."""
+class KeepFiles(Watcher):
+    """Keeps the weights when they are the run's best so far on the validation images, and the record of each epoch."""
 
-    def __init__(self, best: BestCheckpoint):
-        self.best = best
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
 
     def epoch(self, run: "Run") -> None:
         """Save, with the temperature and the threshold of doubt that fit these weights."""
-        if self.best.score is not None and run.history.val_accuracy[-1] <= self.best.score:
-            return
-        labels = run.val.labels
-        temperature = fit_temperature(run.logits, labels)
-        doubt = fit_doubt((run.logits / temperature).softmax(1))
-        self.best.save(run.model, describe(run) | {"temperature": temperature, "doubt_below": doubt})
+        if self.folder.score is None or run.history.val_accuracy[-1] > self.folder.score:
+            temperature = fit_temperature(run.logits, run.val.labels)
+            doubt = fit_doubt((run.logits / temperature).softmax(1))
+            self.folder.save(run.model, describe(run) | {"temperature": temperature, "doubt_below": doubt})
+        self.folder.record(run.history)
 
 
 def trained_with(run: "Run") -> dict:
@@ -77,17 +75,6 @@ def describe(run: "Run") -> dict:
         "teacher": run.batches.teacher.facts if run.batches.teacher else {},
         "split": f"{number(train, 0)} imagens de treino, {number(val, 0)} de validação",
     }
-
-
-class KeepRecord(Watcher):
-    """Writes the run's history.csv and run.json after each epoch."""
-
-    def __init__(self, record: RunRecord):
-        self.record = record
-
-    def epoch(self, run: "Run") -> None:
-        """Write them anew."""
-        self.record.update(run.history)
 
 
 class Curves(Watcher):
@@ -127,7 +114,8 @@ class ProgressBar(Watcher):
     def batch(self, run: "Run") -> None:
         """Move on; a few times an epoch, show the loss."""
         if run.reporting:
-            self.bar.set_postfix_str(f"perda {number(run.loss, 3)}, acurácia {percent(run.accuracy)}", refresh=False)
+            means = f"perda {number(run.tally.loss, 3)}, acurácia {percent(run.tally.accuracy)}"
+            self.bar.set_postfix_str(means, refresh=False)
         self.bar.update()
 
     def epoch(self, run: "Run") -> None:

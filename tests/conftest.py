@@ -40,6 +40,11 @@ def info_for(model: nn.Module, **changes) -> ModelInfo:
     return pack(model, INFO | changes).info
 
 
+def runs_of(folder: Path) -> list[Path]:
+    """The folders of runs beside a checkpoint in `folder`, oldest first."""
+    return sorted(path.parent for path in (folder / "runs").glob("*/run.json"))
+
+
 def model_of(partner: str, folder: Path) -> Path:
     """The model that the committed file `partner` speaks of: as committed, where only the model was trained anew."""
 

@@ -8,11 +8,10 @@ from torch import nn
 
 from classificador import checkpoint
 from classificador.assemble import make_network, make_optimizer
-from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.inference import predict
 from classificador.model import CNN, Symmetric
-from classificador.model_file import load_model, pack, read_checkpoint, save_checkpoint
+from classificador.model_file import load_model, pack, save_checkpoint
 from classificador.model_info import describe_checkpoint
 from classificador.settings import make_settings
 from classificador.training import fit
@@ -166,19 +165,6 @@ def test_an_impossible_architecture_is_one_line(model, saved):
         load_model(saved)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no fifo")
-def test_what_is_no_plain_file_is_never_replaced(tmp_path):
-    os.mkfifo(tmp_path / "fila")
-    for path in (tmp_path / "fila", tmp_path, Path(""), os.devnull):
-        with pytest.raises(CheckpointError, match="não é um arquivo comum"), BestCheckpoint(path):
-            pass
-
-
-def test_a_name_that_is_too_long_is_told(tmp_path):
-    with pytest.raises(CheckpointError, match="o nome é longo demais"), BestCheckpoint(tmp_path / ("m" * 300)):
-        pass
-
-
 @pytest.mark.parametrize("version", [0, -5, True, 0.5])
 def test_a_format_that_never_was_is_refused(saved, version):
     rewrite(saved, format=version)
@@ -257,63 +243,11 @@ def test_an_error_of_the_content_propagates_and_changes_nothing(model, saved):
     assert files(saved.parent) == ["best_model.pth"]
 
 
-def test_a_better_earlier_file_is_kept_beside_and_said(model, saved, capsys):
-    before = saved.read_bytes()
-    with BestCheckpoint(saved) as best:
-        best.save(model, INFO | {"val_accuracy": 0.4})
-    kept = saved.with_name("best_model.anterior-50.00.pth")
-    assert kept.read_bytes() == before
-    assert read_checkpoint(saved).info.val_accuracy == 0.4
-    assert f"guardado em {kept}" in capsys.readouterr().out
-
-
-def test_a_worse_earlier_file_is_replaced(model, saved, capsys):
-    with BestCheckpoint(saved) as best:
-        best.save(model, INFO | {"val_accuracy": 0.3})  # the first epoch is worse, …
-        best.save(model, INFO | {"val_accuracy": 0.6})  # … the run as a whole is not
-    assert files(saved.parent) == ["best_model.pth"]
-    # Said at once: a run that is killed in between says nothing more.
-    assert capsys.readouterr().out.count(f"O que estava em {saved} fica em") == 1
-
-
-def test_two_better_files_of_the_same_score_are_both_kept(model, saved):
-    for _ in range(2):
-        with BestCheckpoint(saved) as best:
-            best.save(model, INFO | {"val_accuracy": 0.4})
-        save_checkpoint(saved, model, INFO)
-    assert {path.name for path in saved.parent.glob("*anterior*")} == {
-        "best_model.anterior-50.00.pth",
-        "best_model.anterior-50.00-2.pth",
-    }
-
-
-def test_a_save_that_fails_is_told_as_such(model, saved, monkeypatch):
-    def full_disk(handle):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"MB livres.*disco cheio"):
-        patch.setattr(os, "fsync", full_disk)
-        with BestCheckpoint(saved) as best:
-            best.save(model, INFO | {"val_accuracy": 0.4})
-    with BestCheckpoint(saved) as best:  # the earlier file, still there, is set aside under its own name
-        best.save(model, INFO | {"val_accuracy": 0.4})
-    assert read_checkpoint(saved).info.val_accuracy == 0.4
-
-
 def test_the_description_says_what_the_model_is(saved):
     text = describe_checkpoint(load_model(saved).info)
     assert "rapido, época 1 de 1" in text
     assert "acurácia 50,00%" in text
     assert "01/01/2026" in text
-
-
-def test_an_unreadable_earlier_file_is_kept_too(model, tmp_path, capsys):
-    path = tmp_path / "best_model.pth"
-    path.write_text("minhas anotações")
-    with BestCheckpoint(path) as best:
-        best.save(model, INFO)
-    assert (tmp_path / "best_model.anterior-outro.pth").read_text() == "minhas anotações"
-    assert "guardado em" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
@@ -413,17 +347,3 @@ def test_endless_names_and_missing_folders_are_one_line(tmp_path, model):
     for folder in ("nada", "file"):
         with pytest.raises(CheckpointError, match="Não foi possível gravar"):
             save_checkpoint(tmp_path / folder / "m.pth", model, INFO)
-
-
-def test_a_model_of_other_classes_is_kept_however_low_its_score(tmp_path, capsys):
-    path = tmp_path / "best_model.pth"
-    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.1})
-    before = path.read_bytes()
-    with BestCheckpoint(path) as best:
-        best.save(
-            make_network(CNN, channels=(4, 8), hidden=16, classes=2),
-            INFO | {"val_accuracy": 0.9, "classes": ["uva", "figo"]},
-        )
-    assert load_model(path).info.classes == ("uva", "figo")
-    assert (tmp_path / "best_model.anterior-outro.pth").read_bytes() == before
-    assert "best_model.anterior-outro.pth" in capsys.readouterr().out

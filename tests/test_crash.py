@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from classificador.assemble import build, make_network, make_optimizer
-from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.model import CNN
 from classificador.model_file import load_model, save_checkpoint
+from classificador.run_folder import RunFolder
 from classificador.training import fit
 from conftest import INFO, ROOT
 
@@ -107,7 +107,7 @@ def test_a_kill_at_each_step_of_the_save(tmp_path, same_weights, step, at, left)
     assert check_whole(path, same_weights) == left
     if left == 1:
         assert list(tmp_path.glob(".*.tmp")), "the kill came before the unfinished file was there"
-    with BestCheckpoint(path):  # the next start
+    with RunFolder(path):  # the next start
         assert not list(tmp_path.glob(".*.tmp"))
     assert check_whole(path, same_weights) == left
 
@@ -141,7 +141,7 @@ def test_a_full_disk_ends_a_training_and_leaves_the_old_file(toy, small, tmp_pat
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match=rf"{path} \(\d+ MB livres no disco\)"):
+        with pytest.raises(CheckpointError, match=r"best_model.pth \(\d+ MB livres no disco\)"):
             fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -20,7 +20,7 @@ from classificador.folders import write_example
 from classificador.inference import predict_logits
 from classificador.model import CNN
 from classificador.model_file import read_checkpoint
-from classificador.resume import resume_path
+from classificador.run_folder import find_interrupted, resume_name
 from classificador.settings import make_settings
 from classificador.training import fit
 from conftest import ROOT
@@ -33,11 +33,14 @@ WORKER = """
 import json, sys
 import torch
 from conftest import toy
-from classificador import atomic, checkpoint, device, distributed, tracking
+from classificador import atomic, checkpoint, device, distributed, record, run_folder
 from test_distributed import train
 
 written, write = [], atomic.write_bytes
-checkpoint.write_bytes = tracking.write_bytes = lambda path, data: (written.append(path.name), write(path, data))
+def note(path, data):
+    written.append(path.name)
+    write(path, data)
+checkpoint.write_bytes = record.write_bytes = run_folder.write_bytes = note
 device.has_bf16 = lambda device: False  # in bfloat16 the order of the sums would show
 with distributed.process_group():
     model, test_logits, history = train(toy.__wrapped__(), sys.argv[1] + "/best.pth")
@@ -91,7 +94,7 @@ def start(digits, checkpoint, *options, epochs=6):
         process = subprocess.Popen(
             [*command, "--epocas", str(epochs), "--lote", "64"], env=ENVIRONMENT, stdout=file, stderr=file
         )
-    while not resume_path(checkpoint).exists():
+    while not find_interrupted(checkpoint):
         assert process.poll() is None, output.read_text()
         time.sleep(0.02)
     return process, output
@@ -110,7 +113,7 @@ def test_a_killed_process_costs_at_most_an_epoch(digits, tmp_path):
     assert len(epochs) <= 7
     assert "Outro dos processos parou" in text  # the first process met its death and did not hang
     assert len(read_checkpoint(tmp_path / "best.pth").info.history["val_loss"]) > 1
-    assert not resume_path(tmp_path / "best.pth").exists()
+    assert find_interrupted(tmp_path / "best.pth") is None
 
 
 def test_two_processes_learn_from_one_teacher(digits, tmp_path):
@@ -151,7 +154,7 @@ def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=120)
     assert "Para continuar: o mesmo comando, com --retomar" in output.read_text()
-    before = len(torch.load(resume_path(path))["state"]["history"]["val_loss"])
+    before = len(torch.load(find_interrupted(path))["state"]["history"]["val_loss"])
     assert before > 0
     command = [sys.executable, "-m", "classificador", "treinar", "--dados", digits, "--modelo", path, "--retomar"]
     resumed = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -178,20 +181,27 @@ def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
 def test_only_the_jobs_own_run_goes_on_by_itself(saved, now, restarted, goes_on, tmp_path, monkeypatch):
     if now is not None:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", now)
-    monkeypatch.setattr(resume, "read_resume", lambda checkpoint: ({"job": saved}, None))
-    assert not resume.is_of_this_job(tmp_path / "best.pth", restarted)  # nothing there
-    resume_path(tmp_path / "best.pth").touch()
-    assert resume.is_of_this_job(tmp_path / "best.pth", restarted) is goes_on
+    left = "interrupted" if goes_on else ""
+    assert resume.left_by_job(tmp_path / "best.pth", restarted) == ""  # nothing there
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir(parents=True)
+    (folder / resume_name("best.pth")).touch()
+    (folder / "run.json").write_text(json.dumps({"job": saved, "status": "running", "checkpoint": "best.pth"}))
+    assert resume.left_by_job(tmp_path / "best.pth", restarted) == left
 
 
 def test_batch_normalisation_over_processes_is_that_of_one_in_bfloat16_too():
-    ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    ours, theirs = nn.Sequential(nn.BatchNorm2d(3)), nn.BatchNorm2d(3)
+    distributed._join_batch_norms(ours)
+    assert list(ours.state_dict()) == [f"0.{name}" for name in theirs.state_dict()]
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
         x = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)).add(5).to(dtype)
-        found, expected = distributed._batch_norm(ours, x), theirs(x)
+        found, expected = ours(x), theirs(x)
         assert found.dtype == dtype
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(ours[0].running_var, theirs.running_var, rtol=1e-3, atol=1e-3)
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x), theirs(x), rtol=tolerance, atol=tolerance)
 
 
 def test_one_process_is_alone():

@@ -15,7 +15,6 @@ import torch
 
 from classificador import checkpoint
 from classificador.assemble import make_network
-from classificador.best import BestCheckpoint
 from classificador.errors import CheckpointError
 from classificador.model import CNN
 from classificador.model_file import load_model, pack, save_checkpoint
@@ -270,15 +269,3 @@ def test_a_file_above_the_limit_is_refused_unread(path, monkeypatch):
     save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
     monkeypatch.setattr(checkpoint, "MAX_BYTES", path.stat().st_size - 1)
     refused(path, "grande demais")
-
-
-@pytest.mark.parametrize("name", ["precioso.pth", "outro/precioso.pth", "best_model.anterior-99.00.pth"])
-def test_a_resume_file_cannot_remove_other_files(path, tmp_path, name):
-    (tmp_path / "outro").mkdir()
-    victim = tmp_path / name
-    save_checkpoint(victim, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.99})
-    with BestCheckpoint(path) as best:
-        best.load_state_dict(
-            {"aside": name, "saved": pack(make_network(CNN, channels=(4, 8), hidden=16), INFO).to_dict()}
-        )
-    assert victim.exists()

@@ -12,15 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from classificador import training
 from classificador.assemble import build, make_network, make_optimizer
 from classificador.errors import CheckpointError, SettingsError
 from classificador.history import Tally
 from classificador.model import CNN
 from classificador.model_file import load_model, save_checkpoint
-from classificador.resume import resume_path, resumed_settings
+from classificador.resume import resumed_settings
+from classificador.run_folder import find_interrupted
 from classificador.settings import make_settings
 from classificador.training import fit
-from conftest import INFO, ROOT
+from conftest import INFO, ROOT, runs_of
 
 STEPS = 8  # batches an epoch: 520 // 64
 
@@ -87,7 +89,7 @@ def test_stopped_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, 
     assert len(stopped.val_loss) == batch // STEPS
     torch.rand(7)  # the global generator's past must not matter
     assert Outcome(settings, toy, path, resume=True) == uninterrupted
-    assert not resume_path(path).exists()
+    assert find_interrupted(path) is None
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"])
@@ -158,8 +160,10 @@ import torch
 torch.set_num_threads({threads})
 from conftest import toy
 from test_resume import Outcome
+from classificador import training
 from classificador.history import Tally
 from classificador.settings import make_settings
+training.KEEP_EVERY = {keep_every!r}
 function, at, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 owner, name = {{"batch": (Tally, "add"), "fsync": (os, "fsync"), "replace": (os, "replace")}}[function]
 original, calls = getattr(owner, name), []
@@ -175,22 +179,58 @@ Outcome(make_settings(**{settings!r}), toy.__wrapped__(), Path(path))
 """
 
 
-# Each epoch writes the best weights, then the resume file: a replace each, after one fsync and before another.
-@pytest.mark.parametrize(
-    ("function", "at"), [("batch", 13), ("fsync", 13), ("fsync", 19), ("replace", 7), ("replace", 10), ("replace", 11)]
-)
-def test_killed_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, function, at):
-    path = tmp_path / "best.pth"
+def killed(settings, path, function, at, keep_every=60.0):
+    """Train in a process that is killed at a call of the function, and return what it said."""
     changes = {name: getattr(settings, name) for name in ("epochs", "batch_size", "channels", "hidden")}
-    code = CHILD.format(root=str(ROOT / "tests"), threads=torch.get_num_threads(), settings=changes | {"device": "cpu"})
+    code = CHILD.format(
+        root=str(ROOT / "tests"),
+        threads=torch.get_num_threads(),
+        settings=changes | {"device": "cpu"},
+        keep_every=keep_every,
+    )
     child = subprocess.run(
         [sys.executable, "-c", code, function, str(at), str(path)], cwd=ROOT, capture_output=True, text=True
     )
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert f"killed in {function}" in child.stdout
+
+
+# Each write is a replace after one fsync and before another. The record's two files are written first; then in each
+# epoch the best weights in the folder (the eighth write is the second epoch's), at the top, the record and the point to
+# go on from.
+@pytest.mark.parametrize(
+    ("function", "at"),
+    [("batch", 13), ("fsync", 15), ("fsync", 23), *(("replace", write) for write in (8, 9, 10, 12, 13))],
+)
+def test_killed_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, function, at):
+    path = tmp_path / "best.pth"
+    killed(settings, path, function, at)
     load_model(path)  # complete, whenever the kill came
     assert Outcome(settings, toy, path, resume=True) == uninterrupted
     assert {file.name for file in tmp_path.iterdir()} == {"best.pth", ".best.pth.lock", "runs"}
+    (folder,) = (tmp_path / "runs").iterdir()  # what was at the top was this run's: nothing had to be kept
+    assert {file.name for file in folder.iterdir()} == {"best.pth", "history.csv", "run.json"}
+
+
+def test_a_point_to_go_on_from_is_kept_within_an_epoch_too(toy, settings, uninterrupted, tmp_path):
+    path = tmp_path / "best.pth"
+    killed(settings, path, "batch", 5, keep_every=-1.0)
+    assert torch.load(find_interrupted(path), weights_only=True)["state"]["batches"]["done"] == 4
+    assert Outcome(settings, toy, path, resume=True) == uninterrupted
+
+
+def test_within_an_epoch_a_point_is_kept_once_a_minute(toy, settings, tmp_path, monkeypatch):
+    kept, now, add = [], [0.0], Tally.add
+
+    def slowly(tally, *batch):
+        now[0] += 25  # seconds
+        add(tally, *batch)
+
+    monkeypatch.setattr(Tally, "add", slowly)
+    monkeypatch.setattr("classificador.history.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(training, "save_state", lambda path, state, *_: kept.append(state["batches"]["done"]))
+    Outcome(settings, toy, tmp_path / "best.pth")
+    assert kept == [3, 6, STEPS, 11, 14, 2 * STEPS, 19, 22]
 
 
 @pytest.fixture
@@ -204,10 +244,10 @@ def stopped(toy, settings, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"lr": 0.02}, {"epochs": 9}, {"seed": 1}, {"channels": (8, 8)}])
 def test_other_settings_are_refused(toy, settings, stopped, change):
-    before = resume_path(stopped).read_bytes()
+    before = find_interrupted(stopped).read_bytes()
     with pytest.raises(SettingsError, match=f"^{next(iter(change))}: "):
         Outcome(replace(settings, **change), toy, stopped, resume=True)
-    assert resume_path(stopped).read_bytes() == before
+    assert find_interrupted(stopped).read_bytes() == before
 
 
 def test_nothing_to_resume_says_so(toy, settings, tmp_path):
@@ -243,25 +283,25 @@ def test_as_many_other_pictures_are_refused(toy, settings, stopped, change):
 
 def test_best_and_resume_files_are_told_apart(toy, settings, stopped):
     with pytest.raises(CheckpointError, match="um treino interrompido, para retomar"):
-        load_model(resume_path(stopped))
-    resume_path(stopped).write_bytes(stopped.read_bytes())
+        load_model(find_interrupted(stopped))
+    find_interrupted(stopped).write_bytes(stopped.read_bytes())
     with pytest.raises(CheckpointError, match="é um modelo pronto"):
         Outcome(settings, toy, stopped, resume=True)
 
 
 def test_a_damaged_resume_file_is_refused(toy, settings, stopped):
-    data = bytearray(resume_path(stopped).read_bytes())
+    data = bytearray(find_interrupted(stopped).read_bytes())
     data[len(data) // 2] ^= 1
-    resume_path(stopped).write_bytes(data)
+    find_interrupted(stopped).write_bytes(data)
     with pytest.raises(CheckpointError, match="danificado"):
         Outcome(settings, toy, stopped, resume=True)
 
 
-@pytest.mark.parametrize("part", ["batches", "random", "history", "tally", "clock", "model", "optimizer", "best"])
+@pytest.mark.parametrize("part", ["batches", "random", "history", "tally", "clock", "model", "optimizer"])
 def test_a_state_without_one_of_its_parts_is_refused_in_one_line(toy, settings, stopped, part):
-    content = torch.load(resume_path(stopped), weights_only=True)
+    content = torch.load(find_interrupted(stopped), weights_only=True)
     del content["state"][part]
-    torch.save(content, resume_path(stopped))
+    torch.save(content, find_interrupted(stopped))
     with pytest.raises(CheckpointError, match="não serve para retomar") as caught:
         Outcome(settings, toy, stopped, resume=True)
     assert "\n" not in str(caught.value)
@@ -271,10 +311,11 @@ def test_the_best_weights_come_back_when_their_file_was_replaced(toy, settings, 
     save_checkpoint(stopped, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
     foreign = stopped.read_bytes()
     assert Outcome(settings, toy, stopped, resume=True) == uninterrupted
-    assert stopped.with_name("best.anterior-200.00.pth").read_bytes() == foreign
+    (kept,) = stopped.parent.glob("runs/*-anterior/best.pth")
+    assert kept.read_bytes() == foreign
 
 
-def test_a_better_earlier_file_set_aside_is_still_known_after_a_stop(toy, settings, tmp_path, monkeypatch, capsys):
+def test_a_better_earlier_file_is_still_known_after_a_stop(toy, settings, tmp_path, monkeypatch, capsys):
     path = tmp_path / "best.pth"
     save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
     with monkeypatch.context() as patch:
@@ -282,14 +323,16 @@ def test_a_better_earlier_file_set_aside_is_still_known_after_a_stop(toy, settin
         Outcome(settings, toy, path)
     capsys.readouterr()
     Outcome(settings, toy, path, resume=True)
-    assert f"guardado em {tmp_path / 'best.anterior-200.00.pth'}" in capsys.readouterr().out
+    (kept,) = tmp_path.glob("runs/*-anterior/best.pth")
+    assert "O modelo anterior era melhor na validação (200,00% contra" in capsys.readouterr().out
+    assert load_model(kept).info.val_accuracy == 2.0
 
 
 def test_a_second_training_on_the_same_file_is_refused_and_names_the_first(toy, small, tmp_path):
     path = tmp_path / "best.pth"
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from classificador.best import BestCheckpoint\n"
-         "with BestCheckpoint(sys.argv[1]): print(flush=True); sys.stdin.read()", str(path)],
+        [sys.executable, "-c", "import sys; from classificador.run_folder import RunFolder\n"
+         "with RunFolder(sys.argv[1]): print(flush=True); sys.stdin.read()", str(path)],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     holder.stdout.readline()
@@ -304,7 +347,7 @@ def test_a_place_that_cannot_be_locked_for_want_of_rights_is_refused(toy, small,
     def denied(lock, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("classificador.best.FileLock.acquire", denied)
+    monkeypatch.setattr("classificador.atomic.FileLock.acquire", denied)
     with pytest.raises(CheckpointError, match="sem permissão"):
         Outcome(small, toy, tmp_path / "best.pth")
 
@@ -313,20 +356,22 @@ def test_a_file_system_without_locks_is_no_hindrance(toy, small, tmp_path, monke
     def missing(lock, **options):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("classificador.best.FileLock.acquire", missing)
+    monkeypatch.setattr("classificador.atomic.FileLock.acquire", missing)
     assert Outcome(small, toy, tmp_path / "best.pth").history.val_loss
 
 
 def test_starting_anew_keeps_every_interrupted_run(toy, settings, uninterrupted, tmp_path, monkeypatch, capsys):
     path = tmp_path / "best.pth"
-    stop_after(monkeypatch, {11, 12, 13})  # the second and third run after a batch each
-    for _ in range(3):
+    stop_after(monkeypatch, {11, 12})  # the second run after a batch
+    for _ in range(2):
         Outcome(settings, toy, path)
     monkeypatch.undo()
-    kept, said = [tmp_path / f"best.retomar.anterior{n}.pth" for n in ("", "-2")], capsys.readouterr().out
-    assert all(file.exists() and f"guardado em {file}" in said for file in kept)
-    os.replace(kept[0], resume_path(path))  # as the message says
-    assert Outcome(settings, toy, path, resume=True) == uninterrupted
+    first, second = runs_of(tmp_path)
+    assert f"Há um treino interrompido em {first}, que fica lá para retomar" in capsys.readouterr().out
+    for folder, left in ((second, first / "best.retomar.pth"), (first, None)):  # the newest first
+        assert Outcome(settings, toy, path, resume=True) == uninterrupted
+        assert find_interrupted(path) == left
+        assert (folder / "best.pth").read_bytes() == path.read_bytes()
 
 
 def test_a_closed_terminal_stops_a_training_too(toy, settings, tmp_path, monkeypatch):
@@ -366,19 +411,19 @@ def test_an_edited_notebook_is_refused_rather_than_mixed(toy, settings, stopped,
 
 def hostile(path, **changes):
     """Change parts of what the resume file holds."""
-    content = torch.load(resume_path(path), weights_only=True)
+    content = torch.load(find_interrupted(path), weights_only=True)
     for part, change in changes.items():
         if part in content:
             content[part] = change
         else:
             content["state"][part] |= change
-    torch.save(content, resume_path(path))
+    torch.save(content, find_interrupted(path))
 
 
 @pytest.mark.parametrize("averages", [{"exp_avg": torch.zeros(1)}, {"exp_avg": torch.tensor(1.0)}, {"exp_avg": 3.0},
                                       {"step": torch.zeros(2)}, {"exp_avg_sq": torch.zeros(1), "more": 1}])  # fmt: skip
 def test_averages_that_adam_could_not_use_are_refused(toy, settings, stopped, averages):
-    optimizer = torch.load(resume_path(stopped), weights_only=True)["state"]["optimizer"]
+    optimizer = torch.load(find_interrupted(stopped), weights_only=True)["state"]["optimizer"]
     for state in optimizer["state"].values():
         state.update(averages)  # fused Adam would read on behind a shorter one
     hostile(stopped, optimizer=optimizer)
@@ -387,13 +432,13 @@ def test_averages_that_adam_could_not_use_are_refused(toy, settings, stopped, av
 
 
 def test_an_optimizer_edited_in_the_file_is_refused_and_its_lr_is_the_schedules(toy, settings, uninterrupted, stopped):
-    optimizer = torch.load(resume_path(stopped), weights_only=True)["state"]["optimizer"]
-    whole = resume_path(stopped).read_bytes()
+    optimizer = torch.load(find_interrupted(stopped), weights_only=True)["state"]["optimizer"]
+    whole = find_interrupted(stopped).read_bytes()
     optimizer["param_groups"][0]["maximize"] = True
     hostile(stopped, optimizer=optimizer)
     with pytest.raises(CheckpointError, match="mudou: otimizador"):
         Outcome(settings, toy, stopped, resume=True)
-    resume_path(stopped).write_bytes(whole)
+    find_interrupted(stopped).write_bytes(whole)
     optimizer["param_groups"][0] |= {"maximize": False, "lr": 100.0}
     hostile(stopped, optimizer=optimizer)
     assert Outcome(settings, toy, stopped, resume=True) == uninterrupted
@@ -431,8 +476,6 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
         {"clock": {"seconds": 10**400}},
         {"batches": {"generator": torch.zeros(3, dtype=torch.uint8)}},
         {"random": {"cpu": torch.zeros(3, dtype=torch.uint8)}},
-        {"best": {"saved": {"info": {"val_accuracy": 2.0}, "weights": {}}, "aside": ""}},
-        {"best": {"saved": None, "aside": 3}},
         {"settings": {"preset": "\x1b[2J", "epochs": 3}},
         {"settings": {"preset": "rapido", "unknown": 3}},
     ],
@@ -454,7 +497,7 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
             "short generator",
             "short global generator",
         ),
-        *("no model", "no name", "escapes", "unknown setting"),
+        *("escapes", "unknown setting"),
     ],
 )
 def test_a_hostile_state_is_refused_in_one_line_and_the_best_file_stays(toy, settings, stopped, changes):
@@ -467,16 +510,7 @@ def test_a_hostile_state_is_refused_in_one_line_and_the_best_file_stays(toy, set
 
 
 def test_the_command_line_refuses_sizes_before_it_makes_them(stopped):
-    content = torch.load(resume_path(stopped), weights_only=True)
+    content = torch.load(find_interrupted(stopped), weights_only=True)
     hostile(stopped, settings=content["settings"] | {"channels": [10**6, 10**6]})
     with pytest.raises(CheckpointError, match="outra rede"):
-        resumed_settings(stopped)
-
-
-def test_an_interrupted_run_of_an_earlier_version_says_so(toy, settings, stopped):
-    content = torch.load(resume_path(stopped), weights_only=True)
-    torch.save({"epoch": 1, **{name: content[name] for name in content if name != "state"}}, resume_path(stopped))
-    with pytest.raises(CheckpointError, match="versão anterior"):
-        Outcome(settings, toy, stopped, resume=True)
-    with pytest.raises(CheckpointError, match="versão anterior"):
         resumed_settings(stopped)

@@ -16,7 +16,7 @@ from classificador.model import CNN
 from classificador.model_card import write_cards
 from classificador.model_file import load_model, save_checkpoint
 from classificador.model_info import describe_checkpoint
-from classificador.resume import resume_path
+from classificador.run_folder import find_interrupted
 from classificador.settings import TEACHER, make_settings
 from classificador.teacher import Teacher, build_teacher
 from classificador.training import fit
@@ -107,7 +107,7 @@ def test_an_interrupted_run_stays_where_it_is_when_there_is_no_teacher(toy, sett
         Outcome(settings, toy, tmp_path / "b.pth")
     with pytest.raises(CheckpointError, match="^Falta o professor"):
         Outcome(replace(settings, teacher=str(tmp_path / "nenhum.pth")), toy, tmp_path / "b.pth")
-    assert resume_path(tmp_path / "b.pth").exists()
+    assert find_interrupted(tmp_path / "b.pth")
 
 
 @pytest.mark.parametrize(("ability", "expected"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": 1}, True)])

@@ -129,7 +129,6 @@ def test_a_run_that_diverges_after_its_first_epoch_puts_the_better_file_back(toy
     with pytest.raises(DivergenceError, match="época 2"):
         fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path, poison)
     assert path.read_bytes() == before
-    assert not list(tmp_path.glob("*anterior*"))
 
 
 def test_a_batch_larger_than_the_set_is_refused(toy, tmp_path):

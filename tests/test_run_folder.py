@@ -1,0 +1,241 @@
+"""What a run leaves in its folder, and at the top: nothing of the user's is lost, whatever happens to the run."""
+
+import csv
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from classificador import run_folder, training
+from classificador.assemble import build, make_network, make_optimizer
+from classificador.errors import CheckpointError, DivergenceError
+from classificador.history import History
+from classificador.model import CNN
+from classificador.model_file import load_model, read_checkpoint, save_checkpoint
+from classificador.run_folder import RunFolder
+from classificador.training import fit
+from conftest import INFO, runs_of
+
+FACTS = {"settings": {"preset": "rapido", "epochs": 1}}
+
+
+def run(toy, settings, path, resume=False):
+    model = build(settings, toy, CNN)
+    return fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, path, resume=resume)
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def network(**sizes):
+    return make_network(CNN, channels=(4, 8), hidden=16, **sizes)
+
+
+@pytest.fixture
+def top(tmp_path):
+    """A file at the top with a validation accuracy of 50 %."""
+    save_checkpoint(tmp_path / "best_model.pth", network(), INFO)
+    return tmp_path / "best_model.pth"
+
+
+def leave(path, *scores, **info):
+    """A run that saves weights with these validation accuracies."""
+    with RunFolder(path) as folder:
+        folder.begin(FACTS, History())
+        for score in scores:
+            folder.save(
+                network(classes=len(info.get("classes", INFO["classes"]))), INFO | info | {"val_accuracy": score}
+            )
+    return folder
+
+
+def test_a_run_leaves_its_history_settings_versions_data_and_metrics(toy, small, tmp_path):
+    history = run(toy, small, tmp_path / "best.pth")
+    (folder,) = runs_of(tmp_path)
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_loss"]) for row in rows] == history.val_loss
+    facts = record(folder)
+    assert facts["status"] == "finished"
+    assert facts["settings"] == facts["settings"] | small.to_dict() | {"label_smoothing": 0.0}  # what run() trains with
+    assert facts["versions"]["torch"].startswith("2.")
+    assert facts["data"]["train"] == 520
+    assert facts["metrics"]["val_accuracy"] == max(history.val_accuracy)
+    assert facts["git_commit"] is None or len(facts["git_commit"].removesuffix("-dirty")) == 40
+
+
+def test_the_folder_holds_all_of_the_run_and_the_top_a_copy_of_its_best(toy, small, tmp_path):
+    run(toy, small, tmp_path / "best.pth")
+    (folder,) = runs_of(tmp_path)
+    assert {file.name for file in folder.iterdir()} == {"best.pth", "history.csv", "run.json"}
+    assert (folder / "best.pth").read_bytes() == (tmp_path / "best.pth").read_bytes()
+    assert read_checkpoint(tmp_path / "best.pth").info.run == folder.name
+    assert {file.name for file in tmp_path.iterdir()} == {"best.pth", ".best.pth.lock", "runs"}
+
+
+def test_other_images_have_another_check_sum(toy, small, tmp_path):
+    (tmp_path / "a").mkdir()
+    run(toy, small, tmp_path / "a" / "best.pth")
+    changed = replace(toy, val=replace(toy.val, images=toy.val.images.flip(3)))
+    (tmp_path / "b").mkdir()
+    run(changed, small, tmp_path / "b" / "best.pth")
+    sums = [record(runs_of(tmp_path / name)[0])["data"]["crc32"] for name in "ab"]
+    assert sums[0] != sums[1]
+
+
+def test_an_interrupted_run_is_told_and_goes_on_in_its_folder(toy, small, tmp_path, monkeypatch):
+    save = training.save_state
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        run(toy, small, tmp_path / "best.pth")
+    (folder,) = runs_of(tmp_path)
+    assert record(folder)["status"] == "interrupted"
+    assert record(folder)["metrics"]["epochs"] == 1
+    run(toy, small, tmp_path / "best.pth", resume=True)
+    assert runs_of(tmp_path) == [folder]
+    assert record(folder)["status"] == "finished"
+    assert len((folder / "history.csv").read_text().splitlines()) == 3
+
+
+def test_a_diverged_run_is_told(toy, small, tmp_path):
+    with pytest.raises(DivergenceError):
+        run(toy, replace(small, lr=1e30), tmp_path / "best.pth")
+    assert record(runs_of(tmp_path)[0])["status"] == "failed"
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_training(toy, small, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(CheckpointError, match="Não é possível gravar em .*runs.* o caminho passa por um arquivo"):
+        run(toy, small, tmp_path / "best.pth")
+    assert not (tmp_path / "best.pth").exists()
+
+
+def test_a_record_that_cannot_be_written_does_not_end_the_training(toy, small, tmp_path, monkeypatch, capsys):
+    def held(*record):
+        raise CheckpointError("Não foi possível gravar history.csv: sem permissão.")
+
+    monkeypatch.setattr(run_folder, "write_record", held)  # as where a spreadsheet holds it open, on Windows
+    assert len(run(toy, small, tmp_path / "best.pth").val_loss) == 2
+    assert capsys.readouterr().out.count("mas sem registro") == 1
+
+
+def test_the_folder_that_make_run_made_is_used_once(toy, small, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "given").mkdir(parents=True)
+    monkeypatch.setenv(run_folder.NAME_VARIABLE, "given")
+    run(toy, small, tmp_path / "best.pth")
+    assert [folder.name for folder in runs_of(tmp_path)] == ["given"]
+    assert record(tmp_path / "runs" / "given")["status"] == "finished"
+    run(toy, small, tmp_path / "best.pth")  # a cell executed again: nothing is overwritten
+    assert len(runs_of(tmp_path)) == 2
+
+
+def test_what_the_file_at_the_top_held_is_kept_and_said(top, capsys):
+    before = top.read_bytes()
+    leave(top, 0.4)
+    (kept,) = (top.parent / "runs").glob("*-anterior/best_model.pth")
+    assert kept.read_bytes() == before
+    assert read_checkpoint(top).info.val_accuracy == 0.4
+    said = capsys.readouterr().out
+    assert f"O que estava em {top} está guardado em {kept}." in said
+    assert f"(50,00% contra 40,00%) e está guardado em {kept}" in said
+
+
+def test_what_was_worse_is_kept_too_and_not_told_at_the_end(top, capsys):
+    before = top.read_bytes()
+    leave(top, 0.3, 0.6)  # the first epoch is worse, the run as a whole is not
+    (kept,) = (top.parent / "runs").glob("*-anterior/best_model.pth")
+    assert kept.read_bytes() == before
+    said = capsys.readouterr().out
+    assert said.count("está guardado em") == 1  # at once: a run that is killed in between says nothing more
+    assert "era melhor" not in said
+
+
+def test_what_is_in_a_folder_of_runs_is_not_kept_twice(top, capsys):
+    before = top.read_bytes()
+    first = leave(top, 0.6)
+    second = leave(top, 0.7)
+    assert f"está guardado em {first.best}" in capsys.readouterr().out
+    top.write_bytes(before)  # the original, again
+    third = leave(top, 0.8)
+    assert len(list(top.parent.glob("runs/*-anterior"))) == 1
+    assert [load_model(folder.best).info.val_accuracy for folder in (first, second, third)] == [0.6, 0.7, 0.8]
+
+
+def test_an_unreadable_file_is_kept_too(tmp_path, capsys):
+    (tmp_path / "best_model.pth").write_text("minhas anotações")
+    leave(tmp_path / "best_model.pth", 0.4)
+    (kept,) = (tmp_path / "runs").glob("*-anterior/best_model.pth")
+    assert kept.read_text() == "minhas anotações"
+    assert f"está guardado em {kept}" in capsys.readouterr().out
+
+
+def test_a_model_of_other_classes_is_kept_and_not_compared(top, capsys):
+    leave(top, 0.4, classes=["uva", "figo"])
+    assert load_model(top).info.classes == ("uva", "figo")
+    said = capsys.readouterr().out
+    assert said.count("está guardado em") == 1
+    assert "era melhor" not in said
+
+
+def test_after_a_failure_the_better_model_is_at_the_top_again(top, capsys):
+    before = top.read_bytes()
+    with pytest.raises(ZeroDivisionError), RunFolder(top) as folder:
+        folder.begin(FACTS, History())
+        folder.save(network(), INFO | {"val_accuracy": 0.4})
+        raise ZeroDivisionError
+    assert top.read_bytes() == before
+    assert load_model(folder.best).info.val_accuracy == 0.4
+    assert "(50,00% contra 40,00%) e está de volta" in capsys.readouterr().out
+
+
+def test_after_a_failure_the_better_model_of_the_run_stays(top):
+    with pytest.raises(ZeroDivisionError), RunFolder(top) as folder:
+        folder.begin(FACTS, History())
+        folder.save(network(), INFO | {"val_accuracy": 0.6})
+        raise ZeroDivisionError
+    assert load_model(top).info.val_accuracy == 0.6
+
+
+def test_a_save_that_fails_is_told_as_such(top, monkeypatch):
+    before = top.read_bytes()
+
+    def full_disk(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"MB livres.*disco cheio"):
+        patch.setattr(os, "fsync", full_disk)
+        leave(top, 0.4)
+    assert top.read_bytes() == before
+    leave(top, 0.4)
+    assert read_checkpoint(top).info.val_accuracy == 0.4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no fifo")
+def test_what_is_no_plain_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "fila")
+    for path in (tmp_path / "fila", tmp_path, "", os.devnull):
+        with pytest.raises(CheckpointError, match="não é um arquivo comum"), RunFolder(path):
+            pass
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="o nome é longo demais"), RunFolder(tmp_path / ("m" * 300)):
+        pass
+
+
+@pytest.mark.parametrize("name", ["../fora", "precioso"])
+def test_a_resume_file_can_name_only_a_folder_of_runs_and_removes_none(top, tmp_path, name):
+    folder = leave(top, 0.4)
+    victim = tmp_path / "runs" / name / "best_model.pth"
+    victim.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(victim, network(), INFO | {"val_accuracy": 0.99})
+    before, score = victim.read_bytes(), load_model(top).info.val_accuracy
+    with pytest.raises(ZeroDivisionError), RunFolder(top) as again:
+        again.begin(FACTS, History(), folder.resume, name)
+        raise ZeroDivisionError
+    assert victim.read_bytes() == before
+    assert load_model(top).info.val_accuracy == (0.99 if name == "precioso" else score)
