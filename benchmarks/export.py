@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import machine
 from classificador import load_cifar10, load_model
+from classificador.apps.export import Probabilities, as_onnx, as_pt2, describe
 from classificador.device import keep_freed_memory
-from classificador.export import Probabilities, as_onnx, as_pt2, describe
 
 ROUNDS = {1: 400, 256: 25}
 

@@ -14,11 +14,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from classificador.dataset import ImageData, Split
+from classificador.data.dataset import ImageData, Split
 from classificador.device import choose_device, describe_device
-from classificador.inference import predict_logits
-from classificador.model_file import read_checkpoint
-from classificador.original import OriginalCNN
+from classificador.files.model_file import read_checkpoint
+from classificador.network.cnn import OriginalCNN
+from classificador.results.predict import predict_logits
 
 ROOT = Path(__file__).resolve().parents[1]
 ORIGINAL_EPOCHS = 8

@@ -25,9 +25,9 @@ from torchvision import models, transforms
 from benchmarks import machine
 from benchmarks.time_to_accuracy import RECIPES, train_ours
 from classificador import ImageData, fit, load_cifar10, make_optimizer
-from classificador.plots import PERCENT, STYLE
-from classificador.settings import TEACHER
-from classificador.teacher import build_teacher
+from classificador.network.teacher import build_teacher
+from classificador.recipes import TEACHER
+from classificador.show.figures import PERCENT, STYLE
 
 MINUTES = 15
 TARGETS = (0.55, 0.70, 0.75, 0.80, 0.85, 0.90)

@@ -16,8 +16,8 @@ from torch import nn
 from benchmarks import machine
 from benchmarks.time_to_accuracy import best_of_original, train_ours
 from classificador import load_cifar10
-from classificador.brazilian import number, percent
-from classificador.original import OriginalCNN
+from classificador.network.cnn import OriginalCNN
+from classificador.portuguese import number, percent
 
 TARGETS = {"85%": "alvo 85%", "80%": "alvo 80%", "75%": "alvo 75%"}
 

@@ -7,9 +7,10 @@ accuracy under damage. Prints them, writes benchmarks/robustness.json and docs/r
 import torch
 
 from benchmarks import machine
-from classificador import evaluate, load_cifar10, load_model, plots
-from classificador.calibration import calibration_error, uncalibrated
-from classificador.robustness import accuracy_when_damaged, near_duplicates, robustness_table
+from classificador import evaluate, load_cifar10, load_model
+from classificador.results.calibration import calibration_error, uncalibrated
+from classificador.results.robustness import accuracy_when_damaged, near_duplicates, robustness_table
+from classificador.show import figures
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         if name != "damaged":
             print(name, value)
     print(robustness_table(results["damaged"]))
-    plots.robustness(results["damaged"], report.accuracy).savefig(machine.ROOT / "docs" / "robustez.png", dpi=110)
+    figures.robustness(results["damaged"], report.accuracy).savefig(machine.ROOT / "docs" / "robustez.png", dpi=110)
     machine.save("robustness", {"model": machine.describe_shipped(), "machine": machine.describe(), **results})
 
 

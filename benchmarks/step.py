@@ -13,9 +13,9 @@ from torch import nn
 
 from benchmarks import machine
 from classificador import ImageData, build, load_cifar10, make_optimizer, make_settings
-from classificador.augment import augment, draw_moves
 from classificador.device import has_bf16, keep_freed_memory
-from classificador.original import OriginalCNN
+from classificador.network.cnn import OriginalCNN
+from classificador.training.batches import augment, draw_moves
 
 STEPS, WARM_UP = 60, 15
 ORIGINAL = "original"

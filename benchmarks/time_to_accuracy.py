@@ -24,8 +24,8 @@ from torch import nn
 from benchmarks import machine
 from classificador import ImageData, Settings, build, evaluate, fit, load_cifar10, load_model, make_optimizer
 from classificador import make_settings as make
-from classificador.dataset import Split
-from classificador.plots import BLACK, BLUE, PERCENT, STYLE
+from classificador.data.dataset import Split
+from classificador.show.figures import BLACK, BLUE, PERCENT, STYLE
 
 ORIGINAL, FLOAT32 = "original", ", float32"
 ORIGINAL_SEEDS = 3  # it takes longest, and only its time to its best is needed

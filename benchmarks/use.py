@@ -19,9 +19,10 @@ import nbformat
 from torch import nn
 
 from benchmarks import machine
-from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings, training
-from classificador.notebook import execute, read_notebook
-from classificador.run_folder import RunFolder
+from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings
+from classificador.apps.notebook import execute, read_notebook
+from classificador.training import run as run_module
+from classificador.training.run_folder import RunFolder
 
 MEMORY = "import resource\nprint('largest resident memory:', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
@@ -59,15 +60,15 @@ def saving_share(data) -> dict:
 
     settings = make_settings("rapido", epochs=3)
     model, criterion = build(settings, data), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    save, save_state, record = RunFolder.save, training.save_state, RunFolder.record
-    RunFolder.save, training.save_state = timed(save, "best"), timed(save_state, "resume")
+    save, save_state, record = RunFolder.save, run_module.save_state, RunFolder.record
+    RunFolder.save, run_module.save_state = timed(save, "best"), timed(save_state, "resume")
     RunFolder.record = timed(record, "record")
     try:
         with tempfile.TemporaryDirectory() as folder:
             optimizer = make_optimizer(model, settings)
             took = seconds(lambda: fit(model, data, criterion, optimizer, settings, Path(folder, "best_model.pth")))
     finally:
-        RunFolder.save, training.save_state, RunFolder.record = save, save_state, record
+        RunFolder.save, run_module.save_state, RunFolder.record = save, save_state, record
     medians = {f"{name}_ms": 1000 * statistics.median(times) for name, times in spent.items()}
     return medians | {"share_of_training": sum(map(sum, spent.values())) / took}
 

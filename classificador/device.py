@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from classificador import distributed
+from classificador import processes
 from classificador.errors import SettingsError
 
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
@@ -20,7 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
-    if name == "cuda" and (rank := distributed.local_rank()) is not None:
+    if name == "cuda" and (rank := processes.local_rank()) is not None:
         name = f"cuda:{rank}"
     try:
         device = torch.device(name)

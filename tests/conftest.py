@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from classificador.dataset import CLASSES, ImageData, Split, load_cifar10
-from classificador.model_file import pack
-from classificador.model_info import ModelInfo
-from classificador.settings import Settings, make_settings
+from classificador.data.dataset import CLASSES, ImageData, Split, load_cifar10
+from classificador.files.model_file import pack
+from classificador.files.model_info import ModelInfo
+from classificador.recipes import Settings, make_settings
 
 # Complete metadata of a checkpoint, for files that no training made.
 INFO = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from classificador import archive
+from classificador.data import formats
 
 ROWS = 20
 
@@ -18,42 +18,42 @@ ROWS = 20
 def make_records(seed: int = 0) -> np.ndarray:
     """uint8, 6 · ROWS × 3073; every class twice a file."""
     random = np.random.RandomState(seed)
-    records = random.randint(0, 256, (len(archive.FILES) * ROWS, 1 + archive.PIXELS)).astype(np.uint8)
-    records[:, 0] = np.concatenate([random.permutation(ROWS) % 10 for _ in archive.FILES])
+    records = random.randint(0, 256, (len(formats.FILES) * ROWS, 1 + formats.PIXELS)).astype(np.uint8)
+    records[:, 0] = np.concatenate([random.permutation(ROWS) % 10 for _ in formats.FILES])
     return records
 
 
 def sums(records: np.ndarray) -> dict[str, str]:
     """The SHA-256 that each of the six parts must have."""
-    parts = np.split(records, len(archive.FILES))
-    return {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in zip(archive.FILES, parts, strict=True)}
+    parts = np.split(records, len(formats.FILES))
+    return {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in zip(formats.FILES, parts, strict=True)}
 
 
 def shrink(monkeypatch, records: np.ndarray) -> None:
     """Make the package take these records for CIFAR-10."""
-    monkeypatch.setattr(archive, "ROWS", ROWS)
-    monkeypatch.setattr(archive, "SHA256", sums(records))
+    monkeypatch.setattr(formats, "ROWS", ROWS)
+    monkeypatch.setattr(formats, "SHA256", sums(records))
 
 
 def bin_files(records: np.ndarray) -> dict[str, bytes]:
-    parts = np.split(records, len(archive.FILES))
-    return {f"{name}.bin": part.tobytes() for name, part in zip(archive.FILES, parts, strict=True)}
+    parts = np.split(records, len(formats.FILES))
+    return {f"{name}.bin": part.tobytes() for name, part in zip(formats.FILES, parts, strict=True)}
 
 
 def python_files(records: np.ndarray, injected: bytes = b"") -> dict[str, bytes]:
-    parts = np.split(records, len(archive.FILES))
-    return {name: python_batch(part, injected) for name, part in zip(archive.FILES, parts, strict=True)}
+    parts = np.split(records, len(formats.FILES))
+    return {name: python_batch(part, injected) for name, part in zip(formats.FILES, parts, strict=True)}
 
 
 def npm_files(records: np.ndarray) -> dict[str, bytes]:
     files = {}
-    for name, part in zip(archive.FILES, np.split(records, len(archive.FILES)), strict=True):
-        pixels = part[:, 1:].reshape(ROWS, 3, archive.PIXELS // 3).transpose(0, 2, 1)
+    for name, part in zip(formats.FILES, np.split(records, len(formats.FILES)), strict=True):
+        pixels = part[:, 1:].reshape(ROWS, 3, formats.PIXELS // 3).transpose(0, 2, 1)
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
         files[f"{name}.png"] = buffer.getvalue()
     labels = records[:, 0].tolist()
-    boundary = archive.TRAIN_FILES * ROWS
+    boundary = formats.TRAIN_FILES * ROWS
     return files | {
         "train_lables.json": json.dumps(labels[:boundary]).encode(),
         "test_lables.json": json.dumps(labels[boundary:]).encode(),
@@ -72,7 +72,7 @@ def python_batch(part: np.ndarray, injected: bytes = b"") -> bytes:
     pixels = part[:, 1:].tobytes()
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\nq\x03(cnumpy\nndarray\nq\x04(K\x00tq\x05" + text(b"b") + b"tR"
-        b"(K\x01(M" + struct.pack("<H", len(part)) + b"M" + struct.pack("<H", archive.PIXELS) + b"t"
+        b"(K\x01(M" + struct.pack("<H", len(part)) + b"M" + struct.pack("<H", formats.PIXELS) + b"t"
         b"cnumpy\ndtype\n("
         + text(b"u1")
         + b"K\x00K\x01tR(K\x03"

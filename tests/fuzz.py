@@ -21,13 +21,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from classificador.assemble import make_network
-from classificador.checkpoint import BEST, FORMAT
+from classificador.data.pictures import FORMATS, open_image, to_tensor
 from classificador.errors import ClassificadorError
-from classificador.images import FORMATS, open_image, to_tensor
-from classificador.model import CNN
-from classificador.model_file import load_model, pack
-from classificador.model_info import describe_checkpoint
+from classificador.files.model_file import load_model, pack
+from classificador.files.model_info import describe_checkpoint
+from classificador.files.safe import BEST, FORMAT
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
 
 MEMORY, SECONDS = 2**30, 10  # bytes beyond what the process has at its start; for one file
 INFO = {

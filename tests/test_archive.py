@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fake_cifar
-from classificador import archive
+from classificador.data import formats
 from classificador.errors import DataError
 
 RECORDS = fake_cifar.make_records()
@@ -23,25 +23,25 @@ def small(monkeypatch):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_archive_of_each_layout(layout, tmp_path):
     path = fake_cifar.write_tar(LAYOUTS[layout](RECORDS), tmp_path / "a.tar.gz")
-    assert np.array_equal(archive.read(path), RECORDS)
+    assert np.array_equal(formats.read(path), RECORDS)
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_folder_of_each_layout(layout, tmp_path):
     folder = fake_cifar.write_folder(LAYOUTS[layout](RECORDS), tmp_path / "dados")
-    assert np.array_equal(archive.read(folder), RECORDS)
+    assert np.array_equal(formats.read(folder), RECORDS)
 
 
 def test_folder_above_the_official_one(tmp_path):
     fake_cifar.write_folder(fake_cifar.python_files(RECORDS), tmp_path / "cifar-10-batches-py")
-    assert np.array_equal(archive.read(tmp_path), RECORDS)
+    assert np.array_equal(formats.read(tmp_path), RECORDS)
 
 
 def test_cache_is_the_binary_files_in_a_row(tmp_path):
-    path = tmp_path / archive.CACHE
+    path = tmp_path / formats.CACHE
     path.write_bytes(b"".join(fake_cifar.bin_files(RECORDS).values()))
-    assert np.array_equal(archive.read(path), RECORDS)
+    assert np.array_equal(formats.read(path), RECORDS)
 
 
 def test_the_fake_python_batch_is_a_true_pickle():
@@ -57,7 +57,7 @@ def test_pickles_are_never_obeyed(tmp_path):
     pickle.loads(files["test_batch"], encoding="latin1")
     assert canary.exists(), "the canary does not sing: this test would prove nothing"
     canary.unlink()
-    assert np.array_equal(archive.read(fake_cifar.write_folder(files, tmp_path / "dados")), RECORDS)
+    assert np.array_equal(formats.read(fake_cifar.write_folder(files, tmp_path / "dados")), RECORDS)
     assert not canary.exists()
 
 
@@ -68,7 +68,7 @@ def test_hostile_members_write_nothing(tmp_path):
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     extra = [(tarfile.TarInfo("../fora"), b"x"), (tarfile.TarInfo(str(tmp_path / "absoluto")), b"x"), (link, b"")]
     path = fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), inside / "a.tar.gz", "../../", tuple(extra))
-    assert np.array_equal(archive.read(path), RECORDS)
+    assert np.array_equal(formats.read(path), RECORDS)
     assert sorted(tmp_path.rglob("*")) == [inside, path]
 
 
@@ -78,13 +78,13 @@ def test_symlink_in_place_of_a_file_is_not_followed(tmp_path):
     files = fake_cifar.bin_files(RECORDS)
     del files["data_batch_1.bin"]
     with pytest.raises(DataError, match="completos"):
-        archive.read(fake_cifar.write_tar(files, tmp_path / "a.tar.gz", extra=((link, b""),)))
+        formats.read(fake_cifar.write_tar(files, tmp_path / "a.tar.gz", extra=((link, b""),)))
 
 
 def test_oversized_member_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MEMBER_LIMIT", 1000)
+    monkeypatch.setattr(formats, "MEMBER_LIMIT", 1000)
     with pytest.raises(DataError, match="completos"):
-        archive.read(fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "a.tar.gz"))
+        formats.read(fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "a.tar.gz"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -93,8 +93,8 @@ def test_one_changed_pixel_is_named(layout, tmp_path):
     changed[fake_cifar.ROWS * 2 + 3, 1000] ^= 1
     path = fake_cifar.write_tar(LAYOUTS[layout](changed), tmp_path / "a.tar.gz")
     with pytest.raises(DataError) as caught:
-        archive.read(path)
-    expected, found = archive.SHA256["data_batch_3"], fake_cifar.sums(changed)["data_batch_3"]
+        formats.read(path)
+    expected, found = formats.SHA256["data_batch_3"], fake_cifar.sums(changed)["data_batch_3"]
     for text in (str(path), "data_batch_3", expected[:12], found[:12]):
         assert text in str(caught.value)
     assert "data_batch_2" not in str(caught.value)
@@ -105,7 +105,7 @@ def test_one_changed_label_is_noticed(layout, tmp_path):
     changed = RECORDS.copy()
     changed[-1, 0] = (changed[-1, 0] + 1) % 10
     with pytest.raises(DataError, match="test_batch"):
-        archive.read(fake_cifar.write_tar(LAYOUTS[layout](changed), tmp_path / "a.tar.gz"))
+        formats.read(fake_cifar.write_tar(LAYOUTS[layout](changed), tmp_path / "a.tar.gz"))
 
 
 def _truncated(whole: bytes) -> bytes:
@@ -145,11 +145,11 @@ def test_picture_of_another_kind_is_refused(tmp_path):
 
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match="não existe"):
-        archive.read(tmp_path / "nada")
+        formats.read(tmp_path / "nada")
 
 
 def _refused(path):
     with pytest.raises(DataError) as caught:
-        archive.read(path)
+        formats.read(path)
     message = str(caught.value)
     assert str(path) in message and "use outra cópia" in message and "\n" not in message

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from classificador.augment import augment, cut_out, draw_holes, draw_moves
+from classificador.training.batches import augment, cut_out, draw_holes, draw_moves
 
 SIDE = 8
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from classificador import distributed
-from classificador.batches import Batches
-from classificador.dataset import CLASSES
-from classificador.settings import make_settings
+from classificador import processes
+from classificador.data.dataset import CLASSES
+from classificador.recipes import make_settings
+from classificador.training.batches import Batches
 
 ROWS = torch.arange(0, 60, 2)
 
@@ -62,7 +62,7 @@ def test_the_parts_of_several_processes_make_up_the_whole(toy, monkeypatch, mixu
 
     whole, parts = make(), []
     for part in (slice(0, 13), slice(13, len(ROWS))):
-        monkeypatch.setattr(distributed, "part", lambda count, part=part: part)
+        monkeypatch.setattr(processes, "part", lambda count, part=part: part)
         parts.append(make())
     for together, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         assert torch.equal(together, torch.cat(pieces))

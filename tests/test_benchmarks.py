@@ -6,7 +6,7 @@ from benchmarks import ratio, time_to_accuracy
 from benchmarks.search import parse
 from benchmarks.step import multiply_adds
 from classificador import build, make_settings
-from classificador.original import OriginalCNN
+from classificador.network.cnn import OriginalCNN
 from conftest import info_for
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from classificador.calibration import calibration_error, fit_doubt, fit_temperature, reliability, uncalibrated
+from classificador.results.calibration import calibration_error, fit_doubt, fit_temperature, reliability, uncalibrated
 
 
 def drawn(n: int, factor: float):

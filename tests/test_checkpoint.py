@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from classificador import checkpoint
-from classificador.assemble import make_network, make_optimizer
 from classificador.errors import CheckpointError
-from classificador.inference import predict
-from classificador.model import CNN, Symmetric
-from classificador.model_file import load_model, pack, save_checkpoint
-from classificador.model_info import describe_checkpoint
-from classificador.settings import make_settings
-from classificador.training import fit
+from classificador.files import safe
+from classificador.files.model_file import load_model, pack, save_checkpoint
+from classificador.files.model_info import describe_checkpoint
+from classificador.network.build import make_network, make_optimizer
+from classificador.network.cnn import CNN, Symmetric
+from classificador.recipes import make_settings
+from classificador.results.predict import predict
+from classificador.training.fit import fit
 from conftest import INFO
 
 
@@ -113,9 +113,7 @@ class Canary:
 def test_a_malicious_file_is_refused_and_its_code_never_runs(tmp_path, monkeypatch, legacy):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     path, canary = tmp_path / "best_model.pth", tmp_path / "canary"
-    torch.save(
-        {"kind": checkpoint.BEST, "format": 1, "x": Canary(canary)}, path, _use_new_zipfile_serialization=not legacy
-    )
+    torch.save({"kind": safe.BEST, "format": 1, "x": Canary(canary)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError):
         load_model(path)
     assert not canary.exists()
@@ -150,7 +148,7 @@ def test_content_of_the_wrong_types_is_refused(saved, changes):
 )
 def test_metadata_that_would_fail_later_is_refused_at_once(model, tmp_path, wrong):
     content = pack(model, INFO).to_dict()
-    checkpoint.write_file(tmp_path / "m.pth", checkpoint.BEST, content | {"info": content["info"] | wrong})
+    safe.write_file(tmp_path / "m.pth", safe.BEST, content | {"info": content["info"] | wrong})
     with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
         load_model(tmp_path / "m.pth")
     with pytest.raises(CheckpointError, match="não pode ser salvo"):
@@ -202,7 +200,7 @@ def test_weights_that_overflow_in_use_are_told(saved):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewrite(saved, format=checkpoint.FORMAT + 1, info="of a kind this version does not know")
+    rewrite(saved, format=safe.FORMAT + 1, info="of a kind this version does not know")
     with pytest.raises(CheckpointError, match="mais nova"):
         load_model(saved)
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-import classificador.__main__ as cli
-from classificador import training
-from classificador.assemble import make_network
-from classificador.model import CNN
-from classificador.model_file import read_checkpoint, save_checkpoint
+from classificador.apps import cli
+from classificador.files.model_file import read_checkpoint, save_checkpoint
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
+from classificador.training import run as run_module
 from conftest import INFO, ROOT
 
 
@@ -34,7 +34,7 @@ def model_file(tmp_path_factory):
 @pytest.fixture
 def no_fetch(monkeypatch, toy):
     """The toy data in place of CIFAR-10, for commands run inside this process."""
-    monkeypatch.setattr("classificador.folders.load_cifar10", lambda root, source: toy)
+    monkeypatch.setattr("classificador.data.folders.load_cifar10", lambda root, source: toy)
 
 
 @pytest.mark.parametrize("command", ["treinar", "professor", "prever", "comparar", "exportar", "ficha", "dados"])
@@ -46,7 +46,7 @@ def test_help_explains_in_portuguese(command):
 
 
 def test_help_does_not_import_torch():
-    code = "import sys, classificador.__main__ as m; m.build_parser(); sys.exit('torch' in sys.modules)"
+    code = "import sys, classificador.apps.cli as m; m.build_parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -100,10 +100,10 @@ def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_has_its_exit_code_and_goes_on(no_fetch, tmp_path, monkeypatch, capsys, number, code):
-    path, save = str(tmp_path / "m.pth"), training.save_state
+    path, save = str(tmp_path / "m.pth"), run_module.save_state
     command = ["treinar", "--epocas", "2", "--lote", "64", "--semente", "3", "--modelo", path]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_state", lambda *state: (save(*state), signal.raise_signal(number)))
+        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(number)))
         assert cli.main(command) == code
     assert "--retomar" in capsys.readouterr().out
     assert cli.main(["treinar", "--retomar", "--epocas", "3", "--modelo", path]) == 1
@@ -210,10 +210,10 @@ def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, monkeypatch, c
     data, path, save = (
         ["--dados", str(tmp_path / "fotos"), "--lado", "48"],
         str(tmp_path / "m.pth"),
-        training.save_state,
+        run_module.save_state,
     )
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
         assert cli.main(["treinar", *data, "--epocas", "2", "--lote", "8", "--modelo", path]) == 130
     assert cli.main(["treinar", *data[:2], "--retomar", "--modelo", path]) == 1
     assert "não serve para retomar" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_run_folder import run
 
-from classificador.__main__ import main
+from classificador.apps.cli import main
 
 
 @pytest.fixture

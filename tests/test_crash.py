@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from classificador.assemble import build, make_network, make_optimizer
 from classificador.errors import CheckpointError
-from classificador.model import CNN
-from classificador.model_file import load_model, save_checkpoint
-from classificador.run_folder import RunFolder
-from classificador.training import fit
+from classificador.files.model_file import load_model, save_checkpoint
+from classificador.network.build import build, make_network, make_optimizer
+from classificador.network.cnn import CNN
+from classificador.training.fit import fit
+from classificador.training.run_folder import RunFolder
 from conftest import INFO, ROOT
 
 resource = pytest.importorskip("resource")  # not on Windows, where nobody can be sent SIGKILL either
@@ -27,9 +27,9 @@ import os, signal, sys
 sys.path.insert(0, "tests")
 import torch
 from conftest import INFO
-from classificador.model_file import save_checkpoint
-from classificador.assemble import make_network
-from classificador.model import CNN
+from classificador.files.model_file import save_checkpoint
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
 torch.manual_seed(0)
 model = make_network(CNN, channels=(16, 64))
 {hook}

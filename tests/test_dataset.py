@@ -12,12 +12,12 @@ import torch
 from filelock import FileLock
 
 import fake_cifar
-from classificador import archive, dataset, download
-from classificador.dataset import load_cifar10, validation_indices
+from classificador.data import dataset, download, formats
+from classificador.data.dataset import load_cifar10, validation_indices
 from classificador.errors import DataError
 
 RECORDS = fake_cifar.make_records()
-TRAIN_ROWS = archive.TRAIN_FILES * fake_cifar.ROWS
+TRAIN_ROWS = formats.TRAIN_FILES * fake_cifar.ROWS
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def small(monkeypatch):
 
     def fetch(root):
         asked.append(root)
-        return fake_cifar.write_tar(fake_cifar.python_files(RECORDS), root / archive.PYTHON_ARCHIVE)
+        return fake_cifar.write_tar(fake_cifar.python_files(RECORDS), root / formats.PYTHON_ARCHIVE)
 
     monkeypatch.setattr(download, "fetch", fetch)
     return asked
@@ -39,7 +39,7 @@ def _assert_whole(data):
     val = validation_indices(RECORDS[:TRAIN_ROWS, 0])
     train = [row for row in range(TRAIN_ROWS) if row not in val]
     for split, rows in ((data.train, train), (data.val, val), (data.test, range(TRAIN_ROWS, len(RECORDS)))):
-        assert np.array_equal(split.images.numpy().reshape(-1, archive.PIXELS), RECORDS[list(rows), 1:])
+        assert np.array_equal(split.images.numpy().reshape(-1, formats.PIXELS), RECORDS[list(rows), 1:])
         assert split.labels.tolist() == RECORDS[list(rows), 0].tolist()
         assert len(split) == len(rows)
 
@@ -53,8 +53,8 @@ def test_fetched_once_then_cached(small, tmp_path):
     _assert_whole(load_cifar10(root))
     _assert_whole(load_cifar10(str(root)))
     assert len(small) == 1
-    assert _names(root) == [archive.CACHE], "the cache replaces the downloaded archive"
-    assert (root / archive.CACHE).read_bytes() == RECORDS.tobytes()
+    assert _names(root) == [formats.CACHE], "the cache replaces the downloaded archive"
+    assert (root / formats.CACHE).read_bytes() == RECORDS.tobytes()
 
 
 def test_kinds_and_layout(small, tmp_path):
@@ -68,24 +68,24 @@ def test_kinds_and_layout(small, tmp_path):
 @pytest.mark.parametrize("damage", ["changed", "cut", "empty"])
 def test_damaged_cache_is_set_aside_and_fetched_again(damage, small, tmp_path, capsys):
     load_cifar10(tmp_path)
-    whole = (tmp_path / archive.CACHE).read_bytes()
+    whole = (tmp_path / formats.CACHE).read_bytes()
     bad = {"changed": whole[:99] + bytes([whole[99] ^ 1]) + whole[100:], "cut": whole[:-1], "empty": b""}[damage]
-    (tmp_path / archive.CACHE).write_bytes(bad)
-    (tmp_path / f"{archive.CACHE}.danificado").write_bytes(b"older")
+    (tmp_path / formats.CACHE).write_bytes(bad)
+    (tmp_path / f"{formats.CACHE}.danificado").write_bytes(b"older")
     capsys.readouterr()
     _assert_whole(load_cifar10(tmp_path))
     assert len(small) == 2
-    assert (tmp_path / f"{archive.CACHE}.danificado").read_bytes() == bad
-    assert (tmp_path / archive.CACHE).read_bytes() == whole
+    assert (tmp_path / f"{formats.CACHE}.danificado").read_bytes() == bad
+    assert (tmp_path / formats.CACHE).read_bytes() == whole
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 1 and str(tmp_path / archive.CACHE) in printed[0] and ".danificado" in printed[0]
+    assert len(printed) == 1 and str(tmp_path / formats.CACHE) in printed[0] and ".danificado" in printed[0]
 
 
 def test_archive_put_there_by_hand_is_used_and_kept(small, tmp_path):
-    path = fake_cifar.write_tar(fake_cifar.npm_files(RECORDS), tmp_path / archive.NPM_ARCHIVE)
+    path = fake_cifar.write_tar(fake_cifar.npm_files(RECORDS), tmp_path / formats.NPM_ARCHIVE)
     _assert_whole(load_cifar10(tmp_path))
     assert small == []
-    assert _names(tmp_path) == [archive.CACHE, path.name]
+    assert _names(tmp_path) == [formats.CACHE, path.name]
 
 
 def test_damaged_archive_gives_way_to_a_sound_folder(small, tmp_path):
@@ -112,7 +112,7 @@ def test_source_of_ones_own(given, kind, small, tmp_path, monkeypatch):
     else:
         source = tmp_path / "meus"
         source.mkdir()
-        fake_cifar.write_tar(fake_cifar.python_files(RECORDS), source / archive.PYTHON_ARCHIVE)
+        fake_cifar.write_tar(fake_cifar.python_files(RECORDS), source / formats.PYTHON_ARCHIVE)
     if given == "environment":
         monkeypatch.setenv(download.SOURCE_VARIABLE, str(source))
     root = tmp_path / "data"
@@ -139,7 +139,7 @@ def test_cache_that_cannot_be_written_is_done_without(small, tmp_path, monkeypat
     monkeypatch.setattr(os, "replace", replace)
     _assert_whole(load_cifar10(tmp_path))
     assert "ficam só na memória" in capsys.readouterr().out
-    assert _names(tmp_path) == [archive.PYTHON_ARCHIVE], "the archive stays where no cache replaces it"
+    assert _names(tmp_path) == [formats.PYTHON_ARCHIVE], "the archive stays where no cache replaces it"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a folder that refuses to be written")
@@ -177,12 +177,13 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import fake_cifar
-from classificador import archive, download
-from classificador.dataset import load_cifar10
+from classificador.data import formats
+from classificador.data import download
+from classificador.data.dataset import load_cifar10
 
 root, name = Path(sys.argv[1]), sys.argv[2]
 records = fake_cifar.make_records()
-archive.ROWS, archive.SHA256 = fake_cifar.ROWS, fake_cifar.sums(records)
+formats.ROWS, formats.SHA256 = fake_cifar.ROWS, fake_cifar.sums(records)
 
 def fetch(root):
     (root / f"fetched-{name}").touch()
@@ -190,7 +191,7 @@ def fetch(root):
     while not all((root / f"ready-{other}").exists() for other in "ab") and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)  # for the other to meet the lock
-    return fake_cifar.write_tar(fake_cifar.python_files(records), root / archive.PYTHON_ARCHIVE)
+    return fake_cifar.write_tar(fake_cifar.python_files(records), root / formats.PYTHON_ARCHIVE)
 
 download.fetch = fetch
 (root / f"ready-{name}").touch()

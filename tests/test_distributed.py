@@ -13,16 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from classificador import distributed, resume
-from classificador.assemble import build, make_optimizer
-from classificador.dataset import ImageData, Split
-from classificador.folders import write_example
-from classificador.inference import predict_logits
-from classificador.model import CNN
-from classificador.model_file import read_checkpoint
-from classificador.run_folder import find_interrupted, resume_name
-from classificador.settings import make_settings
-from classificador.training import fit
+from classificador import processes
+from classificador.data.dataset import ImageData, Split
+from classificador.data.folders import write_example
+from classificador.files.model_file import read_checkpoint
+from classificador.network.build import build, make_optimizer
+from classificador.network.cnn import CNN
+from classificador.recipes import make_settings
+from classificador.results.predict import predict_logits
+from classificador.training import resume
+from classificador.training.fit import fit
+from classificador.training.run_folder import find_interrupted, resume_name
 from conftest import ROOT
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -33,19 +34,24 @@ WORKER = """
 import json, sys
 import torch
 from conftest import toy
-from classificador import atomic, checkpoint, device, distributed, record, run_folder
+from classificador.files import atomic
+from classificador.files import safe
+from classificador import processes
+from classificador.training import record
+from classificador.training import run_folder
+from classificador import device
 from test_distributed import train
 
 written, write = [], atomic.write_bytes
 def note(path, data):
     written.append(path.name)
     write(path, data)
-checkpoint.write_bytes = record.write_bytes = run_folder.write_bytes = note
+safe.write_bytes = record.write_bytes = run_folder.write_bytes = note
 device.has_bf16 = lambda device: False  # in bfloat16 the order of the sums would show
-with distributed.process_group():
+with processes.process_group():
     model, test_logits, history = train(toy.__wrapped__(), sys.argv[1] + "/best.pth")
-    torch.save([model.state_dict(), test_logits, history.val_loss], f"{sys.argv[1]}/rank{distributed.rank()}.pt")
-    with open(f"{sys.argv[1]}/rank{distributed.rank()}.json", "w") as file:
+    torch.save([model.state_dict(), test_logits, history.val_loss], f"{sys.argv[1]}/rank{processes.rank()}.pt")
+    with open(f"{sys.argv[1]}/rank{processes.rank()}.json", "w") as file:
         json.dump(written, file)
 """
 
@@ -130,7 +136,7 @@ def test_two_processes_learn_from_one_teacher(digits, tmp_path):
 
 FINISHER = """
 import os, signal, sys
-from classificador.__main__ import main
+from classificador.apps.cli import main
 code = main(sys.argv[1:])
 if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -192,7 +198,7 @@ def test_only_the_jobs_own_run_goes_on_by_itself(saved, now, restarted, goes_on,
 
 def test_batch_normalisation_over_processes_is_that_of_one_in_bfloat16_too():
     ours, theirs = nn.Sequential(nn.BatchNorm2d(3)), nn.BatchNorm2d(3)
-    distributed._join_batch_norms(ours)
+    processes._join_batch_norms(ours)
     assert list(ours.state_dict()) == [f"0.{name}" for name in theirs.state_dict()]
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
         x = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)).add(5).to(dtype)
@@ -205,7 +211,7 @@ def test_batch_normalisation_over_processes_is_that_of_one_in_bfloat16_too():
 
 
 def test_one_process_is_alone():
-    assert (distributed.rank(), distributed.size(), distributed.part(7)) == (0, 1, slice(0, 7))
+    assert (processes.rank(), processes.size(), processes.part(7)) == (0, 1, slice(0, 7))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 97, 10_000])
@@ -213,7 +219,7 @@ def test_one_process_is_alone():
 def test_every_image_is_in_exactly_one_part(count, size, monkeypatch):
     parts = []
     for rank in range(size):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(distributed, "size", lambda: size)
-        parts += range(count)[distributed.part(count)]
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(processes, "size", lambda: size)
+        parts += range(count)[processes.part(count)]
     assert parts == list(range(count))

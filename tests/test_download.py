@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from classificador import download, npm, transfer
-from classificador.archive import NPM_ARCHIVE, PYTHON_ARCHIVE
+from classificador.data import download, npm, transfer
+from classificador.data.formats import NPM_ARCHIVE, PYTHON_ARCHIVE
 from classificador.errors import DataError
 
 BODY = random.Random(0).randbytes(400_000)

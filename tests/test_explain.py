@@ -2,9 +2,9 @@ import pytest
 import torch
 from captum.attr import Occlusion
 
-from classificador.assemble import make_network
-from classificador.explain import occlusion_map
-from classificador.model import CNN
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
+from classificador.results.explain import occlusion_map
 
 
 @pytest.fixture

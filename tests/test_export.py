@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador import export
-from classificador.__main__ import main
-from classificador.assemble import make_network
+from classificador.apps import export
+from classificador.apps.cli import main
+from classificador.apps.export import LARGEST_DIFFERENCE, check, export_model
 from classificador.errors import ExportError
-from classificador.export import LARGEST_DIFFERENCE, check, export_model
-from classificador.inference import predict
-from classificador.model import CNN
-from classificador.model_file import load_model, save_checkpoint
+from classificador.files.model_file import load_model, save_checkpoint
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
+from classificador.results.predict import predict
 from conftest import INFO, ROOT
 
 

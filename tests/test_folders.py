@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador import folders
+from classificador.data import folders
+from classificador.data.folders import load_data, load_folder
 from classificador.errors import DataError
-from classificador.folders import load_data, load_folder
 from conftest import ROOT
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from classificador import checkpoint
-from classificador.assemble import make_network
 from classificador.errors import CheckpointError
-from classificador.model import CNN
-from classificador.model_file import load_model, pack, save_checkpoint
+from classificador.files import safe
+from classificador.files.model_file import load_model, pack, save_checkpoint
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
 from conftest import INFO
 
 
@@ -45,7 +45,7 @@ def bounded():
 
 
 def content(**info):
-    made = {"format": checkpoint.FORMAT, "kind": checkpoint.BEST}
+    made = {"format": safe.FORMAT, "kind": safe.BEST}
     made |= pack(make_network(CNN, channels=(4, 8), hidden=16), INFO).to_dict()
     return made | {"info": made["info"] | info}
 
@@ -143,7 +143,7 @@ def test_an_endless_pickle_and_endless_entries_are_refused(path):
     with_pickle(path, b"\x80\x02" + b"]" * 3_000_000 + b".")
     refused(path)
     with zipfile.ZipFile(path, "w") as archive:
-        for number in range(checkpoint.MAX_ENTRIES + 1):
+        for number in range(safe.MAX_ENTRIES + 1):
             archive.writestr(str(number), b"")
     refused(path)
 
@@ -267,5 +267,5 @@ def test_a_zip_bomb_is_refused(path):
 
 def test_a_file_above_the_limit_is_refused_unread(path, monkeypatch):
     save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
-    monkeypatch.setattr(checkpoint, "MAX_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(safe, "MAX_BYTES", path.stat().st_size - 1)
     refused(path, "grande demais")

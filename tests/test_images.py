@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador import images
+from classificador.data import pictures
+from classificador.data.pictures import open_image, to_tensor
 from classificador.errors import ImageError
-from classificador.images import open_image, to_tensor
 
 RED = (255, 0, 0)
 
@@ -75,7 +75,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
 
 def test_a_picture_with_too_many_pixels_is_refused_before_decoding(tmp_path, monkeypatch):
     path = left_is_red(tmp_path / "a.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 20 - 1)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 40 * 20 - 1)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(ImageError, match="40×20"):
         open_image(path)
@@ -96,7 +96,7 @@ def test_a_picture_cannot_ask_for_memory_it_does_not_fill(tmp_path):
 
 def test_a_file_too_large_is_refused(tmp_path, monkeypatch):
     path = left_is_red(tmp_path / "a.png")
-    monkeypatch.setattr(images, "MAX_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(pictures, "MAX_BYTES", path.stat().st_size - 1)
     with pytest.raises(ImageError, match="grande demais"):
         open_image(path)
 

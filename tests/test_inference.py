@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from classificador.assemble import make_network
-from classificador.inference import predict, predict_image
-from classificador.model import CNN
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
+from classificador.results.predict import predict, predict_image
 from conftest import info_for
 
 

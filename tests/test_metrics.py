@@ -5,12 +5,12 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
-from classificador.assemble import make_network
-from classificador.dataset import Split
+from classificador.data.dataset import Split
 from classificador.errors import CheckpointError
-from classificador.inference import predict
-from classificador.metrics import Report, evaluate, wilson_interval
-from classificador.model import CNN
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
+from classificador.results.metrics import Report, evaluate, wilson_interval
+from classificador.results.predict import predict
 from conftest import info_for
 
 CLASSES = ("Gato", "Navio", "Sapo")

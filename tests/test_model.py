@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from classificador import summary
-from classificador.assemble import build
-from classificador.model import CNN, Symmetric, bare, contrast, max_and_mean
-from classificador.original import OriginalCNN
-from classificador.settings import PRESETS, make_settings
+from classificador.network.build import build
+from classificador.network.cnn import CNN, OriginalCNN, Symmetric, bare, contrast, max_and_mean
+from classificador.recipes import PRESETS, make_settings
+from classificador.show import summary
 
 
 @pytest.mark.parametrize("preset", PRESETS)

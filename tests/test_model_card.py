@@ -5,11 +5,11 @@ import re
 import pytest
 import torch
 
-from classificador import model_card
-from classificador.assemble import make_network
-from classificador.dataset import ImageData, Split
-from classificador.model import CNN
-from classificador.model_file import load_model, save_checkpoint
+from classificador.apps import model_card
+from classificador.data.dataset import ImageData, Split
+from classificador.files.model_file import load_model, save_checkpoint
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
 from conftest import INFO, ROOT, model_of
 
 

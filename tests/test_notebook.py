@@ -21,11 +21,20 @@ import torch
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from classificador import assemble, model, model_info
-from classificador.model_file import load_model, read_checkpoint, save_checkpoint
-from classificador.notebook import NOTEBOOK, execute, main, read_notebook, save_figures, shrink_figures, write_outputs
-from classificador.settings import PRESETS
-from classificador.summary import layer_table
+from classificador.apps.notebook import (
+    NOTEBOOK,
+    execute,
+    main,
+    read_notebook,
+    save_figures,
+    shrink_figures,
+    write_outputs,
+)
+from classificador.files import model_info
+from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
+from classificador.network import build, cnn
+from classificador.recipes import PRESETS
+from classificador.show.summary import layer_table
 from conftest import INFO, ROOT, model_of
 
 
@@ -80,7 +89,7 @@ def code_tree(source: str) -> ast.Module:
 
 
 def test_the_network_cell_is_the_packages_class(committed):
-    for part in (model.contrast, model.max_and_mean, model.CNN):
+    for part in (cnn.contrast, cnn.max_and_mean, cnn.CNN):
         source = inspect.getsource(part)
         start = source.split("(", 1)[0]
         cell = next(cell.source for cell in committed.cells if f"\n{start}(" in f"\n{cell.source}")
@@ -95,7 +104,7 @@ def test_the_network_cell_is_the_packages_class(committed):
 
 def test_the_optimizer_cell_is_the_packages_call(committed):
     cell = next(cell.source for cell in committed.cells if "torch.optim.Adam(\n    model" in cell.source)
-    ours = ast.unparse(ast.parse(inspect.getsource(assemble.make_optimizer)).body[0].body[-1].value)
+    ours = ast.unparse(ast.parse(inspect.getsource(build.make_optimizer)).body[0].body[-1].value)
     theirs = next(node for node in ast.parse(cell).body if ast.unparse(node).startswith("optimizer = "))
     assert ast.unparse(theirs.value).replace("config.", "settings.") == ours
 
@@ -180,7 +189,7 @@ def test_the_prediction_section_runs_alone_and_gives_the_committed_numbers(workp
 def test_the_prediction_section_runs_in_a_tree_that_cannot_be_written(workplace, tmp_path):
     tree = tmp_path / "projeto"
     shutil.copytree(workplace, tree)  # the data too, not the link to them
-    small = assemble.make_network(model.CNN, channels=(4, 8), hidden=16)  # not to wait for long
+    small = build.make_network(cnn.CNN, channels=(4, 8), hidden=16)  # not to wait for long
     save_checkpoint(tree / "best_model.pth", small, INFO)
     for path in [*tree.rglob("*"), tree]:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -227,7 +236,7 @@ class LiveCurves(LiveCurves):
     again = notebook.cells[place].source.replace("RETOMAR", "True")
     notebook.cells.insert(place, nbformat.v4.new_code_cell(stop))
     notebook.cells.insert(place + 2, nbformat.v4.new_code_cell("print(history.interrupted, history.val_loss)"))
-    notebook.cells.insert(place + 3, nbformat.v4.new_code_cell("plots.training_curves(history)\nplt.show()"))
+    notebook.cells.insert(place + 3, nbformat.v4.new_code_cell("figures.training_curves(history)\nplt.show()"))
     notebook.cells.insert(place + 4, nbformat.v4.new_code_cell(again))
     metrics = execute(notebook, workplace)
     assert "2 []" in outputs(notebook)
@@ -270,7 +279,7 @@ def test_the_committed_training_is_a_whole_run_of_todays_rapido(committed, toy):
     assert f"Receita rapido: {recipe.epochs} épocas, lotes de {recipe.batch_size}," in text
     for epoch in range(1, recipe.epochs + 1):
         assert f"Época {epoch}/{recipe.epochs}: perda" in text
-    assert layer_table(assemble.build(recipe, toy)) in text
+    assert layer_table(build.build(recipe, toy)) in text
 
 
 def test_the_committed_model_is_small(committed_model):
@@ -312,8 +321,8 @@ def test_figures_are_committed_with_fewer_colours_and_look_the_same(cifar10):
 def test_a_failing_cell_is_told_in_one_line_and_the_notebook_kept(tmp_path, monkeypatch, capsys):
     broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('antes')\n1 / 0")])
     (tmp_path / "Pytorch.ipynb").write_text(nbformat.writes(broken))
-    monkeypatch.setattr("classificador.notebook.NOTEBOOK", tmp_path / "Pytorch.ipynb")
-    monkeypatch.setattr("classificador.notebook.read_notebook", lambda only: broken)
+    monkeypatch.setattr("classificador.apps.notebook.NOTEBOOK", tmp_path / "Pytorch.ipynb")
+    monkeypatch.setattr("classificador.apps.notebook.read_notebook", lambda only: broken)
     assert main([]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert "antes" in outputs(nbformat.read(next((tmp_path / "runs").glob("*/Pytorch.ipynb")), as_version=4))
@@ -321,8 +330,8 @@ def test_a_failing_cell_is_told_in_one_line_and_the_notebook_kept(tmp_path, monk
 
 def test_results_that_could_not_be_kept_are_told_before_the_run(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").write_text("")
-    monkeypatch.setattr("classificador.notebook.NOTEBOOK", shutil.copy(NOTEBOOK, tmp_path / NOTEBOOK.name))
-    monkeypatch.setattr("classificador.notebook.execute", lambda notebook: pytest.fail("ran"))
+    monkeypatch.setattr("classificador.apps.notebook.NOTEBOOK", shutil.copy(NOTEBOOK, tmp_path / NOTEBOOK.name))
+    monkeypatch.setattr("classificador.apps.notebook.execute", lambda notebook: pytest.fail("ran"))
     assert main([]) == 1
     assert "não é possível gravar em" in capsys.readouterr().err
 
@@ -334,8 +343,8 @@ def test_other_parameters_are_used_for_a_run_and_not_written(tmp_path, monkeypat
     path.write_text(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
     view = {"accuracy": 1, "macro_f1": 1}
     metrics = f"from IPython.display import JSON, display\ndisplay(JSON({ {'test': view} }))"
-    monkeypatch.setattr("classificador.notebook.METRICS", metrics)
-    monkeypatch.setattr("classificador.notebook.NOTEBOOK", path)
+    monkeypatch.setattr("classificador.apps.notebook.METRICS", metrics)
+    monkeypatch.setattr("classificador.apps.notebook.NOTEBOOK", path)
     assert main(["--gravar", "--receita", "completo"]) == 0
     written = nbformat.read(path, as_version=4)
     assert [cell.source for cell in written.cells] == [cell.source for cell in cells]
@@ -347,7 +356,7 @@ def test_the_prediction_sections_outputs_are_written_beside_those_of_the_trainin
     cells[0].outputs = [nbformat.v4.new_output("stream", text="treino\n")]
     path = tmp_path / "Pytorch.ipynb"
     path.write_text(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
-    monkeypatch.setattr("classificador.notebook.NOTEBOOK", path)
+    monkeypatch.setattr("classificador.apps.notebook.NOTEBOOK", path)
     result = nbformat.v4.new_output("execute_result", {"text/plain": "'novo'"}, execution_count=1)
     write_outputs(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("'novo'", outputs=[result])]))
     written = nbformat.read(path, as_version=4)

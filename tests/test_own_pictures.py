@@ -6,11 +6,11 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from classificador import own_pictures
-from classificador.assemble import make_network
 from classificador.errors import ImageError
-from classificador.model import CNN
-from classificador.own_pictures import DOUBT, explain_picture, upload_box
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
+from classificador.show import own_pictures
+from classificador.show.own_pictures import DOUBT, explain_picture, upload_box
 from conftest import info_for
 
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador import calibration, live, plots
-from classificador.assemble import build
-from classificador.history import History
-from classificador.metrics import Report
-from classificador.robustness import DAMAGES
-from classificador.settings import make_settings
+from classificador.network.build import build
+from classificador.recipes import make_settings
+from classificador.results import calibration
+from classificador.results.metrics import Report
+from classificador.results.robustness import DAMAGES
+from classificador.show import figures, live
+from classificador.training.history import History
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def draw(figure) -> np.ndarray:
 
 
 def test_training_curves_mark_the_best_epoch(history):
-    figure = plots.training_curves(history)
+    figure = figures.training_curves(history)
     draw(figure)
     assert "melhor época (2)" in texts(figure)
     for axis, train, val in zip(
@@ -60,11 +61,11 @@ def test_training_curves_mark_the_best_epoch(history):
 
 @pytest.mark.parametrize("part", [History(), History(steps=[(0.5, 2.1, 0.2)])])
 def test_training_curves_draw_before_the_first_epoch_ends(part):
-    draw(plots.training_curves(part))
+    draw(figures.training_curves(part))
 
 
 def test_both_confusion_matrices_name_every_class_and_show_the_counts(report):
-    figure = plots.confusion_matrices(report)
+    figure = figures.confusion_matrices(report)
     draw(figure)
     for axis, values in zip(figure.axes, (report.confusion, 10 * report.confusion), strict=True):
         assert [label.get_text() for label in axis.get_yticklabels()] == list(report.classes)
@@ -74,7 +75,7 @@ def test_both_confusion_matrices_name_every_class_and_show_the_counts(report):
 def test_right_and_wrong_differ_by_more_than_colour(report, toy):
     right = int(np.flatnonzero(report.predictions == report.labels)[0])
     wrong = int(np.flatnonzero(report.predictions != report.labels)[0])
-    figure = plots.prediction_grid(report, toy.test.images, [right, wrong])
+    figure = figures.prediction_grid(report, toy.test.images, [right, wrong])
     draw(figure)
     first, second = figure.axes[:2]
     assert first.get_title().startswith("✓")
@@ -84,7 +85,7 @@ def test_right_and_wrong_differ_by_more_than_colour(report, toy):
 
 
 def test_confused_pairs_name_the_most_frequent_mistake(report, toy):
-    figure = plots.confused_pairs(report, toy.test.images)
+    figure = figures.confused_pairs(report, toy.test.images)
     true, predicted, times = report.most_confused(1)[0]
     assert f"{report.classes[true]}\n→ {report.classes[predicted]}\n{times} vezes" in "".join(
         t.get_text() for t in figure.axes[0].texts
@@ -93,14 +94,15 @@ def test_confused_pairs_name_the_most_frequent_mistake(report, toy):
 
 def test_confused_pairs_of_a_perfect_model_draw(toy):
     perfect = Report(toy.classes, toy.test.labels.numpy(), np.eye(10)[toy.test.labels])
-    draw(plots.confused_pairs(perfect, toy.test.images))
+    draw(figures.confused_pairs(perfect, toy.test.images))
 
 
 def test_data_figures_name_the_classes(toy):
-    for figure in (plots.sample_grid(toy.train, toy.classes), plots.class_counts({"treino": toy.train}, toy.classes)):
+    counts = figures.class_counts({"treino": toy.train}, toy.classes)
+    for figure in (figures.sample_grid(toy.train, toy.classes), counts):
         draw(figure)
         assert all(name in texts(figure) for name in toy.classes)
-    draw(plots.normalisation_effect(toy.train.images[:20]))
+    draw(figures.normalisation_effect(toy.train.images[:20]))
 
 
 def test_live_curves_update_one_display(history, monkeypatch):
@@ -125,7 +127,7 @@ def test_live_curves_update_one_display(history, monkeypatch):
 
 
 def test_the_reliability_diagram_shows_both_errors(report):
-    figure = plots.reliability_diagram(report, 0.5)
+    figure = figures.reliability_diagram(report, 0.5)
     draw(figure)
     raw = calibration.uncalibrated(report.probabilities, 0.5)
     for axis, probabilities in zip(figure.axes, (raw, report.probabilities), strict=True):
@@ -134,7 +136,7 @@ def test_the_reliability_diagram_shows_both_errors(report):
 
 
 def test_typical_and_hardest_are_the_ends_of_each_classs_order(report, toy):
-    figure = plots.typical_and_hardest(report, toy.test.images, columns=2)
+    figure = figures.typical_and_hardest(report, toy.test.images, columns=2)
     draw(figure)
     for row, label in enumerate(range(10)):
         own = np.flatnonzero(report.labels == label)
@@ -149,7 +151,7 @@ def test_heat_maps_lie_over_their_images_and_tell_right_from_wrong(report, toy):
     right = int(np.flatnonzero(report.predictions == report.labels)[0])
     wrong = report.surest_mistakes(1)[0]
     heat = torch.rand(2, 32, 32)
-    figure = plots.heat_maps(report, toy.test.images, [right, wrong], list(heat))
+    figure = figures.heat_maps(report, toy.test.images, [right, wrong], list(heat))
     draw(figure)
     assert [axis.get_title()[0] for axis in figure.axes[:2]] == ["✓", "✗"]
     assert (figure.axes[3].images[1].get_array() == heat[1].numpy()).all()
@@ -160,7 +162,7 @@ def test_filters_are_pictures_with_grey_for_zero():
     with torch.no_grad():
         conv.weight.zero_()
         conv.weight[1, 0] = 2
-    figure = plots.first_filters(torch.nn.Sequential(conv), columns=2)
+    figure = figures.first_filters(torch.nn.Sequential(conv), columns=2)
     draw(figure)
     pictures = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert len(pictures) == 3
@@ -169,12 +171,12 @@ def test_filters_are_pictures_with_grey_for_zero():
 
 
 def test_filters_that_only_repeat_the_others_with_turned_signs_are_left_out(toy):
-    figure = plots.first_filters(build(make_settings(channels=(6, 8)), toy))
+    figure = figures.first_filters(build(make_settings(channels=(6, 8)), toy))
     assert len([axis for axis in figure.axes if axis.images]) == 3
 
 
 def test_robustness_begins_at_the_undamaged_accuracy(report):
-    figure = plots.robustness({name: [0.8, 0.7, 0.6, 0.5, 0.4] for name in DAMAGES}, 0.85)
+    figure = figures.robustness({name: [0.8, 0.7, 0.6, 0.5, 0.4] for name in DAMAGES}, 0.85)
     draw(figure)
     lines = figure.axes[0].get_lines()
     assert [list(line.get_ydata()) for line in lines] == [[0.85, 0.8, 0.7, 0.6, 0.5, 0.4]] * len(DAMAGES)
@@ -185,16 +187,16 @@ def test_a_model_without_mistakes_is_told_so(toy):
     probabilities = np.eye(10)[toy.test.labels.numpy()]
     perfect = Report(toy.classes, toy.test.labels.numpy(), probabilities)
     for figure in (
-        plots.confused_pairs(perfect, toy.test.images),
-        plots.prediction_grid(perfect, toy.test.images, perfect.surest_mistakes()),
+        figures.confused_pairs(perfect, toy.test.images),
+        figures.prediction_grid(perfect, toy.test.images, perfect.surest_mistakes()),
     ):
         draw(figure)
-        assert plots.NO_MISTAKE in texts(figure)
+        assert figures.NO_MISTAKE in texts(figure)
 
 
 def test_class_names_with_dollars_or_many_letters_are_drawn_as_they_are_or_cut(toy):
     classes = ("R$ 5 e R$ 10", "um nome comprido demais para um título", *toy.classes[2:])
-    figure = plots.class_counts({"teste": toy.test}, classes)
+    figure = figures.class_counts({"teste": toy.test}, classes)
     draw(figure)
     assert "R$ 5 e R$ 10" in texts(figure) and "um nome comprid…" in texts(figure)
     assert not any(text.get_parse_math() for text in figure.axes[0].get_xticklabels())

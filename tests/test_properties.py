@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from classificador.assemble import make_network
+from classificador.data.pictures import open_image, to_tensor
 from classificador.errors import CheckpointError, ImageError
-from classificador.images import open_image, to_tensor
-from classificador.model import CNN
-from classificador.model_file import load_model, read_checkpoint, save_checkpoint
+from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
 from conftest import INFO
 
 # The same cases every time, so that a failure in CI can be repeated here; no deadline, machines differ.

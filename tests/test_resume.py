@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from classificador import training
-from classificador.assemble import build, make_network, make_optimizer
 from classificador.errors import CheckpointError, SettingsError
-from classificador.history import Tally
-from classificador.model import CNN
-from classificador.model_file import load_model, save_checkpoint
-from classificador.resume import resumed_settings
-from classificador.run_folder import find_interrupted
-from classificador.settings import make_settings
-from classificador.training import fit
+from classificador.files.model_file import load_model, save_checkpoint
+from classificador.network.build import build, make_network, make_optimizer
+from classificador.network.cnn import CNN
+from classificador.recipes import make_settings
+from classificador.training import run as run_module
+from classificador.training.fit import fit
+from classificador.training.history import Tally
+from classificador.training.resume import resumed_settings
+from classificador.training.run_folder import find_interrupted
 from conftest import INFO, ROOT, runs_of
 
 STEPS = 8  # batches an epoch: 520 // 64
@@ -160,10 +160,10 @@ import torch
 torch.set_num_threads({threads})
 from conftest import toy
 from test_resume import Outcome
-from classificador import training
-from classificador.history import Tally
-from classificador.settings import make_settings
-training.KEEP_EVERY = {keep_every!r}
+from classificador.training import fit as fit_module
+from classificador.training.history import Tally
+from classificador.recipes import make_settings
+fit_module.KEEP_EVERY = {keep_every!r}
 function, at, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 owner, name = {{"batch": (Tally, "add"), "fsync": (os, "fsync"), "replace": (os, "replace")}}[function]
 original, calls = getattr(owner, name), []
@@ -227,8 +227,8 @@ def test_within_an_epoch_a_point_is_kept_once_a_minute(toy, settings, tmp_path, 
         add(tally, *batch)
 
     monkeypatch.setattr(Tally, "add", slowly)
-    monkeypatch.setattr("classificador.history.time.perf_counter", lambda: now[0])
-    monkeypatch.setattr(training, "save_state", lambda path, state, *_: kept.append(state["batches"]["done"]))
+    monkeypatch.setattr("classificador.training.history.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(run_module, "save_state", lambda path, state, *_: kept.append(state["batches"]["done"]))
     Outcome(settings, toy, tmp_path / "best.pth")
     assert kept == [3, 6, STEPS, 11, 14, 2 * STEPS, 19, 22]
 
@@ -331,7 +331,7 @@ def test_a_better_earlier_file_is_still_known_after_a_stop(toy, settings, tmp_pa
 def test_a_second_training_on_the_same_file_is_refused_and_names_the_first(toy, small, tmp_path):
     path = tmp_path / "best.pth"
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from classificador.run_folder import RunFolder\n"
+        [sys.executable, "-c", "import sys; from classificador.training.run_folder import RunFolder\n"
          "with RunFolder(sys.argv[1]): print(flush=True); sys.stdin.read()", str(path)],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
@@ -347,7 +347,7 @@ def test_a_place_that_cannot_be_locked_for_want_of_rights_is_refused(toy, small,
     def denied(lock, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("classificador.atomic.FileLock.acquire", denied)
+    monkeypatch.setattr("classificador.files.atomic.FileLock.acquire", denied)
     with pytest.raises(CheckpointError, match="sem permissão"):
         Outcome(small, toy, tmp_path / "best.pth")
 
@@ -356,7 +356,7 @@ def test_a_file_system_without_locks_is_no_hindrance(toy, small, tmp_path, monke
     def missing(lock, **options):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("classificador.atomic.FileLock.acquire", missing)
+    monkeypatch.setattr("classificador.files.atomic.FileLock.acquire", missing)
     assert Outcome(small, toy, tmp_path / "best.pth").history.val_loss
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from classificador.assemble import make_network
-from classificador.dataset import Split
-from classificador.model import CNN
-from classificador.robustness import DAMAGES, accuracy_when_damaged, near_duplicates, robustness_table
+from classificador.data.dataset import Split
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN
+from classificador.results.robustness import DAMAGES, accuracy_when_damaged, near_duplicates, robustness_table
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -9,14 +9,15 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from classificador import run_folder, training
-from classificador.assemble import build, make_network, make_optimizer
 from classificador.errors import CheckpointError, DivergenceError
-from classificador.history import History
-from classificador.model import CNN
-from classificador.model_file import load_model, read_checkpoint, save_checkpoint
-from classificador.run_folder import RunFolder
-from classificador.training import fit
+from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
+from classificador.network.build import build, make_network, make_optimizer
+from classificador.network.cnn import CNN
+from classificador.training import run as run_module
+from classificador.training import run_folder
+from classificador.training.fit import fit
+from classificador.training.history import History
+from classificador.training.run_folder import RunFolder
 from conftest import INFO, runs_of
 
 FACTS = {"settings": {"preset": "rapido", "epochs": 1}}
@@ -88,9 +89,9 @@ def test_other_images_have_another_check_sum(toy, small, tmp_path):
 
 
 def test_an_interrupted_run_is_told_and_goes_on_in_its_folder(toy, small, tmp_path, monkeypatch):
-    save = training.save_state
+    save = run_module.save_state
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
         run(toy, small, tmp_path / "best.pth")
     (folder,) = runs_of(tmp_path)
     assert record(folder)["status"] == "interrupted"

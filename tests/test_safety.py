@@ -8,7 +8,7 @@ import pytest
 
 from conftest import ROOT
 
-SOURCES = sorted((ROOT / "classificador").glob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
+SOURCES = sorted((ROOT / "classificador").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
 
 
 SAFE_LOADS = {"json.load", "image.load", "np.load"}  # the last without allow_pickle, see below

@@ -1,7 +1,7 @@
 import pytest
 
 from classificador.errors import SettingsError
-from classificador.settings import PRESETS, make_settings
+from classificador.recipes import PRESETS, make_settings
 
 
 def test_none_keeps_the_recipes_value():

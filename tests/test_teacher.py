@@ -8,18 +8,18 @@ import torch
 from test_resume import Outcome, stop_after
 from torch import nn
 
-from classificador.assemble import build, make_network, make_optimizer
+from classificador.apps.export import describe
+from classificador.apps.model_card import write_cards
 from classificador.device import autocast, has_bf16
 from classificador.errors import CheckpointError
-from classificador.export import describe
-from classificador.model import CNN
-from classificador.model_card import write_cards
-from classificador.model_file import load_model, save_checkpoint
-from classificador.model_info import describe_checkpoint
-from classificador.run_folder import find_interrupted
-from classificador.settings import TEACHER, make_settings
-from classificador.teacher import Teacher, build_teacher
-from classificador.training import fit
+from classificador.files.model_file import load_model, save_checkpoint
+from classificador.files.model_info import describe_checkpoint
+from classificador.network.build import build, make_network, make_optimizer
+from classificador.network.cnn import CNN
+from classificador.network.teacher import Teacher, build_teacher
+from classificador.recipes import TEACHER, make_settings
+from classificador.training.fit import fit
+from classificador.training.run_folder import find_interrupted
 from conftest import INFO
 
 

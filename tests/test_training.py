@@ -5,18 +5,20 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from classificador import model_file, training
-from classificador.assemble import build, make_network, make_optimizer
-from classificador.calibration import fit_temperature
 from classificador.device import autocast
 from classificador.errors import CheckpointError, DivergenceError, SettingsError
-from classificador.inference import predict_logits
-from classificador.loop import lr_factor
-from classificador.model import CNN, bare
-from classificador.model_file import load_model, read_checkpoint, save_checkpoint
-from classificador.model_info import describe_checkpoint
-from classificador.settings import make_settings
-from classificador.training import fit
+from classificador.files import model_file
+from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
+from classificador.files.model_info import describe_checkpoint
+from classificador.network.build import build, make_network, make_optimizer
+from classificador.network.cnn import CNN, bare
+from classificador.recipes import make_settings
+from classificador.results.calibration import fit_temperature
+from classificador.results.predict import predict_logits
+from classificador.training import fit as fit_module
+from classificador.training import run as run_module
+from classificador.training.fit import fit
+from classificador.training.loop import lr_factor
 from conftest import INFO
 
 
@@ -123,7 +125,8 @@ def test_a_run_that_diverges_after_its_first_epoch_puts_the_better_file_back(toy
             if where == "weights":
                 bare(model).fc2.weight.data[0, 0] = float("nan")
             else:
-                monkeypatch.setattr(training, "predict_logits", lambda *arguments: torch.full((100, 10), float("nan")))
+                nowhere = torch.full((100, 10), float("nan"))
+                monkeypatch.setattr(fit_module, "predict_logits", lambda *arguments: nowhere)
 
     model = build(small, toy, CNN)
     with pytest.raises(DivergenceError, match="época 2"):
@@ -208,7 +211,7 @@ def test_training_draws_the_same_whatever_was_drawn_before(toy, small, tmp_path)
 
 
 def test_the_history_of_a_long_run_stays_small(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "save_state", lambda *state: None)  # not to wait for the disk
+    monkeypatch.setattr(run_module, "save_state", lambda *state: None)  # not to wait for the disk
     settings = make_settings(epochs=200, batch_size=256, channels=(1, 1), kernels=(1, 1), pools=(8, 4), hidden=1)
     _, history = run(replace(settings, device="cpu"), toy, tmp_path / "best.pth")
     assert len(history.steps) == 2 * 100

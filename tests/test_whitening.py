@@ -4,11 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from classificador.assemble import build, make_optimizer
-from classificador.model import CNN
-from classificador.summary import layer_table
-from classificador.training import fit
-from classificador.whitening import whiten
+from classificador.network.build import build, make_optimizer, whiten
+from classificador.network.cnn import CNN
+from classificador.show.summary import layer_table
+from classificador.training.fit import fit
 
 
 def test_responses_of_the_filters_are_uncorrelated_and_of_like_size(cifar10):

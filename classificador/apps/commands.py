@@ -1,0 +1,238 @@
+"""What each command of the command line does. Heavy imports stay inside: --help needs none of them."""
+
+import contextlib
+import csv
+import os
+import shlex
+import signal
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from classificador.errors import ClassificadorError, DataError, printable
+
+# A setting's name, with which its error messages begin, and the option that sets it.
+OPTIONS = {
+    "preset": "--receita",
+    "epochs": "--epocas",
+    "batch_size": "--lote",
+    "lr": "--lr",
+    "seed": "--semente",
+    "device": "--dispositivo",
+    "symmetric": "--sem-espelho",
+    "teacher": "--professor",
+}
+
+
+def train_command(options) -> tuple[int, dict]:
+    """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
+    from classificador import CNN, build, load_data, make_settings, processes
+    from classificador.device import choose_device
+    from classificador.training.resume import left_by_job, resumed_settings
+
+    restarted = processes.restarted()
+    left = processes.from_first(lambda: left_by_job(options.modelo, restarted))
+    if left == "finished":
+        print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
+        return 0, {}
+    goes_on = options.retomar or left == "interrupted"
+    earlier = processes.from_first(lambda: resumed_settings(options.modelo) if goes_on else None)
+    given = {name: getattr(options, option.strip("-").replace("-", "_")) for name, option in OPTIONS.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = replace(earlier, **given) if earlier else make_settings(**given)
+    choose_device(settings.device)  # a device that is missing is told before the data are fetched
+    data = load_data(options.dados, options.fonte, options.lado)
+    model = build(settings, data, CNN)
+    return _train(model, data, settings, options.modelo, resume=goes_on)
+
+
+def teacher_command(options) -> tuple[int, dict]:
+    """Train the teacher of the recipe `destilado`; stopped and resumed as in train_command."""
+    from classificador import load_data
+    from classificador.network.teacher import build_teacher
+    from classificador.recipes import TEACHER
+    from classificador.training.resume import read_resume
+
+    given = {"epochs": options.epocas, "batch_size": options.lote, "seed": options.semente}
+    given |= {"device": options.dispositivo, "symmetric": options.sem_espelho}
+    given = {name: value for name, value in given.items() if value is not None}
+    earlier = read_resume(options.modelo).settings if options.retomar else None
+    settings = replace(earlier or TEACHER, **given)
+    data = load_data(options.dados, options.fonte, options.lado)
+    return _train(build_teacher(settings, data), data, settings, options.modelo, options.retomar)
+
+
+def _train(model, data, settings, path: str, resume: bool) -> tuple[int, dict]:
+    """Train and say how it went; the exit code as train_command has it."""
+    from torch import nn
+
+    from classificador import fit, make_optimizer
+    from classificador.portuguese import duration, percent
+
+    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    history = fit(model, data, criterion, make_optimizer(model, settings), settings, path, resume=resume)
+    if history.val_accuracy:
+        best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
+        distilled = ", destilado" if settings.teacher else ""
+        print(f"Melhor acurácia de validação: {best} (época {history.best + 1}{distilled}), em {seconds}: {path}")
+    if history.interrupted:
+        print("Para continuar: o mesmo comando, com --retomar.")
+    return 128 + history.interrupted if history.interrupted else 0, history.to_dict()
+
+
+def evaluate_command(options) -> tuple[int, dict]:
+    """Evaluate on the test set."""
+    from classificador import evaluate, load_data, load_model
+
+    model = load_model(options.modelo)
+    data = load_data(options.dados, options.fonte, model.info.side)
+    report = evaluate(model, data.test, data.classes)
+    print(report.table(), report.summary(), sep="\n")
+    return 0, report.to_dict()
+
+
+def predict_command(options) -> tuple[int, dict]:
+    """Classify pictures; a bad one is reported and the others still predicted, exit code 1."""
+    from classificador import ImageError, is_doubtful, load_model, predict_image
+    from classificador.data.folders import find_pictures
+    from classificador.portuguese import percent
+
+    if options.csv and options.json:
+        raise ClassificadorError("Use --csv ou --json, não os dois.")
+    model, results, code = load_model(options.modelo), {}, 0
+    for path in _picture_paths(options.imagens):
+        try:
+            if os.path.isdir(path):
+                find_pictures(path)  # says what is wrong with it
+            results[path] = predict_image(model, path)
+        except (DataError, ImageError) as error:
+            print(printable(f"erro: {error}"), file=sys.stderr)
+            results[path], code = {"error": str(error)}, 1
+            continue
+        best = list(results[path].items())[:3]
+        doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[path]) else ""
+        text = ", ".join(f"{name} {percent(probability)}" for name, probability in best)
+        print(printable(f"{path}: {text}{doubt}"))
+    return code, results
+
+
+def _picture_paths(arguments: list[str]) -> list[str]:
+    """The files given, and those in the folders given; a folder without any stays, to be told as a bad file is."""
+    from classificador.data.folders import find_pictures
+
+    paths = []
+    for argument in arguments:
+        try:
+            paths += map(str, find_pictures(argument)) if os.path.isdir(argument) else [argument]
+        except DataError:
+            paths.append(argument)
+    return paths
+
+
+def print_csv(results: dict[str, dict]) -> None:
+    """One line a picture: file, class and its probability, what was wrong with it, and every class's probability."""
+    failed = {path: result["error"] for path, result in results.items() if isinstance(result.get("error"), str)}
+    classes = sorted({name for path, result in results.items() if path not in failed for name in result})
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["arquivo", "classe", "probabilidade", "erro", *classes])
+    for path, result in results.items():
+        if path in failed:
+            rows.writerow([path, "", "", failed[path]])
+        else:
+            rows.writerow([path, *next(iter(result.items())), "", *(result[name] for name in classes)])
+
+
+def demo_command(options) -> tuple[int, dict]:
+    """Serve the web page until interrupted."""
+    from classificador import load_model
+    from classificador.apps.page import serve
+
+    with serve(load_model(options.modelo), options.porta) as address:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # forget the pictures then, too
+        print(f"A página está em {address} (só neste computador). Ctrl-C encerra.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return 0, {"address": address}
+
+
+def compare_command(options) -> tuple[int, dict]:
+    """Print a table of runs and draw their curves."""
+    from classificador.apps.compare import comparison_table, draw_comparison, read_runs
+
+    runs = read_runs(options.pastas)
+    print(comparison_table(runs))
+    print(f"Curvas em {draw_comparison(runs, options.figura)}.")
+    return 0, {"runs": [{"name": run.name, "test_accuracy": run.test_accuracy} | run.facts for run in runs]}
+
+
+def export_command(options) -> tuple[int, dict]:
+    """Write the model in another format, once the file gave the same answers on test images."""
+    from classificador import load_data, load_model
+    from classificador.apps.export import CHECKED, export_model
+
+    model = load_model(options.modelo)
+    data = load_data(options.dados, options.fonte, model.info.side)
+    if list(data.classes) != list(model.info.classes):
+        raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
+    path = Path(options.saida or Path(options.modelo).with_suffix(f".{options.formato}"))
+    if path.exists() and path.samefile(options.modelo):
+        raise DataError(f"{path} é o próprio modelo, que se perderia. Dê outro nome com --saida.")
+    difference = export_model(model, data.test.images, path, options.formato)
+    count = min(CHECKED, len(data.test))
+    largest = f"{difference:.1e}".replace(".", ",")
+    print(f"{path}: as mesmas respostas em {count} imagens de teste; diferença de no máximo {largest}")
+    return 0, {"file": str(path), "images": count, "largest_difference": difference}
+
+
+def card_command(options) -> tuple[int, dict]:
+    """Write the model card."""
+    from classificador import load_data, load_model
+    from classificador.apps.model_card import write_cards
+
+    model = load_model(options.modelo)
+    data = load_data(options.dados, options.fonte, model.info.side)
+    path = Path(options.modelo)
+    folder = Path(options.saida or ("docs" if options.modelo == "best_model.pth" else path.parent))
+    files = [str(card) for card in write_cards(model, path, data, folder)]
+    print(f"Gravadas: {', '.join(files)}")
+    return 0, {"files": files}
+
+
+def data_command(options) -> tuple[int, dict]:
+    """Bring and verify CIFAR-10; of a folder of class folders, read and count what is in it."""
+    from classificador import load_cifar10
+    from classificador.data.folders import has_class_folders, load_folder
+    from classificador.portuguese import number
+
+    root = Path(os.path.expanduser(options.dados))
+    own = not options.fonte and has_class_folders(root)
+    data = load_folder(root) if own else load_cifar10(root, options.fonte)
+    what = f"{len(data.classes)} classes em {root}" if own else "CIFAR-10 conferido"
+    sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
+    train, val, test = (number(size, 0) for size in sizes.values())
+    print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")
+    return 0, sizes | {"classes": list(data.classes)}
+
+
+def example_command(options) -> tuple[int, dict]:
+    """Write a data set of class folders to try one's own classes with."""
+    from classificador.data.folders import write_example
+
+    count = write_example(options.pasta)
+    print(f"{count} imagens em {options.pasta}, uma pasta por classe. Agora:")
+    choices = "--epocas 20 --lote 32 --sem-espelho --modelo numeros.pth"
+    print(f"python -m classificador treinar --dados {shlex.quote(options.pasta)} {choices}")
+    return 0, {"images": count}
+
+
+def diagnose_command(options) -> tuple[int, dict]:
+    """Describe this machine and installation; exit code 1 when something is wrong."""
+    from classificador.apps.diagnostics import diagnose
+
+    rows = diagnose(options.dados, options.fonte, options.modelo)
+    for row in rows:
+        print(f"{'✗' if row.problem else '✓'} {row.name}: {row.value}" + (f" — {row.problem}" if row.problem else ""))
+    return int(any(row.problem for row in rows)), {
+        row.name: {"value": row.value, "problem": row.problem} for row in rows
+    }

@@ -1,0 +1,92 @@
+"""What a bug report needs to say: versions, device, data, checkpoint, disk; and what is wrong with them."""
+
+import os
+import platform
+import shlex
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from classificador.errors import ClassificadorError, DataError
+from classificador.portuguese import number, percent
+
+PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pillow", "jupyter", "nbclient", "tqdm")
+OLDEST_TORCH = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 break weights_only=True in older releases
+NEEDED_DISK = 1 << 30  # bytes: the archive, the cache and a run's files
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the diagnosis; problem is empty when all is well."""
+
+    name: str
+    value: str
+    problem: str = ""
+
+
+def diagnose(data: str, source: str | None, checkpoint: str) -> list[Row]:
+    """Return the rows for this machine, looking at the data folder and the checkpoint given; downloads nothing."""
+    rows = [Row("sistema", platform.platform()), Row("python", platform.python_version())]
+    rows += [_package(name) for name in PACKAGES]
+    if not any(row.problem for row in rows if row.name in ("torch", "numpy")):
+        rows += [_device(), _data(Path(data), source), _checkpoint(checkpoint)]
+    free = shutil.disk_usage(Path(data) if Path(data).is_dir() else Path.cwd()).free
+    problem = "" if free > NEEDED_DISK else "pouco espaço: libere pelo menos 1 GB"
+    return [*rows, Row("disco livre", f"{number(free / 1e9, 1)} GB", problem)]
+
+
+def _package(name: str) -> Row:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Row(name, "não instalado", "execute `pip install -r requirements.txt`")
+    if name == "torch" and tuple(map(int, found.split("+")[0].split(".")[:2])) < OLDEST_TORCH:
+        return Row(name, found, "antigo demais para abrir arquivos .pth com segurança: use 2.10 ou mais novo")
+    return Row(name, found)
+
+
+def _device() -> Row:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: on Windows, a library that torch needs is missing
+        return Row("dispositivo", "torch não carrega", " ".join(str(error).split())[:200])
+
+    from classificador.device import choose_device, describe_device, has_bf16
+
+    device, capability = choose_device(), torch.backends.cpu.get_cpu_capability()
+    text = f"{describe_device(device)}, {os.cpu_count()} núcleos, {capability}"
+    return Row("dispositivo", text + (", bfloat16" if has_bf16(device) else ""))
+
+
+def _data(root: Path, source: str | None) -> Row:
+    from classificador.data import formats
+    from classificador.data.download import SOURCE_VARIABLE
+    from classificador.data.folders import has_class_folders
+
+    source = source or os.environ.get(SOURCE_VARIABLE)
+    try:
+        if not source and has_class_folders(root):
+            command = f"python -m classificador dados --dados {shlex.quote(str(root))}"
+            return Row("dados", f"{root}, uma pasta de classes suas; `{command}` as conta")
+    except DataError as error:
+        return Row("dados", str(root), str(error))
+    path = Path(source) if source else next(iter(formats.find(root)), None)
+    if path is None:
+        return Row("dados", f"nada em {root}", "execute `python -m classificador dados`")
+    try:
+        records = formats.read(path)
+    except DataError as error:
+        remedy = "" if source else " `python -m classificador dados` os traz de novo."
+        return Row("dados", str(path), f"{error}{remedy}")
+    return Row("dados", f"{path} conferido, {number(len(records), 0)} imagens")
+
+
+def _checkpoint(path: str) -> Row:
+    from classificador.files.model_file import load_model
+
+    try:
+        info = load_model(path).info
+    except ClassificadorError as error:
+        return Row("modelo", path, str(error))
+    return Row("modelo", f"{path}, receita {info.preset}, validação {percent(info.val_accuracy, 2)}")

@@ -1,0 +1,103 @@
+"""The model as a file for other programs: ONNX, or PyTorch's own .pt2. Pixels in, calibrated probabilities out."""
+
+import importlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from classificador.errors import ExportError
+from classificador.files.atomic import write_bytes
+from classificador.portuguese import number
+from classificador.results.predict import predict
+
+LARGEST_DIFFERENCE = 1e-4  # of a probability, between the file and the model
+CHECKED = 1000  # images
+Runner = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Probabilities(nn.Module):
+    """What the file computes: uint8 images, N×3×S×S, to calibrated probabilities, N×classes."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.temperature = model, model.info.temperature
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities."""
+        return (self.model(images) / self.temperature).softmax(1)
+
+
+def export_model(model: nn.Module, images: torch.Tensor, path: Path, form: str) -> float:
+    """Write `model` to `path` in the format `form`, and return the largest difference of a probability.
+
+    images: uint8, N×3×S×S: the first 1000 are classified by the file and by the model before the file is written.
+    form: "onnx" or "pt2". Raises ExportError when the packages for ONNX are missing, or when the file answers otherwise
+    than the model.
+    """
+    data, run = {"onnx": as_onnx, "pt2": as_pt2}[form](Probabilities(model.eval()), describe(model))
+    images = images[:CHECKED]
+    expected = predict(model, images)
+    difference = check(expected, torch.cat([run(batch) for batch in images.split(len(images) // 2 + 1)]))
+    check(expected[:1], run(images[:1]))  # a single one, too
+    write_bytes(path, data)
+    return difference
+
+
+def check(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """Return the largest difference. Raises ExportError when a class differs or a probability by 1e-4 or more."""
+    difference = (expected - found).abs().max().item()
+    others = (expected.argmax(1) != found.argmax(1)).sum().item()
+    if others or not difference < LARGEST_DIFFERENCE:
+        raise ExportError(
+            f"A exportação foi recusada: em {len(expected)} imagens o arquivo daria {others} respostas diferentes "
+            f"(maior diferença de probabilidade: {number(difference, 6)}). Nada foi gravado."
+        )
+    return difference
+
+
+def describe(model: nn.Module) -> dict[str, str]:
+    """Return what the file says of itself: its input and output, class names, and where the weights come from."""
+    facts = ["preset", "settings", "teacher", "epoch", "val_accuracy", "temperature"]
+    facts += ["created", "device", "precision", "versions", "split"]
+    info = model.info.to_dict()
+    side = model.info.side
+    return {
+        "classes": json.dumps(info["classes"], ensure_ascii=False),
+        "input": f"images: uint8, N×3×{side}×{side}, RGB, 0-255",
+        "output": f"probabilities: float32, N×{len(info['classes'])}, calibrated",
+        "doubt_below": str(info["doubt_below"]),
+        "provenance": json.dumps({name: info[name] for name in facts}, ensure_ascii=False),
+    }
+
+
+def _program(network: Probabilities) -> torch.export.ExportedProgram:
+    side = network.model.info.side
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    return torch.export.export(network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}})
+
+
+def as_pt2(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a torch.export program that holds `facts`, and a function that runs what they hold."""
+    file = io.BytesIO()
+    torch.export.save(_program(network), file, extra_files={"metadata.json": json.dumps(facts, ensure_ascii=False)})
+    program = torch.export.load(io.BytesIO(file.getvalue())).module()
+    return file.getvalue(), torch.no_grad()(program)
+
+
+def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of an ONNX file that holds `facts`, and a function that runs them. Raises ExportError."""
+    try:
+        onnx, runtime, _ = map(importlib.import_module, ("onnx", "onnxruntime", "onnxscript"))
+    except ImportError as error:
+        text = f'Falta o pacote {error.name}: execute `python -m pip install -e ".[onnx]"`'
+        raise ExportError(f"{text}, ou exporte com --formato pt2.") from error
+    names = {"input_names": ["images"], "output_names": ["probabilities"]}
+    proto = torch.onnx.export(_program(network), **names, external_data=False, verbose=False).model_proto
+    onnx.helper.set_model_props(proto, facts)
+    data = proto.SerializeToString()
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return data, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

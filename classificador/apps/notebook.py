@@ -1,0 +1,211 @@
+"""Run `Pytorch.ipynb` from a terminal as "Run All" would: `python -m classificador.apps.notebook [--predicao]`.
+
+--receita and --retomar stand for what a user would change in the cell of parameters. Leaves the executed notebook, its
+figures and the metrics in a dated folder under runs/.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from PIL import Image
+
+from classificador.apps.cli import speak_portuguese
+from classificador.errors import CheckpointError, brief
+from classificador.files.atomic import write_bytes
+from classificador.portuguese import duration, number, percent
+from classificador.training.run_folder import NAME_VARIABLE, find_interrupted, make_folder
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "Pytorch.ipynb"
+ABOUT = "Executa o Pytorch.ipynb de cima a baixo e guarda o resultado em runs/."
+PARAMETERS_TAG = "parameters"  # papermill's name
+PREDICTION_TAG = "predicao"  # of the heading where the prediction section begins
+# Run in the kernel after the last cell, to hand the figures over.
+METRICS = """
+from IPython.display import JSON, display
+facts = ("preset", "epoch", "val_accuracy", "seconds", "created", "device", "precision", "versions")
+display(JSON({
+    "test": report.to_dict(),
+    "model": {fact: getattr(model.info, fact) for fact in facts},
+}))
+"""
+
+
+class TerminalClient(NotebookClient):
+    """Executes a notebook and shows in the terminal which section runs and what its cells print, progress included."""
+
+    def process_message(self, message, cell, cell_index):
+        if message["msg_type"] == "stream":
+            sys.stdout.write(message["content"]["text"])
+            sys.stdout.flush()
+        return super().process_message(message, cell, cell_index)
+
+
+def read_notebook(only_prediction: bool = False) -> nbformat.NotebookNode:
+    """Return the notebook without outputs; with only_prediction, its prediction section alone."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    if only_prediction:
+        starts = [i for i, cell in enumerate(notebook.cells) if PREDICTION_TAG in cell.metadata.get("tags", [])]
+        notebook.cells = notebook.cells[starts[0] :]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def change_parameters(notebook: nbformat.NotebookNode, values: dict[str, object]) -> None:
+    """Set parameters to other values than their cell does, at its end."""
+    cell = next(cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", []))
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run: str = "") -> dict:
+    """Execute the notebook in place, in a fresh kernel in `folder`; return the metrics of its prediction section.
+
+    run: the name of the folder in runs/ that the training is to use, instead of one of its own.
+    Raises CellExecutionError when a cell fails; the outputs up to there are in the notebook.
+    """
+    client = TerminalClient(
+        notebook,
+        timeout=None,
+        resources={"metadata": {"path": str(folder)}},
+        coalesce_streams=True,
+        record_timing=False,
+    )
+    # What the kernel process itself writes (its own warnings, a traceback when interrupted) is not for the user.
+    environment = os.environ | ({NAME_VARIABLE: run} if run else {})
+    with client.setup_kernel(stderr=subprocess.DEVNULL, env=environment):
+        for index, cell in enumerate(notebook.cells):
+            if cell.cell_type == "markdown" and cell.source.startswith("#"):
+                print(f"\n[{index + 1}/{len(notebook.cells)}] {cell.source.splitlines()[0].strip('# ')}", flush=True)
+            client.execute_cell(cell, index)
+        question = nbformat.v4.new_code_cell(METRICS)
+        notebook.cells.append(question)
+        try:
+            client.execute_cell(question, len(notebook.cells) - 1)
+        finally:
+            notebook.cells.remove(question)
+        return question.outputs[0].data["application/json"]
+
+
+def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
+    """Write every PNG the notebook shows to `folder`, numbered and named after its section; return how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    section, count = "inicio", 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            section = _slug(re.findall("^#+ (.*)", cell.source, re.MULTILINE)[-1])
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                count += 1
+                (folder / f"{count:02d}-{section}.png").write_bytes(base64.b64decode(output["data"]["image/png"]))
+    return count
+
+
+def shrink_figures(notebook: nbformat.NotebookNode) -> None:
+    """Reduce the figures that the notebook shows to 256 colours: a third of the bytes, and every version is kept."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                image = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
+                small = io.BytesIO()
+                image.quantize(256, kmeans=3).save(small, "PNG", optimize=True)
+                output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
+
+
+def write_outputs(executed: nbformat.NotebookNode) -> None:
+    """Write what the cells of `executed`, the notebook or its last section, show into Pytorch.ipynb, figures shrunk."""
+    shrink_figures(executed)
+    whole = nbformat.read(NOTEBOOK, as_version=4)
+    for own, cell in zip(whole.cells[-len(executed.cells) :], executed.cells, strict=True):
+        if cell.cell_type == "code":
+            own.outputs = cell.outputs
+    code = [cell for cell in whole.cells if cell.cell_type == "code"]
+    for count, cell in enumerate(code, 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    write_bytes(NOTEBOOK, (nbformat.writes(whole).rstrip() + "\n").encode())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the notebook, leave its results under runs/ and say where; return the exit code."""
+    options, parameters = _parse(arguments)
+    notebook, started = read_notebook(options.predicao), time.perf_counter()
+    if parameters:
+        change_parameters(notebook, parameters)
+    interrupted = find_interrupted(NOTEBOOK.with_name("best_model.pth")) if options.retomar else None
+    try:  # now: what cannot be kept need not be run
+        label = "predicao" if options.predicao else "caderno"
+        folder = interrupted.parent if interrupted else make_folder(NOTEBOOK.parent / "runs", label)
+    except CheckpointError as error:
+        print(f"erro: {error}", file=sys.stderr)
+        return 1
+    try:
+        metrics, failure = execute(notebook, run=folder.name), ""
+    except CellExecutionError as error:
+        metrics, failure = None, f"{error.ename}: {brief(error.evalue)}"
+    except DeadKernelError:
+        metrics, failure = None, "o kernel do caderno morreu; talvez tenha faltado memória."
+    except KeyboardInterrupt:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        print("\nInterrompido. Se o treino já tinha uma época completa, best_model.pth tem o melhor até aqui; o modelo")
+        print("original volta com `git checkout best_model.pth`.")
+        return 130
+    nbformat.write(notebook, folder / NOTEBOOK.name)
+    figures = save_figures(notebook, folder / "figuras")
+    shown = os.path.relpath(folder)
+    if failure:
+        print(f"\nerro: {failure}\nO caderno até aqui ficou em {shown}.", file=sys.stderr)
+        return 1
+    (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
+    if options.gravar:
+        write_outputs(notebook)
+    print(
+        f"\nPronto em {duration(time.perf_counter() - started)}, em {shown}: caderno, {figures} figuras, metricas.json"
+    )
+    test = metrics["test"]
+    distilled = ", destilado" if test.get("distilled") else ""
+    print(f"Teste: acurácia {percent(test['accuracy'], 2)}, F1 macro {number(test['macro_f1'], 4)}{distilled}")
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
+    """The options, and the notebook's parameters to change."""
+    speak_portuguese()
+    parser = argparse.ArgumentParser(prog="python -m classificador.apps.notebook", description=ABOUT)
+    parser.add_argument("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
+    parser.add_argument("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
+    parser.add_argument("--receita", metavar="NOME", help="PRESET, em vez do que o caderno diz")
+    parser.add_argument("--retomar", action="store_true", help="RETOMAR = True")
+    options = parser.parse_args(arguments)
+    parameters = {"PRESET": options.receita, "RETOMAR": options.retomar}
+    parameters = {name: value for name, value in parameters.items() if value}
+    if options.predicao and parameters:
+        parser.error("--receita e --retomar só valem para o caderno inteiro.")
+    return options, parameters
+
+
+def _slug(heading: str) -> str:
+    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
+
+
+if __name__ == "__main__":
+    # Windows would use a code page that lacks half of our characters. A stream that was closed is None.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(encoding="utf-8", errors="replace")
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Labelled images as tensors; CIFAR-10: found, fetched if need be, verified, cached in one file and split."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from classificador.data import download, formats
+from classificador.errors import DataError
+from classificador.portuguese import reason
+
+CLASSES = (
+    "Avião",
+    "Automóvel",
+    "Pássaro",
+    "Gato",
+    "Cervo",
+    "Cachorro",
+    "Sapo",
+    "Cavalo",
+    "Navio",
+    "Caminhão",
+)
+SPLIT_SEED = 2026  # which images validate; changing it makes every earlier validation result incomparable
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (uint8, N×3×S×S, RGB, 0-255; S = 32 for CIFAR-10) and labels (int64, N)."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in three parts (of CIFAR-10: 45000, 5000 and 10000 images), and the class names, by label."""
+
+    train: Split
+    val: Split
+    test: Split
+    classes: tuple[str, ...] = CLASSES
+
+
+def load_cifar10(root: str | Path = "data", source: str | Path | None = None) -> ImageData:
+    """Load CIFAR-10, downloading it the first time.
+
+    Args:
+        root: folder of the cache `cifar-10.bin` (184 MB), created if missing. Official archives and folders put there
+            by hand are used as well.
+        source: an archive or folder of one's own, used instead of `root`; nothing is downloaded then. By default the
+            environment variable CLASSIFICADOR_DADOS.
+
+    Returns:
+        The data set, every byte of which was checked against the official sums.
+
+    Raises:
+        DataError: the data cannot be read, verified or brought; the message says what to do.
+    """
+    source = source or os.environ.get(download.SOURCE_VARIABLE)
+    records = _read_own(Path(os.path.expanduser(source))) if source else _prepare(Path(os.path.expanduser(root)))
+    boundary = formats.TRAIN_FILES * formats.ROWS
+    val = validation_indices(records[:boundary, 0])
+    train = np.setdiff1d(np.arange(boundary), val)
+    return ImageData(*(_split(records, rows) for rows in (train, val, slice(boundary, None))))
+
+
+def _read_own(path: Path) -> np.ndarray:
+    try:
+        return formats.read(path)
+    except DataError as error:
+        given = os.environ.get(download.SOURCE_VARIABLE)
+        hint = f" O caminho vem da variável {download.SOURCE_VARIABLE}." if given and Path(given) == path else ""
+        raise DataError(f"{error}{hint}") from error
+
+
+def validation_indices(labels: np.ndarray) -> np.ndarray:
+    """The training images held out for validation: a tenth of each class, always the same ones.
+
+    Args:
+        labels: integers 0-9, one for each training image.
+
+    Returns:
+        Ascending indices (int64). RandomState, unlike default_rng, promises the same stream in every NumPy (NEP 19).
+    """
+    random = np.random.RandomState(SPLIT_SEED)
+    members = (np.flatnonzero(labels == label) for label in range(len(CLASSES)))
+    return np.sort(np.concatenate([random.permutation(rows)[: len(rows) // 10] for rows in members]))
+
+
+def _split(records: np.ndarray, rows: np.ndarray | slice) -> Split:
+    images = np.ascontiguousarray(records[rows, 1:]).reshape(-1, 3, 32, 32)
+    return Split(torch.from_numpy(images), torch.from_numpy(records[rows, 0].astype(np.int64)))
+
+
+def _prepare(root: Path) -> np.ndarray:
+    """The records from `root`, brought there if missing."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"A pasta de dados {root} não pôde ser criada ({reason(error)}); escolha outra.") from error
+    with suppress(DataError):
+        return formats.read(root / formats.CACHE)  # the usual case; needs no lock, and no right to write
+    with _only_process(root):
+        records = _read_local(root)
+        return _fetch(root) if records is None else records
+
+
+@contextmanager
+def _only_process(root: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that of several processes one fetches and the others wait for its result."""
+    lock = FileLock(root / ".cifar-10.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("Outro processo está preparando os dados; aguardando…", flush=True)
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        pass  # a read-only or lockless folder: data already there can be read all the same
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read_local(root: Path) -> np.ndarray | None:
+    """The records from the first sound thing in `root`; a damaged one is set aside. None if there is none."""
+    for path in formats.find(root):
+        try:
+            records = formats.read(path)
+        except DataError as error:
+            _set_aside(path, error)
+            continue
+        if path.name != formats.CACHE:
+            _write_cache(records, root)
+        return records
+    return None
+
+
+def _fetch(root: Path) -> np.ndarray:
+    path = download.fetch(root)
+    try:
+        records = formats.read(path)
+    except DataError as error:
+        _set_aside(path, error)
+        raise
+    if _write_cache(records, root):
+        path.unlink()
+    return records
+
+
+def _set_aside(path: Path, error: DataError) -> None:
+    """Rename a damaged file or folder, kept for the user to look at, and say so."""
+    aside = path.with_name(f"{path.name}.danificado")
+    try:
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        elif path.is_dir():
+            aside.unlink(missing_ok=True)
+        os.replace(path, aside)
+    except OSError:
+        print(f"{error} Será ignorado.", flush=True)
+    else:
+        print(f"{error} Foi guardado como {aside.name}, que pode ser apagado.", flush=True)
+
+
+def _write_cache(records: np.ndarray, root: Path) -> bool:
+    """Write the cache so that it appears whole and verified or not at all. False, and a line, if it cannot be."""
+    cache, unfinished = root / formats.CACHE, root / "cifar-10.tmp.bin"
+    try:
+        with unfinished.open("wb") as file:
+            file.write(records)
+            file.flush()
+            os.fsync(file.fileno())
+        formats.read(unfinished)
+        os.replace(unfinished, cache)
+    except (OSError, DataError) as error:
+        print(
+            f"A cópia rápida {cache} não pôde ser gravada ({reason(error)}); os dados ficam só na memória.", flush=True
+        )
+        return False
+    finally:
+        with suppress(OSError):  # where it could not be written it cannot be removed either
+            unfinished.unlink(missing_ok=True)
+    return True

@@ -1,0 +1,106 @@
+"""Opening a user's own picture as what the network takes: a square uint8 RGB tensor."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from classificador.errors import ImageError
+from classificador.portuguese import reason
+
+# Only formats with a plain decoder: Pillow would hand EPS to an external program.
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
+MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Return the picture of a file, as decode_image() does.
+
+    Raises ImageError, one line naming the file, when it is no readable picture of an allowed format or too large.
+    """
+    if not os.path.isfile(path):
+        what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
+        raise ImageError(f"{path} {what}. Dê o caminho de uma imagem.")
+    try:
+        content = _content(path)
+    except PermissionError as error:
+        raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
+    except OSError as error:
+        raise ImageError(f"{path} não pôde ser lido: {reason(error)}. Copie o arquivo ou escolha outro.") from error
+    return decode_image(content, path)
+
+
+def decode_image(content: bytes, name: str | Path) -> Image.Image:
+    """Return the picture as RGB: turned as its EXIF says, transparency on white, 16 bits scaled to 8, first frame.
+
+    name: for the messages. Raises ImageError as open_image() does.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damage that can be read past, and a limit above ours
+            # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(f"{name} tem {image.width}×{image.height} pixels, demais. Reduza a imagem antes.")
+                image.load()
+                return _to_rgb(_turned(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        if not content:
+            raise ImageError(f"{name} está vazio. Escolha outra imagem.") from error
+        raise ImageError(
+            f"{name} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} tem pixels demais. Reduza a imagem antes.") from error
+    except MemoryError as error:
+        raise ImageError(f"{name} não cabe na memória. Reduza a imagem antes.") from error
+    except Exception as error:  # Pillow has many ways to say that a file is damaged
+        raise ImageError(f"{name} está danificado ou incompleto. Escolha outra imagem.") from error
+
+
+def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:
+    """Return the picture's central square, scaled to side×side, as a uint8 tensor of 3×side×side."""
+    square = ImageOps.fit(
+        image, (side, side), method=Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
+    )
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def _content(path: str | Path) -> bytes:
+    size = os.path.getsize(path)
+    if size > MAX_BYTES:
+        raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo). Reduza a imagem antes.")
+    with open(path, "rb") as file:
+        return file.read(size)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF says it is to be held; as it is where the EXIF is damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips them to white
+        values = np.asarray(image)
+        return Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":  # any scale: the darkest value becomes black, the lightest white
+        values = np.array(image, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("pixels that are no numbers")
+        values -= values.min()
+        values *= 255 / max(values.max(), np.finfo(np.float32).tiny * 1e6)
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

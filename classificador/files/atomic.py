@@ -1,0 +1,98 @@
+"""Files that appear whole or not at all, whatever crashes while they are written; and one writer of a file."""
+
+import errno
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from string import digits
+
+from filelock import FileLock, Timeout
+
+from classificador.errors import CheckpointError
+from classificador.portuguese import reason
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what file systems without locks answer
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically and durably: at every moment it is absent, the complete old one or the complete new one.
+
+    Raises CheckpointError naming the path when it cannot be written; the old file is then unchanged. Where `path` is a
+    symbolic link, the new file takes the link's place; what it pointed to stays as it was.
+    """
+    unfinished = temporary(path)
+    try:
+        unfinished.unlink(missing_ok=True)  # of a process that died and had our number
+        with open(unfinished, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        there = os.path.isdir(path.parent)
+        free = f" ({shutil.disk_usage(path.parent).free // 2**20} MB livres no disco)" if there else ""
+        raise CheckpointError(f"Não foi possível gravar {path}{free}: {reason(error)}.") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def temporary(path: Path) -> Path:
+    """Where this process writes what becomes `path` when it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed while writing `path` left; only for who holds its lock."""
+    for file in path.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.tmp", file.name):
+            with suppress(OSError):
+                file.unlink()
+
+
+def reserve(path: Path) -> FileLock | None:
+    """Return a lock on `path`, which can be written; None where the file system has no locks. Raises CheckpointError.
+
+    The lock is the system's, so that of a process that died it is free.
+    """
+    try:
+        if os.path.exists(path) and not path.is_file():  # a folder; or a device, which must not be replaced
+            raise OSError("não é um arquivo comum")
+        probe = temporary(path)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"Não é possível gravar em {path}: {reason(error)}. Escolha outro caminho.") from error
+    holder = path.with_name(f".{path.name}.lock")
+    lock = FileLock(holder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = holder.read_text(errors="replace").strip() if os.name == "posix" else ""
+        name = f"o processo {pid}" if pid.isdigit() else "outro processo"
+        raise CheckpointError(
+            f"{path} é de um treino em andamento ({name}). Espere que termine ou escolha outro caminho."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
+            raise CheckpointError(f"Não é possível reservar {path} em {holder}: {reason(error)}.") from error
+        lock = None
+    else:
+        with suppress(OSError):  # Windows lets nobody write to a locked file
+            if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
+                holder.write_text(str(os.getpid()))
+    remove_unfinished(path)
+    return lock
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut; Windows cannot open a folder and needs none of it."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

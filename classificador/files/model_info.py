@@ -1,0 +1,158 @@
+"""What a model file says of its weights: typed, and checked once, when it is read or made."""
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+
+from torch import nn
+
+from classificador.portuguese import duration, number, percent
+
+LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
+LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
+COLDEST, HOTTEST = 0.05, 20.0
+HUGE = 1e12  # no number of a training comes near
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Who made the weights, how good they are, and how to build the network for them.
+
+    Every text in it can be printed and every number is of a size, whoever wrote the file: ValueError otherwise.
+    """
+
+    preset: str
+    settings: dict  # of the training: plain values, "epochs" among them
+    classes: tuple[str, ...]  # names, by label
+    epoch: float  # the epoch, from 1, after which these weights were kept
+    val_accuracy: float  # fraction
+    val_loss: float
+    seconds: float  # of training
+    history: dict  # History.to_dict()
+    created: str  # date and time, ISO 8601
+    versions: dict  # of "torch", and of others
+    split: str  # how many images were trained on and validated with, in words
+    device: str  # on which it was trained, in words
+    precision: str  # in which it was trained, "bfloat16" or "float32"
+    architecture: dict  # the arguments of make_network
+    temperature: float = 1.0  # what logits are divided by, for calibrated probabilities
+    doubt_below: float = 0.0  # the best probability under which a picture may well show none of the classes
+    teacher: dict = field(default_factory=dict)  # empty for a network that learnt labels
+    earlier_epochs: float = 0.0  # of the trainings whose weights this one began with
+    run: str = ""  # the name of the run's folder
+
+    def __post_init__(self):
+        kinds = {float: int | float, tuple[str, ...]: tuple}
+        if not all(isinstance(getattr(self, part.name), kinds.get(part.type, part.type)) for part in fields(self)):
+            raise ValueError("metadados de outro tipo")
+        if not (self._texts_are_sound() and self._numbers_are_sound() and architecture_is_sound(self.architecture)):
+            raise ValueError("metadados impossíveis")
+        datetime.fromisoformat(self.created)
+
+    def _texts_are_sound(self) -> bool:
+        texts = [
+            self.preset,
+            self.split,
+            self.device,
+            self.precision,
+            self.run,
+            self.versions.get("torch"),
+            *self.classes,
+        ]
+        return all(map(_printable, texts)) and len(set(self.classes)) == len(self.classes) > 0
+
+    def _numbers_are_sound(self) -> bool:
+        numbers = [self.epoch, self.val_accuracy, self.val_loss, self.seconds, self.earlier_epochs]
+        numbers.append(self.settings.get("epochs"))
+        return (
+            all(isinstance(value, int | float) and abs(value) < HUGE for value in numbers)
+            and type(self.settings["epochs"]) is int
+            and 0 <= self.doubt_below <= 1
+            and COLDEST <= self.temperature <= HOTTEST
+            and (not self.teacher or isinstance(self.teacher.get("val_accuracy"), float))
+            and len(self.classes) == self.architecture.get("classes", 10)
+        )
+
+    @classmethod
+    def from_dict(cls, values: object) -> "ModelInfo":
+        """Return the info that to_dict() made these plain values of. Raises ValueError for any others."""
+        if not isinstance(values, dict) or not isinstance(values.get("classes"), list):
+            raise ValueError("não são metadados")
+        known = {part.name: values[part.name] for part in fields(cls) if part.name in values}
+        try:
+            return cls(**known | {"classes": tuple(values["classes"])})
+        except TypeError as error:  # a part is missing, or a class is no name
+            raise ValueError(str(error)) from error
+
+    def to_dict(self) -> dict:
+        """The info as the plain values that a file holds."""
+        return {part.name: getattr(self, part.name) for part in fields(self)} | {"classes": list(self.classes)}
+
+    @property
+    def side(self) -> int:
+        """Of the images that the network takes, pixels."""
+        return self.architecture.get("side", 32)
+
+    @property
+    def distilled(self) -> bool:
+        """Whether it learnt another network's answers instead of labels."""
+        return bool(self.teacher)
+
+
+def info_of(model: nn.Module) -> ModelInfo | None:
+    """Return what the file said that a model was loaded from; None for one that comes from no file."""
+    return getattr(model, "info", None)
+
+
+def describe_checkpoint(info: ModelInfo) -> str:
+    """Return in a few Portuguese lines what a model is: recipe, epoch, validation score, when and where it was made."""
+    created = datetime.fromisoformat(info.created)
+    epoch = number(info.epoch, 0 if info.epoch == round(info.epoch) else 1)
+    size = ", ".join(f"{name} {value}" for name, value in info.architecture.items())
+    return (
+        f"Receita:     {info.preset}, época {epoch} de {info.settings['epochs']}, {duration(info.seconds)}\n"
+        f"Validação:   acurácia {percent(info.val_accuracy, 2)}, perda {number(info.val_loss, 3)}\n"
+        f"{_distillation(info)}{_earlier(info)}"
+        f"Calibração:  temperatura {number(info.temperature, 3)}\n"
+        f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info.device}, {info.precision}, torch {info.versions['torch']}\n"
+        f"Divisão:     {info.split}\n"
+        f"Rede:        {size}\n"
+        f"Classes:     {', '.join(info.classes)}"
+    )
+
+
+def _distillation(info: ModelInfo) -> str:
+    """A line for a network that did not learn the labels."""
+    if not info.distilled:
+        return ""
+    score = percent(info.teacher["val_accuracy"], 2)
+    return f"Destilação:  aprendeu as respostas de um professor, com {score} na validação\n"
+
+
+def _earlier(info: ModelInfo) -> str:
+    """A line for a training that began with trained weights."""
+    return f"Partiu de:   pesos já treinados, {number(info.earlier_epochs, 1)} épocas\n" if info.earlier_epochs else ""
+
+
+def architecture_is_sound(architecture: dict) -> bool:
+    """Whether these can be the arguments of a network: few, plain, printable and of a size."""
+    values = []
+    for value in architecture.values():
+        values += value if isinstance(value, list) and len(value) < 50 else [value]
+    side = architecture.get("side", 32)
+    return (
+        len(architecture) < 50
+        and all(map(_printable, architecture))
+        and all(value is None or _printable(value) or _bounded(value) for value in values)
+        and type(architecture.get("symmetric", False)) is bool
+        and type(side) is int
+        and 1 <= side <= LARGEST_SIDE
+    )
+
+
+def _bounded(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) <= LARGEST
+
+
+def _printable(text: object) -> bool:
+    """Control characters could rewrite the terminal they are printed to, and endless texts fill it."""
+    return isinstance(text, str) and text.isprintable() and len(text) < 200

@@ -1,0 +1,1 @@
+"""The network, its starting weights and its optimizer; and the deeper one that teaches it."""

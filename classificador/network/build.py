@@ -1,0 +1,101 @@
+"""A run's network with its starting weights, and its optimizer."""
+
+import inspect
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from classificador.data.dataset import ImageData
+from classificador.network.cnn import CNN, Symmetric, bare
+from classificador.recipes import Settings
+
+
+def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module] = CNN) -> nn.Module:
+    """Return a network of class `network` with this run's reproducible starting weights.
+
+    Only the sizes in which the recipe differs from CNN's defaults are passed on, so that new defaults in an edited
+    class take effect. Symmetric stands around the network unless the classes change their meaning in a mirror.
+    Raises TypeError when an edited class lacks an argument that the recipe needs.
+    """
+    torch.manual_seed(settings.seed)
+    defaults = inspect.signature(CNN).parameters
+    wanted = settings.sizes | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+    changed = {name: value for name, value in wanted.items() if value != defaults[name].default}
+    model = make_network(network, settings.symmetric, **changed)
+    first = getattr(bare(model), "conv1", None)
+    if isinstance(first, nn.Conv2d):
+        whiten(first, data.train.images)
+        first.weight.requires_grad_(settings.train_first)
+    return model
+
+
+def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:
+    """Return `network(**sizes)`, within Symmetric if asked for; its attribute `architecture` goes into its file.
+
+    architecture: all arguments of `network`, its defaults included, and "symmetric". Raises what `network` raises.
+    """
+    model = network(**sizes)
+    arguments = inspect.signature(network).bind(**sizes)
+    arguments.apply_defaults()
+    complete = dict(arguments.arguments)
+    for name, parameter in inspect.signature(network).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:  # of a class that passes on what it does not know
+            complete |= complete.pop(name)
+    model = Symmetric(model) if symmetric else model
+    model.architecture = complete | {"symmetric": symmetric}
+    return model
+
+
+def architecture_of(model: nn.Module) -> dict:
+    """Return the arguments of make_network that made `model`, as plain values; empty if it was made otherwise."""
+    arguments = getattr(model, "architecture", {})
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+
+
+def epochs_trained(model: nn.Module) -> float:
+    """Return for how many epochs fit() has trained the weights of `model`, those in its file included; 0: it is new."""
+    return vars(model).get("epochs_trained", 0.0)
+
+
+def side_of(model: nn.Module) -> int | None:
+    """Return the side in pixels of the images that `model` was made for; None if make_network did not make it."""
+    architecture = architecture_of(model)
+    return architecture.get("side", 32) if architecture else None
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Adam:
+    """Return Adam as the settings ask for it; the notebook writes out the same call."""
+    return torch.optim.Adam(
+        model.parameters(),
+        lr=settings.lr,
+        betas=(0.9, 0.99),  # Adam's default of 0.999 remembers longer than these runs last
+        weight_decay=settings.weight_decay,
+        decoupled_weight_decay=True,
+        fused=True,
+    )
+
+
+IMAGES = 2000  # training images of 32×32 whose patches are measured; of larger ones fewer, for as many patches
+RIDGE = 1e-2  # added to the eigenvalues, so that directions of mere noise are not blown up
+
+
+@torch.no_grad()
+def whiten(conv: nn.Conv2d, images: torch.Tensor) -> None:
+    """Fix half of the filters of `conv` to the strongest whitening filters of `images`, the rest to their negatives.
+
+    images: uint8, N×C×S×S. The filters are eigenvectors of the covariance of the k×k patches, divided by the square
+    root of their eigenvalues, so that their responses are uncorrelated and of like size. Filters beyond twice the patch
+    dimension (C·k²) keep their random start. The layer is frozen: nothing in front of the second convolution then needs
+    a backward pass.
+    """
+    size = conv.kernel_size[0]
+    images = images[: IMAGES * 32**2 // images[0, 0].numel()]
+    patches = F.unfold((images.cpu().float() / 255 - 0.5) / 0.5, size, stride=2).transpose(1, 2).flatten(0, 1)
+    eigenvalues, eigenvectors = torch.linalg.eigh(torch.cov(patches.T))
+    filters = (eigenvectors / (eigenvalues + RIDGE).sqrt()).T.flip(0)  # strongest first
+    count = min(conv.out_channels // 2, len(filters))
+    pairs = torch.cat([filters[:count], -filters[:count]]).reshape(2 * count, *conv.weight.shape[1:])
+    conv.weight[: 2 * count] = pairs.to(conv.weight)
+    conv.weight.requires_grad_(False)

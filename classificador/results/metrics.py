@@ -1,0 +1,146 @@
+"""Accuracy, F1 and their friends, computed by scikit-learn, with the uncertainty said."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import nn
+
+from classificador.data.dataset import Split
+from classificador.device import autocast
+from classificador.errors import CheckpointError
+from classificador.files.model_info import info_of
+from classificador.portuguese import number, percent
+from classificador.results.calibration import calibration_error
+from classificador.results.predict import predict
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a model does on a labelled set of N images with C classes."""
+
+    classes: tuple[str, ...]
+    labels: np.ndarray  # N true class indices
+    probabilities: np.ndarray  # N×C
+    distilled: bool = False  # whether the network learnt from another one's answers
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """N predicted class indices."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of right predictions."""
+        return float((self.predictions == self.labels).mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy, fractions (Wilson's score interval, which stays inside 0 … 1)."""
+        return wilson_interval(self.accuracy, len(self.labels))
+
+    @property
+    def per_class(self) -> np.ndarray:
+        """C×4: precision, recall, F1 and number of images of each class; an empty ratio counts as 0."""
+        indices = range(len(self.classes))
+        return np.stack(
+            precision_recall_fscore_support(self.labels, self.predictions, labels=indices, zero_division=0), 1
+        )
+
+    @property
+    def macro(self) -> np.ndarray:
+        """Unweighted means over the classes that have images: precision, recall, F1."""
+        return self.per_class[self.per_class[:, 3] > 0, :3].mean(0)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """C×C counts, rows the true class, columns the predicted one."""
+        return confusion_matrix(self.labels, self.predictions, labels=range(len(self.classes)))
+
+    def most_confused(self, count: int = 3) -> list[tuple[int, int, int]]:
+        """The `count` most frequent mistakes as (true class, predicted class, times), most frequent first."""
+        wrong = self.confusion - np.diag(np.diag(self.confusion))
+        order = np.argsort(wrong, axis=None)[::-1][:count]
+        pairs = [tuple(int(i) for i in np.unravel_index(flat, wrong.shape)) for flat in order]
+        return [(true, predicted, int(wrong[true, predicted])) for true, predicted in pairs if wrong[true, predicted]]
+
+    def surest_mistakes(self, count: int = 12) -> list[int]:
+        """Indices of the wrong predictions with the highest probability, highest first."""
+        wrong = np.flatnonzero(self.predictions != self.labels)
+        return wrong[np.argsort(-self.probabilities[wrong].max(1), kind="stable")][:count].tolist()
+
+    def by_difficulty(self, label: int) -> np.ndarray:
+        """Indices of the images of one class, the one whose true class got the highest probability first."""
+        own = np.flatnonzero(self.labels == label)
+        return own[np.argsort(-self.probabilities[own, label], kind="stable")]
+
+    def summary(self) -> str:
+        """One line in Portuguese: accuracy with its interval, macro F1, n, and whether distilled."""
+        low, high = (percent(bound, 1) for bound in self.interval)
+        return (
+            f"Acurácia {percent(self.accuracy, 2)} (IC de 95%: {low} a {high}), F1 macro {number(self.macro[2], 4)}, "
+            f"n = {number(len(self.labels), 0)}{', destilado' if self.distilled else ''}"
+        )
+
+    def table(self) -> str:
+        """Precision, recall and F1 per class and macro, as aligned text in Portuguese."""
+        width = max(len("Média macro"), *map(len, self.classes)) + 2
+        lines = [f"{'Classe':<{width}}{'Precisão':>10}{'Revocação':>11}{'F1':>8}{'Imagens':>9}"]
+        lines.append("─" * len(lines[0]))
+        rows = [*zip(self.classes, self.per_class, strict=True), ("Média macro", [*self.macro, len(self.labels)])]
+        for name, (precision, recall, f1, n) in rows:
+            if name == "Média macro":
+                lines.append(lines[1])
+            lines.append(
+                f"{name:<{width}}{number(precision, 3):>10}{number(recall, 3):>11}{number(f1, 3):>8}{number(n, 0):>9}"
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict:
+        """The figures as plain values, for JSON."""
+        keys = ("precision", "recall", "f1", "images")
+        rows = {
+            name: dict(zip(keys, map(float, row), strict=True))
+            for name, row in zip(self.classes, self.per_class, strict=True)
+        }
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_95": list(self.interval),
+            "macro_precision": float(self.macro[0]),
+            "macro_recall": float(self.macro[1]),
+            "macro_f1": float(self.macro[2]),
+            "expected_calibration_error": calibration_error(self.probabilities, self.labels),
+            "images": len(self.labels),
+            "distilled": self.distilled,
+            "per_class": rows,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report:
+    """Return the Report of `model` on a labelled split, computed in bfloat16 where the device has it natively.
+
+    (A single picture's answer, predict(), is in float32 everywhere, and so is the same everywhere.)
+
+    classes: the names of the labels of `split`, in any order; some of the model's own, or all of them. The Report is
+    in the model's. Raises CheckpointError when the model does not know one of them.
+    """
+    info = info_of(model)
+    known = list(info.classes if info else classes)
+    if unknown := [name for name in classes if name not in known]:
+        raise CheckpointError(
+            f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}. Avalie-o com os dados delas."
+        )
+    labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
+    with autocast(next(model.parameters()).device):
+        probabilities = predict(model, split.images).numpy()
+    return Report(tuple(known), labels, probabilities, distilled=info is not None and info.distilled)
+
+
+def wilson_interval(fraction: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the Wilson score interval of a fraction observed on n cases; z = 1.96 gives 95 %."""
+    centre = (fraction + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,75 @@
+"""From images to probabilities."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+
+from classificador import processes
+from classificador.data.pictures import open_image, to_tensor
+from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
+from classificador.errors import CheckpointError
+from classificador.files.model_info import info_of
+from classificador.network.build import side_of
+
+
+def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return class probabilities, float32 N×classes on the CPU, for uint8 or [0, 1] float images of N×3×S×S.
+
+    Calibrated, where the model has a temperature for its logits, fitted on the validation images: see calibration.py.
+    The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type, and
+    CheckpointError for weights so large that the answers are no numbers.
+    """
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(f"Esperava um tensor do torch; veio {type(images).__name__}. Use torch.from_numpy.")
+    if images.ndim != 4 or images.shape[1] != 3 or not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise ValueError(
+            f"Esperava imagens N×3×S×S, uint8 ou float em [0, 1]; vieram {tuple(images.shape)}, {images.dtype}."
+        )
+    if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError("Imagens float precisam estar em [0, 1]; divida por 255 ou use uint8.")
+    side = side_of(model) or images.shape[-1]
+    if images.shape[2:] != (side, side):
+        raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
+    info = info_of(model)
+    temperature = info.temperature if info else 1.0
+    probabilities = (predict_logits(model, images) / temperature).softmax(1).cpu()
+    if not torch.isfinite(probabilities).all():
+        raise CheckpointError("Os pesos deste modelo levam a respostas que não são números. Treine de novo.")
+    return probabilities
+
+
+@torch.no_grad()
+def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return the logits, float32 N×classes on the model's device, in batches.
+
+    Of several processes (processes.py) each computes its part, and all get the whole.
+    """
+    keep_freed_memory()
+    device, training = next(model.parameters()).device, model.training
+    model.eval().to(memory_format=memory_format(device))
+    mine, parts = images[processes.part(len(images))], []
+    try:
+        for batch in mine.split(EVAL_BATCH):
+            parts.append(model(batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)))
+    finally:
+        model.train(training)
+    return processes.join(torch.cat(parts).float(), len(images))
+
+
+def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:
+    """Whether a picture's best probability is so low that it may well show none of the model's classes."""
+    return max(probabilities.values()) < model.info.doubt_below
+
+
+def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[str, float]:
+    """Return {class name: probability} for one picture, most probable first.
+
+    picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
+    """
+    image = picture if isinstance(picture, Image.Image) else open_image(picture)
+    pixels = to_tensor(image, model.info.side)
+    probabilities = predict(model, pixels[None])[0]
+    classes = model.info.classes
+    return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}

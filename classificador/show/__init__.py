@@ -1,0 +1,1 @@
+"""What a reader of the notebook sees: figures, live curves, the box for own pictures."""

@@ -1,0 +1,36 @@
+"""A table of a network's layers: what comes out of each, and how many weights it has."""
+
+import torch
+from torch import nn
+
+from classificador.network.build import side_of
+from classificador.network.cnn import bare
+from classificador.portuguese import number
+
+
+@torch.no_grad()
+def layer_table(model: nn.Module) -> str:
+    """Return an aligned table (Portuguese) of layer, output shape and parameters for one image of the model's side.
+
+    A layer with frozen weights is marked: they do not learn. What is computed without weights is not in it.
+    """
+    rows, hooks, side = [], [], side_of(model) or 32
+    for name, layer in bare(model).named_children():
+        hooks.append(
+            layer.register_forward_hook(lambda layer, _, out, name=name: rows.append((name, layer, out.shape[1:])))
+        )
+    training = model.training
+    try:
+        model.eval()(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    lines = [f"{'Camada':<10}{'Tipo':<14}{'Saída':<14}{'Parâmetros':>12}"]
+    lines.append("─" * len(lines[0]))
+    for name, layer, shape in rows:
+        count = sum(parameter.numel() for parameter in layer.parameters())
+        mark = "" if all(parameter.requires_grad for parameter in layer.parameters()) else " (fixos)"
+        lines.append(f"{name:<10}{type(layer).__name__:<14}{'×'.join(map(str, shape)):<14}{number(count, 0):>12}{mark}")
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return "\n".join([*lines, lines[1], f"{'Total':<38}{number(total, 0):>12}"])

@@ -1,0 +1,1 @@
+"""A training: the loop, what it is made of, and the folder it leaves."""

@@ -1,0 +1,141 @@
+"""The batches of a training: their order, how their images are altered, and what is to be answered to them."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from classificador import processes
+from classificador.data.dataset import Split
+from classificador.recipes import Settings
+from classificador.training.distill import soft_targets
+
+
+class Batches:
+    """The batches of a run, in a random order that is new in each epoch. Iterating yields what is left of the epoch.
+
+    Its state is all that decides the batches still to come. Of several processes each is given its part of every batch.
+    """
+
+    def __init__(self, split: Split, settings: Settings, classes: list[str], teacher: nn.Module | None = None):
+        self.split, self.settings, self.classes, self.teacher = split, settings, classes, teacher
+        device = split.images.device
+        self.generator = torch.Generator(device).manual_seed(settings.seed)
+        self.mirrored_first = torch.randint(2, (len(split),), generator=self.generator, device=device) > 0
+        self.order = torch.arange(len(split), device=device)
+        self.steps = len(split) // settings.batch_size  # in an epoch: the last, incomplete batch is left out
+        self.done = 0  # since the run began
+
+    @property
+    def epoch(self) -> int:
+        """Complete epochs."""
+        return self.done // self.steps
+
+    @property
+    def step(self) -> int:
+        """Batches of the epoch under way."""
+        return self.done % self.steps
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if self.step == 0:
+            self.order = torch.randperm(len(self.split), generator=self.generator, device=self.order.device)
+        for rows in self.order.split(self.settings.batch_size)[self.step : self.steps]:
+            batch = self.make(rows)
+            self.done += 1
+            yield batch
+
+    def make(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return this process's part of a batch: images, and their labels or probabilities (float, N×classes).
+
+        rows: of the batch's images in the split, for all processes.
+        A fraction settings.mixup of the batches is mixed, the first image with the last and so on, in a proportion
+        drawn for the batch (Zhang et al. 2018, arXiv 1710.09412). A teacher answers to the images as the network sees
+        them, mixed ones too (Beyer et al. 2022, arXiv 2106.05237).
+        """
+        settings, split, mine = self.settings, self.split, processes.part(len(rows))
+        moves = draw_moves(len(rows), settings.shift, self.generator)
+        holes = draw_holes(len(rows), split.images.shape[-1], self.generator) if settings.cutout else None
+        # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
+        mirrored = self.mirrored_first[rows] ^ bool(self.epoch % 2) if settings.symmetric else None
+
+        def altered(part: torch.Tensor) -> torch.Tensor:
+            turned = None if mirrored is None else mirrored[part]
+            images = augment(split.images[rows[part]], None if moves is None else moves[:, part], turned)
+            return images if holes is None else cut_out(images, holes[:, part], settings.cutout)
+
+        places = torch.arange(len(rows), device=rows.device)
+        images, targets = altered(places[mine]), split.labels[rows[mine]]
+        if settings.mixup:
+            mixing, share = torch.rand(2, generator=self.generator, device=rows.device)
+            share = torch.where(mixing < settings.mixup, share, 1.0)
+            partners = places.flip(0)[mine]
+            images = torch.lerp(altered(partners).float(), images.float(), share).div_(255)
+            if self.teacher is None:
+                shown = torch.stack([split.labels[rows[partners]], targets])
+                targets = torch.lerp(*F.one_hot(shown, len(self.classes)).float(), share)
+        if self.teacher is not None:
+            targets = soft_targets(self.teacher, images)
+        return images, targets
+
+    def state_dict(self) -> dict:
+        """How far the run has come, and what the random draws depend on."""
+        return {"done": self.done, "order": self.order, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from there. Raises ValueError for a place that no run of these settings has."""
+        done, order = state["done"], state["order"].to(self.order.device)
+        if type(done) is not int or not 0 <= done < self.settings.epochs * self.steps:
+            raise ValueError("posição impossível")
+        if order.dtype != torch.int64 or not torch.equal(order.sort().values, torch.arange(len(order)).to(order)):
+            raise ValueError("ordem impossível")
+        if order.shape != self.order.shape:
+            raise ValueError("ordem impossível")
+        self.generator.set_state(state["generator"])
+        self.done, self.order = done, order
+
+
+def draw_moves(count: int, shift: int, generator: torch.Generator) -> torch.Tensor | None:
+    """Return random moves of so many images, pixels down and right, 2×N×1, at most `shift` each way; None for 0."""
+    if shift == 0:
+        return None
+    return torch.randint(-shift, shift + 1, (2, count, 1), generator=generator, device=generator.device)
+
+
+def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Tensor | None) -> torch.Tensor:
+    """Return a shifted and, where asked for, mirrored copy of a batch.
+
+    images: uint8 or float, N×C×S×S. moves: of draw_moves(); what they uncover is filled by reflection.
+    mirrored: bool, N: which images to turn left to right; None: none. The result has the shape and type of `images`.
+    """
+    if moves is None and mirrored is None:
+        return images
+    if moves is None:
+        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    n, side, device = len(images), images.shape[-1], images.device
+    position = torch.arange(side, device=device)
+    rows, columns = (_reflect(position + move, side) for move in moves)
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None], side - 1 - columns, columns)
+    image = torch.arange(n, device=device)[:, None, None]
+    return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def draw_holes(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Return the random centres of so many holes, row and column, 2×N×1, anywhere in images of side×side."""
+    return torch.randint(side, (2, count, 1), generator=generator, device=generator.device)
+
+
+def cut_out(images: torch.Tensor, centres: torch.Tensor, size: int) -> torch.Tensor:
+    """Return a copy in which a square of each image is grey, 128 (DeVries and Taylor 2017, arXiv 1708.04552).
+
+    images: uint8, N×C×S×S. centres: of draw_holes(). size: pixels, even; less of it shows where it crosses the border.
+    """
+    position = torch.arange(images.shape[-1], device=images.device)
+    rows, columns = ((position >= centre - size // 2) & (position < centre + size // 2) for centre in centres)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 128)
+
+
+def _reflect(position: torch.Tensor, side: int) -> torch.Tensor:
+    """Mirror positions outside 0 … side-1 back inside, without repeating the border pixel."""
+    return side - 1 - (side - 1 - position.abs()).abs()

@@ -1,0 +1,188 @@
+"""fit(): a whole training, from the checks before it to the files it leaves."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from classificador import processes
+from classificador.data.dataset import ImageData, Split
+from classificador.device import autocast, choose_device, keep_freed_memory
+from classificador.errors import DivergenceError, SettingsError
+from classificador.files.model_file import check_saveable
+from classificador.portuguese import number
+from classificador.recipes import Settings
+from classificador.results.predict import predict_logits
+from classificador.training.batches import Batches
+from classificador.training.distill import load_teacher
+from classificador.training.history import History
+from classificador.training.interrupt import StopRequest, stop_requests
+from classificador.training.loop import train_epoch
+from classificador.training.resume import restore_state
+from classificador.training.run import HOPELESS, Run
+from classificador.training.run_folder import RunFolder, find_interrupted
+from classificador.training.watchers import Curves, KeepFiles, ProgressBar
+
+KEEP_EVERY = 60.0  # seconds of training, at most, that a process that is killed loses
+
+
+def fit(
+    model: nn.Module,
+    data: ImageData,
+    criterion: nn.Module,
+    optimizer: Optimizer,
+    settings: Settings,
+    checkpoint: str | Path = "best_model.pth",
+    watch: Callable[[History], None] | None = None,
+    resume: bool = False,
+) -> History:
+    """Train `model` in place on `data.train`; keep its best weights by validation accuracy in the file `checkpoint`.
+
+    All that the run writes is in its folder in runs/, beside `checkpoint`, which is a copy of the best weights there.
+    An interrupt (Ctrl-C, the notebook's stop button, SIGTERM) ends the run after the batch at hand and returns the
+    history of the complete epochs. With resume=True a later call goes on from there, or, when the process was killed,
+    from at most a minute before; on a CPU the result is that of an uninterrupted run, bit for bit.
+    Called by several processes (processes.py) it trains in all of them, and the first writes the files.
+    watch: called with the history a few times an epoch and after each one, to draw it.
+    Raises SettingsError (batch larger than the set or than the GPU holds, device missing, resumed with other settings),
+    CheckpointError (file cannot be written, or in use, or nothing to resume) and DivergenceError (loss NaN or infinite;
+    the file keeps the best weights reached before).
+    """
+    _check(model, data, settings)
+    files = RunFolder(checkpoint) if processes.rank() == 0 else nullcontext()  # the first process writes
+    with stop_requests() as stop, files as folder, _full_memory_told(settings):
+        run = Run(model, *_bring(data, settings), criterion, optimizer)
+        _start(run, folder, checkpoint, resume)
+        if watch:
+            watch(run.history)  # before the bar, so that in a notebook the curves stand above it
+            run.watchers.append(Curves(watch))
+        with ProgressBar(run) as bar:
+            run.watchers.append(bar)
+            _train(run, stop)
+            if run.history.interrupted and folder:
+                bar.write(f"Interrompido; guardado em {folder.resume}, para retomar.")
+    return run.history
+
+
+def _check(model: nn.Module, data: ImageData, settings: Settings) -> None:
+    """Raise the errors that need no training to be seen."""
+    if settings.batch_size > len(data.train.labels):
+        raise SettingsError(
+            f"{settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino; "
+            f"use um menor, como {max(2, len(data.train.labels) // 8)}.",
+            "batch_size",
+        )
+    if settings.batch_size < processes.size():
+        raise SettingsError(f"precisa ser pelo menos {processes.size()}, o número de processos.", "batch_size")
+    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+        raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
+    check_saveable(model)
+
+
+@contextmanager
+def _full_memory_told(settings: Settings) -> Iterator[None]:
+    """Turn a full memory into a SettingsError with a batch size to try."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On a CPU torch says so with a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        smaller = max(2, settings.batch_size // 2)
+        remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
+        raise SettingsError(remedy, "batch_size") from error
+
+
+def _bring(data: ImageData, settings: Settings) -> tuple[Batches, Split]:
+    """Return the batches and the validation images on the device. Raises as load_teacher and choose_device."""
+    device = choose_device(settings.device)
+    teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
+    train, val = (Split(part.images.to(device), part.labels.to(device)) for part in (data.train, data.val))
+    return Batches(train, settings, list(data.classes), teacher), val
+
+
+def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: bool) -> None:
+    """Bring the run to where it begins: the weights of its network, or the point where it was interrupted."""
+    saved = restore_state(checkpoint, run, run.settings, run.setup()) if resume else None
+    if not resume and run.history.earlier_epochs:
+        earlier = number(run.history.earlier_epochs, 1)
+        print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) cria outra.")
+    if folder is None:
+        return
+    if not resume and (left := find_interrupted(checkpoint)):
+        print(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
+    facts, earlier = run.facts(), str(saved.content.get("earlier", "")) if saved else ""
+    folder.begin(facts, run.history, saved.path if saved else None, earlier)
+    run.folder = folder
+    run.watchers.append(KeepFiles(folder))
+
+
+def _train(run: Run, stop: StopRequest) -> None:
+    """Train to the last epoch or until asked to stop; keep a point to go on from after each epoch, and then.
+
+    Raises DivergenceError.
+    """
+    epochs = run.settings.epochs
+    while run.batches.epoch < epochs and not run.history.interrupted:
+        try:
+            if _train_epoch(run, stop):
+                _validate(run)
+        finally:
+            trained = run.batches.done / run.batches.steps
+            run.model.epochs_trained = run.history.earlier_epochs + trained
+        if run.batches.epoch < epochs:
+            asked = processes.largest(stop.number)
+            run.keep(asked)
+            run.history.interrupted = asked
+
+
+def _train_epoch(run: Run, stop: StopRequest) -> bool:
+    """The rest of the epoch. False if asked to stop before its end."""
+    batches, settings = run.batches, run.settings
+    if batches.step == 0:
+        run.tally.clear()
+    criterion = processes.weigh(run.criterion, settings.batch_size)
+    share = settings.batch_size / processes.size()  # of a batch's loss, in images
+    report_every = max(1, batches.steps // 20)
+
+    def after_batch(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> bool:
+        """Count the batch, tell the watchers, and return whether to stop before the epoch's end."""
+        run.tally.add(loss * share, logits, targets)
+        run.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
+        if run.reporting:
+            run.report()
+        for watcher in run.watchers:
+            watcher.batch(run)
+        # Several processes stop, and keep, after the same batch, which costs them a message: not after every one.
+        if batches.step == 0 or (processes.size() > 1 and not run.reporting):
+            return False
+        if processes.largest(int(run.clock.seconds - run.kept_at > KEEP_EVERY)):
+            run.keep(0)
+        return bool(processes.largest(stop.number))
+
+    complete = train_epoch(run.network, batches, criterion, run.optimizer, after_batch)
+    if not complete:
+        run.read_means()
+    return complete
+
+
+def _validate(run: Run) -> None:
+    """Add the epoch to the history."""
+    with autocast(run.device):
+        run.logits = predict_logits(run.model, run.val.images)
+    labels, history = run.val.labels, run.history
+    val_loss = run.criterion(run.logits, labels).item()
+    if not abs(val_loss) < HOPELESS:
+        raise run.divergence()
+    history.train_loss.append(run.tally.loss)
+    history.train_accuracy.append(run.tally.accuracy)
+    history.val_loss.append(val_loss)
+    history.val_accuracy.append((run.logits.argmax(1) == labels).sum().item() / len(labels))
+    history.seconds.append(run.clock.seconds)
+    for watcher in run.watchers:
+        watcher.epoch(run)

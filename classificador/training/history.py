@@ -1,0 +1,101 @@
+"""What happens in a training: the history of its epochs, the sums of the one under way, and the time it took."""
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from classificador import processes
+
+
+@dataclass
+class History:
+    """An entry for each complete epoch: mean loss per image, accuracy as a fraction, seconds since the run began."""
+
+    train_loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    steps: list[list[float]] = field(default_factory=list)  # [epoch, loss, accuracy] within the epochs
+    interrupted: int = 0  # the signal that ended the run early (2: Ctrl-C), 0 if none did
+    earlier_epochs: float = 0.0  # of trainings before, whose weights this one began with
+
+    @property
+    def best(self) -> int:
+        """Index of the epoch with the highest validation accuracy (the first of equals). Raises ValueError if empty."""
+        return self.val_accuracy.index(max(self.val_accuracy))
+
+    def to_dict(self) -> dict:
+        """The history as plain lists, for a checkpoint or a JSON file."""
+        return asdict(self)
+
+    state_dict = to_dict
+
+    def load_state_dict(self, state: dict) -> None:
+        """Become the history of a run that goes on. Raises ValueError or TypeError for what is none."""
+        history = History(**state | {"interrupted": 0})
+        points = [history.train_loss, history.train_accuracy, history.val_loss, history.val_accuracy, history.seconds]
+        if len(set(map(len, points))) > 1 or any(len(point) != 3 for point in history.steps):
+            raise ValueError("história incompleta")
+        numbers = [value for series in [*points, *history.steps] for value in series] + [history.earlier_epochs]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+            raise ValueError("história impossível")
+        vars(self).update(vars(history))
+
+
+class Tally:
+    """The loss and the right answers of the epoch under way.
+
+    They stay tensors: to read a value at every step would make a GPU wait.
+    """
+
+    def __init__(self, device: torch.device):
+        self.sums = torch.zeros(2, device=device)
+        self.loss = self.accuracy = 0.0  # means, when they were last read
+
+    def clear(self) -> None:
+        """Begin an epoch."""
+        self.sums = torch.zeros_like(self.sums)
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Count a batch: its loss, summed over the images, and where its logits are highest."""
+        wanted = targets if targets.ndim == 1 else targets.argmax(1)
+        self.sums += torch.stack([loss, (logits.argmax(1) == wanted).sum().float()])
+
+    def read(self, images: int) -> None:
+        """Read the means over all processes, which have seen so many images in the epoch."""
+        self.loss, self.accuracy = (value / images for value in processes.total(self.sums).tolist())
+
+    def state_dict(self) -> dict:
+        """The sums of all processes, each of which has to ask for them."""
+        return {"sums": processes.total(self.sums)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from there: the first process holds what all had. Raises ValueError for other sums."""
+        if state["sums"].shape != (2,):
+            raise ValueError("somas impossíveis")
+        self.sums = state["sums"].to(self.sums) * (processes.rank() == 0)
+
+
+class Clock:
+    """The seconds of a run, without those in which it was interrupted."""
+
+    def __init__(self):
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.perf_counter() - self.started
+
+    def state_dict(self) -> dict:
+        """The seconds so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from there. Raises ValueError or OverflowError for what is no time."""
+        if not math.isfinite(seconds := float(state["seconds"])):
+            raise ValueError("tempo impossível")
+        self.started = time.perf_counter() - seconds

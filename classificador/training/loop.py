@@ -1,0 +1,46 @@
+"""The training loop: for every batch of an epoch, the four actions of the step that the notebook does by hand."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from classificador.device import autocast
+from classificador.processes import Loss
+from classificador.training.batches import Batches
+
+WARM_UP = 0.2  # of a run, in which the learning rate rises; a tenth was no better (validation, one seed)
+
+
+def train_epoch(
+    network: nn.Module,
+    batches: Batches,
+    criterion: Loss,
+    optimizer: torch.optim.Optimizer,
+    after_batch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], bool],
+) -> bool:
+    """Train on what is left of the epoch; return False if `after_batch` asked to stop before its end.
+
+    criterion: the mean loss of logits, N×classes, and targets. after_batch: is given the loss, the logits and the
+    targets, and returns whether to stop.
+    """
+    network.train()
+    total = batches.settings.epochs * batches.steps
+    for images, targets in batches:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * lr_factor(batches.done - 1, total)
+        with autocast(images.device):
+            logits = network(images).float()
+        loss = criterion(logits, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if after_batch(loss.detach(), logits.detach(), targets):
+            return False
+    return True
+
+
+def lr_factor(step: int, total: int) -> float:
+    """Fraction of the peak learning rate at a step: a linear rise over the first fifth of the run, then to zero."""
+    rise = max(1, round(total * WARM_UP))
+    return (step + 1) / rise if step < rise else max(0.0, (total - step) / (total - rise + 1))

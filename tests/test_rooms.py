@@ -1,0 +1,34 @@
+"""The package is a house of rooms: each imports only from itself and from the rooms before it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from classificador import _HOME as HOME
+from conftest import ROOT
+
+PACKAGE = ROOT / "classificador"
+ROOMS = ("", "data", "network", "files", "results", "training", "show", "apps")  # "": the modules at the top
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__main__.py")
+
+
+def room(names: list[str]) -> int:
+    """The number of the room that a module's name, classificador.ROOM.MODULE, leads to."""
+    return ROOMS.index(names[1]) if len(names) > 1 and names[1] in ROOMS else 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path):
+    own = room(["classificador", *path.relative_to(PACKAGE).parts])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("classificador"):
+            for name in node.names:
+                home = HOME.get(name.name, "") if node.module == "classificador" else ""
+                where = f"{node.module}.{home}" if home else node.module
+                assert room(where.split(".")) <= own, f"line {node.lineno}: {where}"
+
+
+def test_every_folder_of_the_package_is_a_room():
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(ROOMS) - {""}
