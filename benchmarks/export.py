@@ -33,7 +33,7 @@ def main() -> None:
     model = load_model(machine.ROOT / "best_model.pth").to(memory_format=torch.channels_last)  # as predict() does
     images, facts = load_cifar10(machine.ROOT / "data").test.images, describe(model)
     eager = Probabilities(model).eval()
-    ways = {
+    ways: dict[str, Callable] = {
         "eager": eager,
         "torch.compile": torch.compile(Probabilities(model).eval(), dynamic=False),
         "torch.export": as_pt2(eager, facts)[1],

@@ -96,7 +96,7 @@ def accuracy(model: nn.Module, split: Split) -> float:
     return (predict_logits(FromPixels(model), split.images).argmax(1) == split.labels).double().mean().item()
 
 
-def describe() -> dict[str, str | int]:
+def describe() -> dict[str, str | int | None]:
     """The machine and the versions a figure was measured with, and this process's largest memory so far."""
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
@@ -111,7 +111,7 @@ def describe() -> dict[str, str | int]:
     } | _peak_memory()
 
 
-def _peak_memory() -> dict[str, int]:
+def _peak_memory() -> dict[str, str | int | None]:
     """Empty on Windows, whose Python has no such figure; on macOS it comes in bytes."""
     try:
         import resource

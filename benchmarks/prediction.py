@@ -68,7 +68,7 @@ def main() -> None:
             "rede de 75%: predict()": lambda name: measure_ours(name, small),
             "best_model.pth": lambda name: measure_ours(name, shipped),
         }
-        times = {name: [] for name in paths}
+        times: dict[str, list[float]] = {name: [] for name in paths}
         for round_number in range(ROUNDS + 1):
             for name, path in paths.items():
                 took = seconds(lambda path=path, name=name: path(name))

@@ -29,14 +29,14 @@ def main() -> None:
         "warned": float((report.probabilities.max(1) < model.info.doubt_below).mean()),
         "near_duplicates": int(copies.sum()),
         "accuracy": {"all": right.mean(), "near_duplicates": right[copies].mean(), "others": right[~copies].mean()},
-        "damaged": accuracy_when_damaged(model, data.test),
     }
     for name, value in results.items():
-        if name != "damaged":
-            print(name, value)
-    print(robustness_table(results["damaged"]))
-    figures.robustness(results["damaged"], report.accuracy).savefig(machine.ROOT / "docs" / "robustez.png", dpi=110)
-    machine.save("robustness", {"model": machine.describe_shipped(), "machine": machine.describe(), **results})
+        print(name, value)
+    damaged = accuracy_when_damaged(model, data.test)
+    print(robustness_table(damaged))
+    figures.robustness(damaged, report.accuracy).savefig(machine.ROOT / "docs" / "robustez.png", dpi=110)
+    about = {"model": machine.describe_shipped(), "machine": machine.describe()}
+    machine.save("robustness", about | results | {"damaged": damaged})
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def bytes_a_step() -> dict[str, int]:
 
 def main() -> None:
     """Run all ways in turn and print the table."""
-    found = {name: [] for name in WAYS}
+    found: dict[str, list[dict]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(ROUNDS):
             for number, (name, way) in enumerate(WAYS.items()):

@@ -47,7 +47,8 @@ def main() -> None:
     pairs = (text.split("=") for text in options.values)
     grid = {name: [parse(value) for value in values.split(",")] for name, values in pairs}
     cases = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    data, results = load_cifar10(machine.ROOT / "data"), [[] for _ in cases]
+    data = load_cifar10(machine.ROOT / "data")
+    results: list[list[tuple[float, float]]] = [[] for _ in cases]
     for seed in range(options.seeds):
         for case, runs in zip(cases, results, strict=True):
             runs.append(train(make_settings(options.preset, seed=seed, **case), data))

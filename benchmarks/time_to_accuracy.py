@@ -25,6 +25,7 @@ from benchmarks import machine
 from classificador import ImageData, Settings, build, evaluate, fit, load_cifar10, load_model, make_optimizer
 from classificador import make_settings as make
 from classificador.data.dataset import Split
+from classificador.files.model_info import LoadedModel
 from classificador.show.figures import BLACK, BLUE, PERCENT, STYLE
 
 ORIGINAL, FLOAT32 = "original", ", float32"
@@ -49,7 +50,7 @@ def recipe_settings(line: str, seed: int) -> Settings:
     return make(name if name == "completo" else "rapido", seed=seed, **RECIPES[name])
 
 
-def train_ours(data: ImageData, line: str, seed: int) -> tuple[nn.Module, float]:
+def train_ours(data: ImageData, line: str, seed: int) -> tuple[LoadedModel, float]:
     """Train a recipe of ours through build() and fit(); return its best epoch's network, and the seconds it took."""
     settings = recipe_settings(line, seed)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)

@@ -33,12 +33,13 @@ SCORES = {
 def without(data: ImageData, unknown: tuple[int, int]) -> tuple[ImageData, torch.Tensor]:
     """The data set of the other classes, and the test images of the unknown ones."""
     known = [label for label in range(10) if label not in unknown]
-    parts = []
+    parts: list[Split] = []
     for split in (data.train, data.val, data.test):
         keep = torch.isin(split.labels, torch.tensor(known))
         parts.append(Split(split.images[keep], torch.searchsorted(torch.tensor(known), split.labels[keep])))
     unseen = data.test.images[torch.isin(data.test.labels, torch.tensor(unknown))]
-    return ImageData(*parts, tuple(data.classes[label] for label in known)), unseen
+    train, val, test = parts
+    return ImageData(train, val, test, tuple(data.classes[label] for label in known)), unseen
 
 
 def measure(data: ImageData, unknown: tuple[int, int]) -> dict[str, dict[str, float]]:

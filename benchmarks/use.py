@@ -14,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import nbformat
 from torch import nn
@@ -60,15 +62,12 @@ def saving_share(data) -> dict:
 
     settings = make_settings("rapido", epochs=3)
     model, criterion = build(settings, data), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    save, save_state, record = RunFolder.save, run_module.save_state, RunFolder.record
-    RunFolder.save, run_module.save_state = timed(save, "best"), timed(save_state, "resume")
-    RunFolder.record = timed(record, "record")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            optimizer = make_optimizer(model, settings)
-            took = seconds(lambda: fit(model, data, criterion, optimizer, settings, Path(folder, "best_model.pth")))
-    finally:
-        RunFolder.save, run_module.save_state, RunFolder.record = save, save_state, record
+    watched = {(RunFolder, "save"): "best", (run_module, "save_state"): "resume", (RunFolder, "record"): "record"}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
+        for (owner, method), name in watched.items():
+            patches.enter_context(mock.patch.object(owner, method, timed(getattr(owner, method), name)))
+        optimizer = make_optimizer(model, settings)
+        took = seconds(lambda: fit(model, data, criterion, optimizer, settings, Path(folder, "best_model.pth")))
     medians = {f"{name}_ms": 1000 * statistics.median(times) for name, times in spent.items()}
     return medians | {"share_of_training": sum(map(sum, spent.values())) / took}
 
@@ -79,7 +78,7 @@ def main() -> None:
     shipped = machine.ROOT / "best_model.pth"
     command = [sys.executable, "-m", "classificador", "--help"]
     evaluating = [sys.executable, "-m", "classificador", "avaliar"]
-    rows = {
+    rows: dict[str, Any] = {
         "help_seconds": seconds(lambda: subprocess.run(command, cwd=machine.ROOT, stdout=subprocess.DEVNULL), 5),
         "evaluate_seconds": seconds(lambda: subprocess.run(evaluating, cwd=machine.ROOT, stdout=subprocess.DEVNULL), 3),
         "load_ms": 1000 * seconds(lambda: load_model(shipped), 20),

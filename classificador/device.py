@@ -4,6 +4,7 @@ import ctypes
 import sys
 
 import torch
+from torch import nn
 
 from classificador import processes
 from classificador.errors import SettingsError
@@ -59,6 +60,11 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
 
 
+def place(model: nn.Module, device: torch.device) -> None:
+    """Bring a model to the device, in the memory order that suits it."""
+    model.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]  # torch leaves it out
+
+
 def precision(device: torch.device) -> str:
     """Name what convolutions and linear layers compute in within autocast()."""
     return "bfloat16" if has_bf16(device) else "float32"
@@ -69,7 +75,7 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.10 lacks it
-    abilities = ask() if device.type == "cpu" else {}
+    abilities: dict[str, bool] = ask() if device.type == "cpu" else {}
     return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 

@@ -1,5 +1,6 @@
-"""What a Brazilian reader reads: numbers with decimal comma, and the system's own errors in Portuguese."""
+"""What a Brazilian reader reads: numbers with decimal comma; the system's errors and argparse's words in Portuguese."""
 
+import argparse
 import errno
 
 _REASONS = {
@@ -17,10 +18,27 @@ _REASONS = {
     errno.ELOOP: "os links dele dão voltas",
 }
 
+# argparse speaks through gettext; these are its texts in Portuguese.
+_ARGPARSE = {
+    "usage: ": "uso: ",
+    "options": "opções",
+    "positional arguments": "argumentos",
+    "show this help message and exit": "mostra esta ajuda e sai",
+    "%(prog)s: error: %(message)s\n": "%(prog)s: erro: %(message)s Veja --help.\n",
+    "argument %(argument_name)s: %(message)s": "%(argument_name)s: %(message)s.",
+    "invalid %(type)s value: %(value)r": "valor inválido: %(value)r",
+    "invalid choice: %(value)r (choose from %(choices)s)": "%(value)r não existe; use um destes: %(choices)s",
+    "unrecognized arguments: %s": "argumento desconhecido: %s.",
+    "the following arguments are required: %s": "falta dizer: %s.",
+    "ignored explicit argument %r": "não aceita o valor %r",
+    "expected one argument": "falta o valor",
+    "expected at least one argument": "falta pelo menos um valor",
+}
+
 
 def reason(error: Exception) -> str:
     """Return why the system refused, in a few words; an error of another kind speaks for itself."""
-    return _REASONS.get(getattr(error, "errno", None)) or getattr(error, "strerror", None) or str(error)
+    return _REASONS.get(getattr(error, "errno", 0)) or getattr(error, "strerror", None) or str(error)
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -39,3 +57,8 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{number(seconds, 1)} s" if seconds < 10 else f"{rest} s"
+
+
+def speak_portuguese() -> None:
+    """Make argparse's own texts Portuguese."""
+    vars(argparse)["_"] = lambda text: _ARGPARSE.get(text, text)

@@ -7,7 +7,7 @@ depend on how many they are. Only the first process (rank 0) writes files.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import distributed as dist
@@ -124,7 +124,7 @@ def from_first(function: Callable[[], Value]) -> Value:
         return function()
     values = [function() if rank() == 0 else None]
     dist.broadcast_object_list(values)
-    return values[0]
+    return cast(Value, values[0])
 
 
 def check_same(fingerprint: object) -> None:
@@ -166,6 +166,7 @@ class JointBatchNorm(_BatchNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise N×C×…; in training by the mean and the variance that all processes' images have."""
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         dtype, x = x.dtype, x.float()  # bfloat16 is too coarse for these sums
@@ -177,7 +178,7 @@ class JointBatchNorm(_BatchNorm):
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), self.momentum)
-            self.num_batches_tracked += 1
+            self.num_batches_tracked = cast(torch.Tensor, self.num_batches_tracked) + 1
         scale = self.weight * (variance + self.eps).rsqrt()
         return (x * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(dtype)
 

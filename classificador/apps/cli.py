@@ -22,23 +22,7 @@ from classificador.apps.commands import (
     train_command,
 )
 from classificador.errors import ClassificadorError, SettingsError, printable
-
-# argparse speaks through gettext; these are its texts in Portuguese.
-PORTUGUESE = {
-    "usage: ": "uso: ",
-    "options": "opções",
-    "positional arguments": "argumentos",
-    "show this help message and exit": "mostra esta ajuda e sai",
-    "%(prog)s: error: %(message)s\n": "%(prog)s: erro: %(message)s Veja --help.\n",
-    "argument %(argument_name)s: %(message)s": "%(argument_name)s: %(message)s.",
-    "invalid %(type)s value: %(value)r": "valor inválido: %(value)r",
-    "invalid choice: %(value)r (choose from %(choices)s)": "%(value)r não existe; use um destes: %(choices)s",
-    "unrecognized arguments: %s": "argumento desconhecido: %s.",
-    "the following arguments are required: %s": "falta dizer: %s.",
-    "ignored explicit argument %r": "não aceita o valor %r",
-    "expected one argument": "falta o valor",
-    "expected at least one argument": "falta pelo menos um valor",
-}
+from classificador.portuguese import speak_portuguese
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,11 +66,6 @@ def _run(options: argparse.Namespace) -> tuple[int, dict | None]:
 
     together = options.command in (train_command, evaluate_command)
     return run_among_processes(lambda: options.command(options), together) or (0, None)
-
-
-def speak_portuguese() -> None:
-    """Make argparse's own texts Portuguese."""
-    argparse._ = lambda text: PORTUGUESE.get(text, text)
 
 
 def build_parser() -> argparse.ArgumentParser:

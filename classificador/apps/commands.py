@@ -121,7 +121,7 @@ def _picture_paths(arguments: list[str]) -> list[str]:
     """The files given, and those in the folders given; a folder without any stays, to be told as a bad file is."""
     from classificador.data.folders import find_pictures
 
-    paths = []
+    paths: list[str] = []
     for argument in arguments:
         try:
             paths += map(str, find_pictures(argument)) if os.path.isdir(argument) else [argument]

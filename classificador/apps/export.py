@@ -5,12 +5,14 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from classificador.errors import ExportError
 from classificador.files.atomic import write_bytes
+from classificador.files.model_info import LoadedModel
 from classificador.portuguese import number
 from classificador.results.predict import predict
 
@@ -22,23 +24,23 @@ Runner = Callable[[torch.Tensor], torch.Tensor]
 class Probabilities(nn.Module):
     """What the file computes: uint8 images, N×3×S×S, to calibrated probabilities, N×classes."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: LoadedModel):
         super().__init__()
-        self.model, self.temperature = model, model.info.temperature
+        self.model, self.info = model, model.info
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the probabilities."""
-        return (self.model(images) / self.temperature).softmax(1)
+        return (self.model(images) / self.info.temperature).softmax(1)
 
 
-def export_model(model: nn.Module, images: torch.Tensor, path: Path, form: str) -> float:
+def export_model(model: LoadedModel, images: torch.Tensor, path: Path, form: str) -> float:
     """Write `model` to `path` in the format `form`, and return the largest difference of a probability.
 
     images: uint8, N×3×S×S: the first 1000 are classified by the file and by the model before the file is written.
     form: "onnx" or "pt2". Raises ExportError when the packages for ONNX are missing, or when the file answers otherwise
     than the model.
     """
-    data, run = {"onnx": as_onnx, "pt2": as_pt2}[form](Probabilities(model.eval()), describe(model))
+    data, run = {"onnx": as_onnx, "pt2": as_pt2}[form](Probabilities(model).eval(), describe(model))
     images = images[:CHECKED]
     expected = predict(model, images)
     difference = check(expected, torch.cat([run(batch) for batch in images.split(len(images) // 2 + 1)]))
@@ -59,7 +61,7 @@ def check(expected: torch.Tensor, found: torch.Tensor) -> float:
     return difference
 
 
-def describe(model: nn.Module) -> dict[str, str]:
+def describe(model: LoadedModel) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
     facts = ["preset", "settings", "teacher", "epoch", "val_accuracy", "temperature"]
     facts += ["created", "device", "precision", "versions", "split"]
@@ -75,7 +77,7 @@ def describe(model: nn.Module) -> dict[str, str]:
 
 
 def _program(network: Probabilities) -> torch.export.ExportedProgram:
-    side = network.model.info.side
+    side = network.info.side
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return torch.export.export(network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}})
 
@@ -95,8 +97,10 @@ def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runne
     except ImportError as error:
         text = f'Falta o pacote {error.name}: execute `python -m pip install -e ".[onnx]"`'
         raise ExportError(f"{text}, ou exporte com --formato pt2.") from error
-    names = {"input_names": ["images"], "output_names": ["probabilities"]}
-    proto = torch.onnx.export(_program(network), **names, external_data=False, verbose=False).model_proto
+    program = torch.onnx.export(
+        _program(network), input_names=["images"], output_names=["probabilities"], external_data=False, verbose=False
+    )
+    proto = cast(torch.onnx.ONNXProgram, program).model_proto
     onnx.helper.set_model_props(proto, facts)
     data = proto.SerializeToString()
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])

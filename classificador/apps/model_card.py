@@ -3,11 +3,10 @@
 from hashlib import sha256
 from pathlib import Path
 
-from torch import nn
-
 from classificador.data.dataset import CLASSES, ImageData
 from classificador.device import precision
 from classificador.files.atomic import write_bytes
+from classificador.files.model_info import LoadedModel
 from classificador.portuguese import duration, number
 from classificador.results.calibration import calibration_error
 from classificador.results.metrics import Report, evaluate
@@ -101,7 +100,7 @@ Most frequent mistakes (true class → answer): {confused}.
 """
 
 
-def write_cards(model: nn.Module, path: Path, data: ImageData, folder: Path) -> list[Path]:
+def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -> list[Path]:
     """Write ficha.md and model_card.md of the model in the file `path` into `folder`; return their places.
 
     data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written.
@@ -114,7 +113,7 @@ def write_cards(model: nn.Module, path: Path, data: ImageData, folder: Path) -> 
     return [folder / name for name in cards]
 
 
-def _facts(model: nn.Module, path: Path, data: ImageData, report: Report, english: bool) -> dict[str, object]:
+def _facts(model: LoadedModel, path: Path, data: ImageData, report: Report, english: bool) -> dict[str, object]:
     """What the cards' places in braces stand for."""
 
     def digits(value: float, count: int) -> str:

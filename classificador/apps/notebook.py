@@ -21,10 +21,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from PIL import Image
 
-from classificador.apps.cli import speak_portuguese
 from classificador.errors import CheckpointError, brief
 from classificador.files.atomic import write_bytes
-from classificador.portuguese import duration, number, percent
+from classificador.portuguese import duration, number, percent, speak_portuguese
 from classificador.training.run_folder import NAME_VARIABLE, find_interrupted, make_folder
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "Pytorch.ipynb"
@@ -156,9 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         metrics, failure = execute(notebook, run=folder.name), ""
     except CellExecutionError as error:
-        metrics, failure = None, f"{error.ename}: {brief(error.evalue)}"
+        metrics, failure = {}, f"{error.ename}: {brief(error.evalue)}"
     except DeadKernelError:
-        metrics, failure = None, "o kernel do caderno morreu; talvez tenha faltado memória."
+        metrics, failure = {}, "o kernel do caderno morreu; talvez tenha faltado memória."
     except KeyboardInterrupt:
         if not any(folder.iterdir()):
             folder.rmdir()

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
-from torch import nn
 
 from classificador.data.dataset import CLASSES
 from classificador.data.pictures import MAX_BYTES, open_image
 from classificador.errors import ClassificadorError, ImageError
+from classificador.files.model_info import LoadedModel
 from classificador.portuguese import percent
 from classificador.results.predict import is_doubtful, predict_image
 from classificador.show.own_pictures import DOUBT, explain_picture
@@ -38,7 +38,7 @@ WORDS = {
 HEAD = '<script>document.documentElement.lang = "pt-BR"</script>'  # for screen readers
 
 
-def build_page(model: nn.Module) -> gradio.Blocks:
+def build_page(model: LoadedModel) -> gradio.Blocks:
     """Return the page for a model that load_model() returned."""
 
     def answer(path: str | None) -> tuple[str, gradio.Plot]:
@@ -83,7 +83,7 @@ def build_page(model: nn.Module) -> gradio.Blocks:
 
 
 @contextmanager
-def serve(model: nn.Module, port: int | None = None) -> Iterator[str]:
+def serve(model: LoadedModel, port: int | None = None) -> Iterator[str]:
     """Serve the page on this machine while the context lasts, and yield its address; pictures are forgotten after.
 
     port: by default the first free one from 7860. Raises ClassificadorError if it is taken.

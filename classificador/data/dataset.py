@@ -71,7 +71,8 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
     boundary = formats.TRAIN_FILES * formats.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)
-    return ImageData(*(_split(records, rows) for rows in (train, val, slice(boundary, None))))
+    test = np.arange(boundary, len(records))
+    return ImageData(_split(records, train), _split(records, val), _split(records, test))
 
 
 def _read_own(path: Path) -> np.ndarray:
@@ -97,7 +98,7 @@ def validation_indices(labels: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate([random.permutation(rows)[: len(rows) // 10] for rows in members]))
 
 
-def _split(records: np.ndarray, rows: np.ndarray | slice) -> Split:
+def _split(records: np.ndarray, rows: np.ndarray) -> Split:
     images = np.ascontiguousarray(records[rows, 1:]).reshape(-1, 3, 32, 32)
     return Split(torch.from_numpy(images), torch.from_numpy(records[rows, 0].astype(np.int64)))
 
@@ -178,7 +179,7 @@ def _write_cache(records: np.ndarray, root: Path) -> bool:
     cache, unfinished = root / formats.CACHE, root / "cifar-10.tmp.bin"
     try:
         with unfinished.open("wb") as file:
-            file.write(records)
+            file.write(records.data)
             file.flush()
             os.fsync(file.fileno())
         formats.read(unfinished)

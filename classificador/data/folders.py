@@ -81,7 +81,7 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
         print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {' '.join(bad[:3])}{more}")
     for part in parts:
         random.Random(SPLIT_SEED).shuffle(part)  # the first layer is computed from the first images: of all classes
-    return ImageData(*map(_stack, parts), tuple(files))
+    return ImageData(_stack(parts[0]), _stack(parts[1]), _stack(parts[2]), tuple(files))
 
 
 def write_example(root: str | Path) -> int:
@@ -116,7 +116,9 @@ def find_pictures(root: str | Path) -> list[Path]:
 
     Says which other files it leaves out.
     """
-    found, others, waiting = [], Counter(), [Path(root)]
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    waiting = [Path(root)]
     while waiting:
         folder = waiting.pop()
         found += (chosen := pictures(folder))

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import numpy as np
 
@@ -132,7 +133,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
         for member in archive:
             name = PurePosixPath(member.name).name
             if name in wanted and member.isreg() and member.size <= MEMBER_LIMIT:
-                yield name, archive.extractfile(member).read()
+                yield name, cast(IO[bytes], archive.extractfile(member)).read()  # of a regular file there is one
 
 
 def _place(records: np.ndarray, name: str, payload: bytes) -> None:
@@ -176,7 +177,7 @@ def _read_batch(payload: bytes) -> tuple[list[int], np.ndarray]:
             if len(argument) == ROWS * PIXELS:
                 pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
         elif in_labels and opcode.name in ("BININT1", "BININT2", "BININT"):  # not the memo's, which are ints too
-            labels.append(argument)
+            labels.append(cast(int, argument))
     if pixels is None or len(labels) != ROWS:
         raise ValueError("lote sem imagens ou sem rótulos")
     return labels, np.frombuffer(pixels, np.uint8).reshape(ROWS, PIXELS)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from string import digits
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from classificador.errors import CheckpointError
 from classificador.portuguese import reason
@@ -53,7 +53,7 @@ def remove_unfinished(path: Path) -> None:
                 file.unlink()
 
 
-def reserve(path: Path) -> FileLock | None:
+def reserve(path: Path) -> BaseFileLock | None:
     """Return a lock on `path`, which can be written; None where the file system has no locks. Raises CheckpointError.
 
     The lock is the system's, so that of a process that died it is free.
@@ -77,13 +77,12 @@ def reserve(path: Path) -> FileLock | None:
             f"{path} é de um treino em andamento ({name}). Espere que termine ou escolha outro caminho."
         ) from None
     except (OSError, NotImplementedError) as error:
-        if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise CheckpointError(f"Não é possível reservar {path} em {holder}: {reason(error)}.") from error
-        lock = None
-    else:
-        with suppress(OSError):  # Windows lets nobody write to a locked file
-            if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
-                holder.write_text(str(os.getpid()))
+        return None
+    with suppress(OSError):  # Windows lets nobody write to a locked file
+        if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
+            holder.write_text(str(os.getpid()))
     remove_unfinished(path)
     return lock
 

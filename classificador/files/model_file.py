@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
-from classificador.files.model_info import ModelInfo, architecture_is_sound
+from classificador.files.model_info import LoadedModel, ModelInfo, architecture_is_sound
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
 from classificador.network.build import architecture_of, make_network
 from classificador.network.cnn import CNN, bare
@@ -37,7 +38,7 @@ class Checkpoint:
     @classmethod
     def from_dict(cls, content: dict) -> "Checkpoint":
         """Return what to_dict() made this of. Raises ValueError for anything else."""
-        return cls(ModelInfo.from_dict(content.get("info")), content.get("weights"))
+        return cls(ModelInfo.from_dict(content.get("info")), content.get("weights", {}))
 
     def to_dict(self) -> dict:
         """Tensors and plain values, for a file."""
@@ -100,7 +101,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(text) from error
 
 
-def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> nn.Module:
+def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> LoadedModel:
     """Return the network saved in `path`, on the CPU, ready to predict; with its attribute `info`.
 
     network: builds the model from the saved architecture; give the notebook's own class after editing it. Floating
@@ -115,7 +116,7 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
         with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
             expected = make_network(network, **architecture)
         check_fit(bare(expected), weights)
-        model = make_network(network, **architecture)
+        model = cast(LoadedModel, make_network(network, **architecture))
         bare(model).load_state_dict(weights)
         for name, value in model.state_dict().items():  # as the network holds them: a double can be too large for it
             if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
@@ -126,7 +127,7 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
             f"antes a célula que a define, ou treine de novo. Primeira diferença: {brief(error)}"
         ) from error
     model.info, model.epochs_trained = saved.info, saved.info.epoch + saved.info.earlier_epochs
-    return model.eval()
+    return cast(LoadedModel, model.eval())
 
 
 def check_fit(model: nn.Module, weights: dict) -> None:

@@ -62,10 +62,11 @@ class ModelInfo:
 
     def _numbers_are_sound(self) -> bool:
         numbers = [self.epoch, self.val_accuracy, self.val_loss, self.seconds, self.earlier_epochs]
-        numbers.append(self.settings.get("epochs"))
+        epochs = self.settings.get("epochs")
         return (
             all(isinstance(value, int | float) and abs(value) < HUGE for value in numbers)
-            and type(self.settings["epochs"]) is int
+            and type(epochs) is int
+            and abs(epochs) < HUGE
             and 0 <= self.doubt_below <= 1
             and COLDEST <= self.temperature <= HOTTEST
             and (not self.teacher or isinstance(self.teacher.get("val_accuracy"), float))
@@ -96,6 +97,13 @@ class ModelInfo:
     def distilled(self) -> bool:
         """Whether it learnt another network's answers instead of labels."""
         return bool(self.teacher)
+
+
+class LoadedModel(nn.Module):
+    """What load_model() returns, to a type checker: any network, with what its file says of it. It is never made."""
+
+    info: ModelInfo
+    epochs_trained: float
 
 
 def info_of(model: nn.Module) -> ModelInfo | None:

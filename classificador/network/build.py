@@ -44,7 +44,7 @@ def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **s
         if parameter.kind is parameter.VAR_KEYWORD:  # of a class that passes on what it does not know
             complete |= complete.pop(name)
     model = Symmetric(model) if symmetric else model
-    model.architecture = complete | {"symmetric": symmetric}
+    vars(model)["architecture"] = complete | {"symmetric": symmetric}
     return model
 
 

@@ -3,6 +3,8 @@
 `python -m classificador professor` trains it into `professor.pth`.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,6 +16,8 @@ from classificador.recipes import Settings
 
 class Teacher(nn.Module):
     """Seven convolutions and a linear layer, after airbench94 (Jordan 2024, arXiv 2404.00498), wider: 333M products."""
+
+    facts: dict  # of its file, once load_teacher() read it: tells it from others
 
     def __init__(self, widths=(128, 384, 512), classes=10, side=32):
         super().__init__()
@@ -41,6 +45,7 @@ def _block(before: int, after: int) -> nn.Sequential:
 def build_teacher(settings: Settings, data: ImageData) -> Teacher:
     """Return a teacher with this run's reproducible starting weights, its first layer fixed to whitening filters."""
     torch.manual_seed(settings.seed)
-    teacher = make_network(Teacher, classes=len(data.classes), side=data.train.images.shape[-1])
+    side = data.train.images.shape[-1]
+    teacher = cast(Teacher, make_network(Teacher, classes=len(data.classes), side=side))
     whiten(teacher.conv1, data.train.images)
     return teacher

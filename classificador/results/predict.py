@@ -10,7 +10,7 @@ from classificador import processes
 from classificador.data.pictures import open_image, to_tensor
 from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
 from classificador.errors import CheckpointError
-from classificador.files.model_info import info_of
+from classificador.files.model_info import LoadedModel, info_of
 from classificador.network.build import side_of
 
 
@@ -58,12 +58,12 @@ def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return processes.join(torch.cat(parts).float(), len(images))
 
 
-def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:
+def is_doubtful(model: LoadedModel, probabilities: dict[str, float]) -> bool:
     """Whether a picture's best probability is so low that it may well show none of the model's classes."""
     return max(probabilities.values()) < model.info.doubt_below
 
 
-def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[str, float]:
+def predict_image(model: LoadedModel, picture: str | Path | Image.Image) -> dict[str, float]:
     """Return {class name: probability} for one picture, most probable first.
 
     picture: a file, or what open_image() made of it. Raises ImageError for a bad file.

@@ -77,7 +77,7 @@ def _bytes(images: torch.Tensor) -> torch.Tensor:
     return (255 * images.clamp(0, 1)).round().to(torch.uint8)
 
 
-def _jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
+def _jpeg(image: torch.Tensor, quality: float) -> torch.Tensor:
     file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=int(quality))
     return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)

@@ -7,10 +7,10 @@ from IPython.display import display
 from ipywidgets import Output, VBox
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import nn
 
 from classificador.data.pictures import decode_image, open_image, to_tensor
 from classificador.errors import ImageError
+from classificador.files.model_info import LoadedModel
 from classificador.portuguese import percent
 from classificador.results.explain import occlusion_map
 from classificador.results.predict import is_doubtful, predict_image
@@ -19,7 +19,7 @@ from classificador.show import figures
 DOUBT = "Confiança baixa: talvez a imagem não seja de nenhuma das classes que a rede conhece."
 
 
-def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Figure:
+def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Figure:
     """Return the picture, what the network sees of it, its three likeliest classes and where it looks, side by side.
 
     picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
@@ -32,7 +32,7 @@ def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Figu
     return figures.own_picture(image, seen, probabilities, occlusion_map(model, seen, target), warning)
 
 
-def upload_box(model: nn.Module) -> VBox:
+def upload_box(model: LoadedModel) -> VBox:
     """Return a box that takes pictures from the user's computer and shows explain_picture() of each, newest first."""
     from classificador.show.picture_box import (
         PictureBox,  # here: an older environment without anywidget lacks only the box

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from classificador import processes
 from classificador.data.dataset import Split
+from classificador.network.teacher import Teacher
 from classificador.recipes import Settings
 from classificador.training.distill import soft_targets
 
@@ -18,7 +18,7 @@ class Batches:
     Its state is all that decides the batches still to come. Of several processes each is given its part of every batch.
     """
 
-    def __init__(self, split: Split, settings: Settings, classes: list[str], teacher: nn.Module | None = None):
+    def __init__(self, split: Split, settings: Settings, classes: list[str], teacher: Teacher | None = None):
         self.split, self.settings, self.classes, self.teacher = split, settings, classes, teacher
         device = split.images.device
         self.generator = torch.Generator(device).manual_seed(settings.seed)
@@ -73,7 +73,8 @@ class Batches:
             images = torch.lerp(altered(partners).float(), images.float(), share).div_(255)
             if self.teacher is None:
                 shown = torch.stack([split.labels[rows[partners]], targets])
-                targets = torch.lerp(*F.one_hot(shown, len(self.classes)).float(), share)
+                partner, own = F.one_hot(shown, len(self.classes)).float()
+                targets = torch.lerp(partner, own, share)
         if self.teacher is not None:
             targets = soft_targets(self.teacher, images)
         return images, targets
@@ -108,9 +109,9 @@ def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Te
     images: uint8 or float, N×C×S×S. moves: of draw_moves(); what they uncover is filled by reflection.
     mirrored: bool, N: which images to turn left to right; None: none. The result has the shape and type of `images`.
     """
-    if moves is None and mirrored is None:
-        return images
     if moves is None:
+        if mirrored is None:
+            return images
         return torch.where(mirrored[:, None, None, None], images.flip(3), images)
     n, side, device = len(images), images.shape[-1], images.device
     position = torch.arange(side, device=device)

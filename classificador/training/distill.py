@@ -2,11 +2,12 @@
 
 import zlib
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from classificador.data.dataset import ImageData
-from classificador.device import autocast, memory_format
+from classificador.device import autocast, place
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model
 from classificador.network.teacher import Teacher
@@ -21,16 +22,18 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
     """
     if not Path(path).exists():
         raise CheckpointError(f"Falta o professor ({path}). Treine-o antes: `python -m classificador professor`.")
-    teacher = load_model(path, Teacher)
-    if teacher.info.classes != tuple(data.classes):
+    loaded = load_model(path, Teacher)
+    if loaded.info.classes != tuple(data.classes):
         raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens. Treine outro.")
-    if (learnt := teacher.info.side) != (side := data.train.images.shape[-1]):
+    if (learnt := loaded.info.side) != (side := data.train.images.shape[-1]):
         raise CheckpointError(f"O professor em {path} aprendeu com imagens de {learnt} pixels; estas têm {side}.")
     total = 0
-    for weight in teacher.state_dict().values():
+    for weight in loaded.state_dict().values():
         total = zlib.crc32(weight.contiguous().numpy(), total)
-    teacher.facts = {"crc32": f"{total:08x}", "val_accuracy": teacher.info.val_accuracy}
-    return teacher.to(device=device, memory_format=memory_format(device))
+    teacher = cast(Teacher, loaded)
+    teacher.facts = {"crc32": f"{total:08x}", "val_accuracy": loaded.info.val_accuracy}
+    place(teacher, device)
+    return teacher
 
 
 @torch.no_grad()

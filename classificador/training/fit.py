@@ -134,7 +134,7 @@ def _train(run: Run, stop: StopRequest) -> None:
                 _validate(run)
         finally:
             trained = run.batches.done / run.batches.steps
-            run.model.epochs_trained = run.history.earlier_epochs + trained
+            vars(run.model)["epochs_trained"] = run.history.earlier_epochs + trained
         if run.batches.epoch < epochs:
             asked = processes.largest(stop.number)
             run.keep(asked)

@@ -1,7 +1,7 @@
 """The point to go on from that an interrupted run leaves in its folder: `best_model.retomar.pth`."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ def read_resume(checkpoint: str | Path) -> Interrupted:
     content = read_file(path, RESUME, REMEDY)
     try:
         settings = content["settings"].items()
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings}
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings}
         return Interrupted(path, content, Settings(**values))
     except Exception as error:
         raise CheckpointError(f"{path} não serve para retomar ({brief(error)}). {REMEDY}.") from error

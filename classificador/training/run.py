@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from classificador import processes
 from classificador.data.dataset import Split
-from classificador.device import describe_device, memory_format
+from classificador.device import describe_device, place
 from classificador.errors import DivergenceError, NotFiniteError
 from classificador.network.build import epochs_trained
 from classificador.training.batches import Batches
@@ -30,7 +30,7 @@ class Run:
     def __init__(self, model: nn.Module, batches: Batches, val: Split, criterion: nn.Module, optimizer: Optimizer):
         self.model, self.batches, self.val, self.criterion, self.optimizer = model, batches, val, criterion, optimizer
         self.settings, self.device = batches.settings, val.images.device
-        model.to(device=self.device, memory_format=memory_format(self.device))
+        place(model, self.device)
         self.network = processes.wrap(model)  # the model as it is called in training
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -129,7 +129,7 @@ def _check_sum(splits: list[Split]) -> int:
     total = 0
     for split in splits:
         for part in (split.images, split.labels):
-            total = zlib.crc32(part.cpu().contiguous().numpy(), total)
+            total = zlib.crc32(part.cpu().contiguous().numpy().data, total)
     return total
 
 

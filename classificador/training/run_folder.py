@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import BaseFileLock
 from torch import nn
 from tqdm import tqdm
 
@@ -40,7 +40,7 @@ class RunFolder:
         self.score: float | None = None  # of the best weights of this run, None before the first
         self.earlier = ""  # the name of the folder in runs/ that has what the file at the top held before; "": none
         self._begun, self._renewed, self._recorded = False, False, True
-        self._lock: FileLock | None = None
+        self._lock: BaseFileLock | None = None
 
     @property
     def best(self) -> Path:
