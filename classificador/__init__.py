@@ -14,6 +14,7 @@ _HOME = {
     "Symmetric": "network.cnn",
     "Settings": "recipes",
     "make_settings": "recipes",
+    "rename_parameters": "recipes",
     "PRESETS": "recipes",
     "History": "training.history",
     "build": "network.build",

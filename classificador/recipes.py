@@ -127,6 +127,17 @@ TEACHER = Settings(
 )
 
 
+# What parameters of the notebook were called until 2026-11-28; papermill passes them on by name.
+FORMER_NAMES = {"LADO": "SIDE", "ESPELHAR": "MIRROR", "RETOMAR": "RESUME", "ROBUSTEZ": "ROBUSTNESS"}
+
+
+def rename_parameters(names: dict[str, object]) -> None:
+    """Let parameters of the notebook that were given under a former name take effect; names: the notebook's globals."""
+    for former, name in FORMER_NAMES.items():
+        if former in names:
+            names[name] = names.pop(former)
+
+
 def make_settings(preset: str = "rapido", **changes) -> Settings:
     """Return the recipe `preset` with the given fields changed; a change of None keeps the recipe's value.
 

@@ -119,7 +119,7 @@ def test_the_whole_notebook_runs_and_trains(workplace, tmp_path):
     assert load_model(checkpoint).info.epoch == 1
     assert (workplace / "best_model.pth").read_bytes() == before
     assert "Época 1/1: perda" in outputs(notebook)
-    assert save_figures(notebook, tmp_path / "figuras") == 13
+    assert save_figures(notebook, tmp_path / "figuras") == 12
 
 
 def test_the_notebook_run_twice_in_one_kernel_gives_the_same_numbers(workplace, tmp_path):
@@ -144,8 +144,8 @@ def test_the_whole_notebook_runs_with_a_users_own_classes(workplace, tmp_path):
         for number in range(24):  # so easy that no mistake is left to show, and so alike that all are copies
             picture = Image.new("RGB", (80 + number, 60), colour)
             picture.save(tmp_path / "fotos" / name / f"{number}.png")
-    own = {"DATA_DIR": str(tmp_path / "fotos"), "LADO": 48, "ESPELHAR": False, "CHECKPOINT": str(tmp_path / "m.pth")}
-    notebook = with_parameters(read_notebook(), EPOCHS=3, BATCH_SIZE=8, DEVICE="cpu", ROBUSTEZ=True, **own)
+    own = {"DATA_DIR": str(tmp_path / "fotos"), "SIDE": 48, "MIRROR": False, "CHECKPOINT": str(tmp_path / "m.pth")}
+    notebook = with_parameters(read_notebook(), EPOCHS=3, BATCH_SIZE=8, DEVICE="cpu", ROBUSTNESS=True, **own)
     metrics = execute(notebook, workplace)
     assert metrics["test"]["accuracy"] == 1
     assert metrics["test"]["images"] > 2
@@ -160,13 +160,14 @@ def test_papermill_runs_it_with_other_parameters(workplace, tmp_path):
         (tmp_path / "fotos" / name).mkdir(parents=True)
         for number in range(8):
             Image.new("RGB", (40, 40), colour).save(tmp_path / "fotos" / name / f"{number}.png")
-    parameters = {"PRESET": "completo", "EPOCHS": 1, "BATCH_SIZE": 4, "DATA_DIR": tmp_path / "fotos"}
+    parameters = {"PRESET": "completo", "EPOCHS": 1, "BATCH_SIZE": 4, "DATA_DIR": tmp_path / "fotos", "LADO": 48}
     parameters["CHECKPOINT"] = tmp_path / "m.pth"
     options = [text for name, value in parameters.items() for text in ("-p", name, str(value))]
     command = [sys.executable, "-m", "papermill", NOTEBOOK, tmp_path / "saida.ipynb", "--cwd", workplace, *options]
     ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert load_model(tmp_path / "m.pth").info.preset == "completo"
+    info = load_model(tmp_path / "m.pth").info
+    assert (info.preset, info.side) == ("completo", 48)  # LADO: what SIDE was called until 2026-11-28
     assert "Acurácia" in outputs(nbformat.read(tmp_path / "saida.ipynb", as_version=4))
 
 
@@ -232,8 +233,8 @@ class LiveCurves(LiveCurves):
             LiveCurves.stopped = True
             signal.raise_signal(signal.SIGINT)
 """
-    # What the user then does: RETOMAR = True, and the training cell once more.
-    again = notebook.cells[place].source.replace("RETOMAR", "True")
+    # What the user then does: RESUME = True, and the training cell once more.
+    again = notebook.cells[place].source.replace("resume=RESUME", "resume=True")
     notebook.cells.insert(place, nbformat.v4.new_code_cell(stop))
     notebook.cells.insert(place + 2, nbformat.v4.new_code_cell("print(history.interrupted, history.val_loss)"))
     notebook.cells.insert(place + 3, nbformat.v4.new_code_cell("figures.training_curves(history)\nplt.show()"))

@@ -189,9 +189,9 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, o
     parser.add_argument("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
     parser.add_argument("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
     parser.add_argument("--receita", metavar="NOME", help="PRESET, em vez do que o caderno diz")
-    parser.add_argument("--retomar", action="store_true", help="RETOMAR = True")
+    parser.add_argument("--retomar", action="store_true", help="RESUME = True")
     options = parser.parse_args(arguments)
-    parameters = {"PRESET": options.receita, "RETOMAR": options.retomar}
+    parameters = {"PRESET": options.receita, "RESUME": options.retomar}
     parameters = {name: value for name, value in parameters.items() if value}
     if options.predicao and parameters:
         parser.error("--receita e --retomar só valem para o caderno inteiro.")

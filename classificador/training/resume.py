@@ -16,7 +16,7 @@ from classificador.recipes import Settings
 from classificador.training.record import read_record
 from classificador.training.run_folder import find_interrupted, runs_beside
 
-REMEDY = "Para treinar do começo, não peça para retomar (RETOMAR = False; no terminal, sem --retomar)"
+REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"
 
 
 class Interrupted(NamedTuple):
