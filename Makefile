@@ -29,8 +29,8 @@ test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a 
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install --with-deps chromium
 	@$(BIN)/python -m pytest tests/browser
 
-lint: .venv/.pronto-dev  ## confere o estilo do código e do caderno
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: .venv/.pronto-dev  ## confere o estilo e os tipos do código e do caderno
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (umas três horas)
 	@$(BIN)/python -m benchmarks.step

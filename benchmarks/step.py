@@ -56,7 +56,8 @@ def multiply_adds(model: nn.Module, side: int = 32) -> tuple[int, int]:
 def measure(recipe: str, batch_size: int, dtype: torch.dtype, data: ImageData) -> dict:
     """Time the parts of a training step; medians in milliseconds, and the fractions of the rate of matrix products."""
     if recipe == ORIGINAL:
-        model, criterion, shift = machine.FromPixels(OriginalCNN()), nn.CrossEntropyLoss(), 0
+        model: nn.Module = machine.FromPixels(OriginalCNN())
+        criterion, shift = nn.CrossEntropyLoss(), 0
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     else:
         settings = make_settings(recipe, batch_size=batch_size, device="cpu")

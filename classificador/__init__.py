@@ -4,6 +4,23 @@ Names are loaded when first used, so that `import classificador` costs nothing (
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps both equal
+    from classificador.data.dataset import CLASSES, ImageData, load_cifar10
+    from classificador.data.folders import load_data
+    from classificador.errors import CheckpointError, ClassificadorError, DataError, ImageError, SettingsError
+    from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
+    from classificador.files.model_info import ModelInfo, describe_checkpoint
+    from classificador.network.build import build, make_network, make_optimizer
+    from classificador.network.cnn import CNN, Symmetric
+    from classificador.recipes import PRESETS, Settings, make_settings, rename_parameters
+    from classificador.results.metrics import Report, evaluate
+    from classificador.results.predict import is_doubtful, predict, predict_image
+    from classificador.show.own_pictures import explain_picture, upload_box
+    from classificador.show.summary import layer_table
+    from classificador.training.fit import fit
+    from classificador.training.history import History
 
 _HOME = {
     "ImageData": "data.dataset",
@@ -43,11 +60,11 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])

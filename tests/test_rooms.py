@@ -32,3 +32,10 @@ def test_imports_go_one_way(path: Path):
 def test_every_folder_of_the_package_is_a_room():
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set(ROOMS) - {""}
+
+
+def test_type_checkers_see_the_names_of_the_front_door():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == {name: f"classificador.{home}" for name, home in HOME.items()}

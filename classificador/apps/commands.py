@@ -100,7 +100,8 @@ def predict_command(options) -> tuple[int, dict]:
 
     if options.csv and options.json:
         raise ClassificadorError("Use --csv ou --json, não os dois.")
-    model, results, code = load_model(options.modelo), {}, 0
+    model, code = load_model(options.modelo), 0
+    results: dict[str, dict] = {}
     for path in _picture_paths(options.imagens):
         try:
             if os.path.isdir(path):
