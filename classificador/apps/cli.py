@@ -78,7 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exemplo: python -m classificador treinar --receita rapido && python -m classificador avaliar",
     )
     parsers = parser.add_subparsers(required=True, metavar="comando")
+    _add_training(parsers)
+    _add_use(parsers)
+    _add_results(parsers)
+    _add_data(parsers)
+    return parser
 
+
+def _add_training(parsers) -> None:
     train = _command(parsers, train_command, "treinar", "treina a rede e guarda os melhores pesos pela validação")
     _train_options(train)
 
@@ -88,6 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     _data_options(teacher)
     _model_option(teacher, "professor.pth")
 
+
+def _add_use(parsers) -> None:
     test = _command(parsers, evaluate_command, "avaliar", "mede acurácia e F1 nas imagens de teste")
     _data_options(test)
     _model_option(test)
@@ -111,6 +120,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _model_option(demo)
 
+
+def _add_results(parsers) -> None:
     compare = _command(parsers, compare_command, "comparar", "põe treinos lado a lado, em uma tabela e uma figura")
     compare.add_argument("pastas", nargs="+", metavar="PASTA", help="pastas de treinos, ou runs, que tem todas")
     text = "onde gravar as curvas (padrão: comparacao.png)"
@@ -128,6 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
     _data_options(card)
     _model_option(card)
 
+
+def _add_data(parsers) -> None:
     data = _command(parsers, data_command, "dados", "traz e confere o CIFAR-10, ou conta as imagens de uma pasta sua")
     _data_options(data)
 
@@ -142,7 +155,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _data_options(check)
     _model_option(check)
-    return parser
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from classificador.data.dataset import CLASSES, ImageData
 from classificador.device import precision
 from classificador.files.atomic import write_bytes
-from classificador.files.model_info import LoadedModel
+from classificador.files.model_info import LoadedModel, ModelInfo
 from classificador.portuguese import duration, number
 from classificador.results.calibration import calibration_error
 from classificador.results.metrics import Report, evaluate
@@ -113,68 +113,99 @@ def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -
     return [folder / name for name in cards]
 
 
+class _Words:
+    """The numbers of a card in its language, and the words that depend on the model."""
+
+    def __init__(self, english: bool):
+        self.english = english
+
+    def digits(self, value: float, count: int) -> str:
+        """A number with so many decimal places."""
+        return f"{value:,.{count}f}" if self.english else number(value, count)
+
+    def percent(self, fraction: float, count: int = 1) -> str:
+        """A fraction in percent."""
+        return self.digits(100 * fraction, count) + "%"
+
+    def distillation(self, info: ModelInfo) -> str:
+        """Whose answers the model learnt."""
+        if not info.distilled:
+            return "No distillation" if self.english else "Sem destilação"
+        text = (
+            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation; "
+            "its training is not in the time above)"
+            if self.english
+            else "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na "
+            "validação; o treino dela não está no tempo acima)"
+        )
+        return text.format(self.percent(info.teacher["val_accuracy"], 2))
+
+    def source(self, classes: tuple[str, ...], side: int) -> str:
+        """Where the images come from."""
+        if classes == CLASSES:
+            return "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
+        return f"{'the user’s images' if self.english else 'imagens do usuário'}, {side}×{side}"
+
+    def names(self, classes: tuple[str, ...]) -> list[str]:
+        """The classes, as a table can show them."""
+        english = self.english and classes == CLASSES
+        return [ENGLISH[name] if english else name.replace("|", "\\|") for name in classes]
+
+
 def _facts(model: LoadedModel, path: Path, data: ImageData, report: Report, english: bool) -> dict[str, object]:
     """What the cards' places in braces stand for."""
+    say = _Words(english)
+    return (
+        {
+            "file": path.name,
+            "sha256": sha256(path.read_bytes()).hexdigest(),
+            "weights": say.digits(sum(weight.numel() for weight in model.parameters()), 0),
+            "source": say.source(tuple(data.classes), model.info.side),
+            "computed": precision(next(model.parameters()).device),
+        }
+        | {name: say.digits(len(getattr(data, name)), 0) for name in ("train", "val", "test")}
+        | _facts_of_training(model.info, say)
+        | _facts_of_test(report, say)
+    )
 
-    def digits(value: float, count: int) -> str:
-        return f"{value:,.{count}f}" if english else number(value, count)
 
-    def percent(fraction: float, count: int = 1) -> str:
-        return digits(100 * fraction, count) + "%"
+def _facts_of_training(info: ModelInfo, say: _Words) -> dict[str, object]:
+    return {
+        "preset": info.preset,
+        "seed": info.settings.get("seed", "—"),
+        "epoch": info.epoch,
+        "epochs": info.settings["epochs"],
+        "val_accuracy": say.percent(info.val_accuracy, 2),
+        "time": duration(info.seconds),
+        "device": info.device,
+        "precision": info.precision,
+        "torch": info.versions["torch"],
+        "created": info.created,
+        "temperature": say.digits(info.temperature, 3),
+        "doubt_below": say.percent(info.doubt_below),
+        "side": info.side,
+        "distillation": say.distillation(info),
+    }
 
-    info, cifar10 = model.info, list(data.classes) == list(CLASSES)
-    names = [ENGLISH[name] if english and cifar10 else name.replace("|", "\\|") for name in report.classes]
-    distilled = ("distilled" if english else "destilado") if report.distilled else ""
+
+def _facts_of_test(report: Report, say: _Words) -> dict[str, object]:
+    names, digits = say.names(tuple(report.classes)), say.digits
+    distilled = ("distilled" if say.english else "destilado") if report.distilled else ""
     classes = [
         f"| {name} | {digits(precision, 3)} | {digits(recall, 3)} | {digits(f1, 3)} | {digits(n, 0)} |"
         for name, (precision, recall, f1, n) in zip(names, report.per_class, strict=True)
     ]
     confused = [f"{names[true]} → {names[found]} ({times})" for true, found, times in report.most_confused(3)]
-    if info.distilled:
-        distillation = (
-            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation; "
-            "its training is not in the time above)"
-            if english
-            else "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na "
-            "validação; o treino dela não está no tempo acima)"
-        ).format(percent(info.teacher["val_accuracy"], 2))
-    else:
-        distillation = "No distillation" if english else "Sem destilação"
     worst = report.per_class[:, 1].argmin()
-    side = info.side
-    if cifar10:
-        source = "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
-    else:
-        source = f"{'the user’s images' if english else 'imagens do usuário'}, {side}×{side}"
     return {
-        "file": path.name,
-        "sha256": sha256(path.read_bytes()).hexdigest(),
-        "weights": digits(sum(weight.numel() for weight in model.parameters()), 0),
-        "source": source,
-        **{name: digits(len(getattr(data, name)), 0) for name in ("train", "val", "test")},
-        "preset": info.preset,
-        "seed": info.settings.get("seed", "—"),
-        "epoch": info.epoch,
-        "epochs": info.settings["epochs"],
-        "val_accuracy": percent(info.val_accuracy, 2),
-        "time": duration(info.seconds),
-        "device": info.device,
-        "precision": info.precision,
-        "computed": precision(next(model.parameters()).device),
-        "torch": info.versions["torch"],
-        "created": info.created,
-        "temperature": digits(info.temperature, 3),
-        "doubt_below": percent(info.doubt_below),
         "distilled": distilled and f", {distilled}",
-        "accuracy": percent(report.accuracy, 2),
-        "interval": " – ".join(map(percent, report.interval)),
+        "accuracy": say.percent(report.accuracy, 2),
+        "interval": " – ".join(map(say.percent, report.interval)),
         "f1": digits(report.macro[2], 4),
-        "calibration": percent(calibration_error(report.probabilities, report.labels)),
+        "calibration": say.percent(calibration_error(report.probabilities, report.labels)),
         "count": len(names),
         "classes": "\n".join(classes),
         "confused": ", ".join(confused) or "—",
-        "side": side,
-        "distillation": distillation,
         "worst": names[worst],
-        "worst_recall": percent(report.per_class[worst, 1]),
+        "worst_recall": say.percent(report.per_class[worst, 1]),
     }
