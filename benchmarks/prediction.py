@@ -27,6 +27,7 @@ from classificador import (
     predict,
     predict_image,
 )
+from classificador.files.model_info import LoadedModel
 
 ROUNDS, PICTURES = 7, 200
 
@@ -46,66 +47,61 @@ def train_small(data: ImageData, folder: Path) -> nn.Module:
     return load_model(folder / "model.pth")
 
 
-def main() -> None:
-    """Train the two small networks, time all paths in turn and print the table."""
-    data = load_cifar10(machine.ROOT / "data")
-    shipped = load_model(machine.ROOT / "best_model.pth")
-    with tempfile.TemporaryDirectory() as folder:
-        small = train_small(data, Path(folder))
-        *_, (old, _) = machine.train_original(data, seed=0)
-        original = machine.FromPixels(old)
-        images, right = data.test.images, {}
+def time_paths(data: ImageData, shipped: nn.Module, folder: Path) -> dict[str, dict[str, float]]:
+    """Train the two small networks and time all paths from the test images to labels, in turn."""
+    small = train_small(data, folder)
+    *_, (old, _) = machine.train_original(data, seed=0)
+    images = data.test.images
 
-        def measure_ours(name: str, model: nn.Module) -> None:
-            right[name] = (predict(model, images).argmax(1) == data.test.labels).sum().item()
+    def ours(model: nn.Module) -> Callable[[], float]:
+        return lambda: (predict(model, images).argmax(1) == data.test.labels).double().mean().item()
 
-        def measure_old(name: str) -> None:
-            right[name] = machine.original_accuracy(old, data.test) * len(images)
-
-        paths = {
-            "original: PIL, DataLoader": measure_old,
-            "original: predict()": lambda name: measure_ours(name, original),
-            "rede de 75%: predict()": lambda name: measure_ours(name, small),
-            "best_model.pth": lambda name: measure_ours(name, shipped),
-        }
-        times: dict[str, list[float]] = {name: [] for name in paths}
-        for round_number in range(ROUNDS + 1):
-            for name, path in paths.items():
-                took = seconds(lambda path=path, name=name: path(name))
-                if round_number:  # the first is a warm-up
-                    times[name].append(took)
-        picture = Path(folder, "foto.png")
-        Image.fromarray(images[0].permute(1, 2, 0).numpy()).save(picture)
-        single = {
-            "uma imagem: predict()": [1000 * seconds(lambda: predict(shipped, images[:1])) for _ in range(PICTURES)],
-            "um arquivo: predict_image()": [
-                1000 * seconds(lambda: predict_image(shipped, picture)) for _ in range(PICTURES)
-            ],
-        }
+    paths = {
+        "original: PIL, DataLoader": lambda: machine.original_accuracy(old, data.test),
+        "original: predict()": ours(machine.FromPixels(old)),
+        "rede de 75%: predict()": ours(small),
+        "best_model.pth": ours(shipped),
+    }
+    accuracy = {name: path() for name, path in paths.items()}  # and a warm-up
+    times: dict[str, list[float]] = {name: [] for name in paths}
+    for _ in range(ROUNDS):
+        for name, path in paths.items():
+            times[name].append(seconds(path))
     base = next(iter(times.values()))
-    rows = {
+    return {
         name: {
             "seconds": statistics.median(took),
             "times_faster": statistics.median(old / new for old, new in zip(base, took, strict=True)),
-            "accuracy": right[name] / len(images),
+            "accuracy": accuracy[name],
         }
         for name, took in times.items()
     }
+
+
+def time_one_picture(data: ImageData, shipped: LoadedModel, folder: Path) -> dict[str, float]:
+    """Median milliseconds for one image in memory, and for one in a file, on a warm model."""
+    images, picture = data.test.images, folder / "foto.png"
+    Image.fromarray(images[0].permute(1, 2, 0).numpy()).save(picture)
+    ways: dict[str, Callable] = {
+        "uma imagem: predict()": lambda: predict(shipped, images[:1]),
+        "um arquivo: predict_image()": lambda: predict_image(shipped, picture),
+    }
+    took = {name: [1000 * seconds(way) for _ in range(PICTURES)] for name, way in ways.items()}
+    return {name: statistics.median(times[PICTURES // 10 :]) for name, times in took.items()}
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    data, shipped = load_cifar10(machine.ROOT / "data"), load_model(machine.ROOT / "best_model.pth")
+    with tempfile.TemporaryDirectory() as folder:
+        rows, single = time_paths(data, shipped, Path(folder)), time_one_picture(data, shipped, Path(folder))
     print(f"\n{'10.000 imagens':<28}{'segundos':>10}{'vezes':>8}{'acurácia':>11}")
     for name, row in rows.items():
         print(f"{name:<28}{row['seconds']:>10.3f}{row['times_faster']:>8.1f}{row['accuracy']:>11.2%}")
-    medians = {name: statistics.median(took[PICTURES // 10 :]) for name, took in single.items()}
-    for name, took in medians.items():
+    for name, took in single.items():
         print(f"{name:<28}{took:>7.2f} ms")
-    machine.save(
-        "prediction",
-        {
-            "model": machine.describe_shipped(),
-            "machine": machine.describe(),
-            "rows": rows,
-            "milliseconds_one_picture": medians,
-        },
-    )
+    about = {"model": machine.describe_shipped(), "machine": machine.describe()}
+    machine.save("prediction", about | {"rows": rows, "milliseconds_one_picture": single})
 
 
 if __name__ == "__main__":
