@@ -245,6 +245,51 @@ class LiveCurves(LiveCurves):
     assert len(load_model(checkpoint).info.history["steps"]) > 3
 
 
+def test_cells_executed_again_in_any_order_leave_a_true_record(workplace, tmp_path):
+    checkpoint = tmp_path / "b.pth"
+    cells = read_notebook().cells
+
+    def cell(start: str) -> nbformat.NotebookNode:
+        return copy.deepcopy(next(cell for cell in cells if cell.source.startswith(start)))
+
+    def changed(**values) -> nbformat.NotebookNode:
+        return nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in values.items()))
+
+    small = {"EPOCHS": 1, "BATCH_SIZE": 4096, "DEVICE": "cpu", "CHECKPOINT": str(checkpoint)}
+    network = [cell("class CNN"), cell("model = build(")]
+    network[0].source = network[0].source.replace("hidden=384", "hidden=8").replace("(64, 128)", "(4, 8)")
+    settings, optimizer, train = cell("import math"), cell("criterion = nn.CrossEntropyLoss(label"), cell("curves =")
+    facts = "from classificador import read_checkpoint\ninfo = read_checkpoint(CHECKPOINT).info\n"
+    facts += "print([info.settings['lr'], info.settings['seed'], info.settings['network_seed'], info.earlier_epochs])"
+    look = nbformat.v4.new_code_cell(facts)
+    order = [
+        cell("PRESET"),
+        changed(**small, LR=0.01),
+        settings,
+        cell("data = load_data(DATA_DIR, side=SIDE)"),
+        cell("def contrast"),
+        *network,
+    ]
+    order += [optimizer, train, look]  # as written
+    order += [changed(LR=0.02, SEED=7), settings, train, look]  # the optimizer is the old one, the network trained
+    order += [optimizer, train, look]
+    order += [network[1], optimizer, train, look]  # a new network
+    order += [
+        cell("import matplotlib.pyplot as plt"),
+        cell("model = load_model"),
+        cell("data = load_data(DATA_DIR, side=model"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[copy.deepcopy(cell) for cell in order])
+    execute(notebook, workplace)
+    told = re.findall(r"^\[.*\]$", outputs(notebook), re.MULTILINE)
+    assert [json.loads(line) for line in told] == [
+        [0.01, 42, 42, 0.0],
+        [0.01, 7, 42, 1.0],
+        [0.02, 7, 42, 2.0],
+        [0.02, 7, 7, 0.0],
+    ]
+
+
 def test_an_edited_network_cell_is_what_trains_and_predicts(workplace, tmp_path):
     notebook = with_parameters(read_notebook(), EPOCHS=1, BATCH_SIZE=2048, CHECKPOINT=str(tmp_path / "b.pth"))
     cell = next(cell for cell in notebook.cells if cell.source.startswith("class CNN"))

@@ -260,8 +260,18 @@ def test_a_second_training_of_a_network_says_that_it_goes_on_and_records_it(toy,
 def test_the_file_records_what_trained_whatever_the_settings_say(toy, small, tmp_path):
     model = build(small, toy, CNN)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.8, 0.9), weight_decay=0.25)
-    other = replace(small, lr=0.5, weight_decay=0.0, label_smoothing=0.0, hidden=999)  # cells that were edited since
+    other = replace(
+        small, lr=0.5, weight_decay=0.0, label_smoothing=0.0, hidden=999, seed=7
+    )  # cells that were edited since
     fit(model, toy, nn.CrossEntropyLoss(label_smoothing=0.2), optimizer, other, tmp_path / "best.pth")
     settings = read_checkpoint(tmp_path / "best.pth").info.settings
     expected = {"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.25, "label_smoothing": 0.2, "hidden": 16}
+    expected |= {"seed": 7, "network_seed": 42}  # of the order of the images, and of the starting weights
     assert settings.items() >= (expected | {"optimizer": "Adam", "loss": "CrossEntropyLoss", "epochs": 2}).items()
+
+
+def test_an_optimizer_of_another_network_is_refused(toy, small, tmp_path):
+    model, other = build(small, toy, CNN), build(small, toy, CNN)  # the network's cell executed again, and not its own
+    with pytest.raises(SettingsError, match="O otimizador é de outra rede"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(other, small), small, tmp_path / "best.pth")
+    assert list(tmp_path.iterdir()) == []

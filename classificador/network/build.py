@@ -28,6 +28,7 @@ def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module]
     if isinstance(first, nn.Conv2d):
         whiten(first, data.train.images)
         first.weight.requires_grad_(settings.train_first)
+    vars(model)["seed"] = settings.seed  # its file tells, whatever seed the training has
     return model
 
 

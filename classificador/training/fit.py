@@ -51,7 +51,7 @@ def fit(
     CheckpointError (file cannot be written, or in use, or nothing to resume) and DivergenceError (loss NaN or infinite;
     the file keeps the best weights reached before).
     """
-    _check(model, data, settings)
+    _check(model, data, optimizer, settings)
     files = RunFolder(checkpoint) if processes.rank() == 0 else nullcontext()  # the first process writes
     with stop_requests() as stop, files as folder, _full_memory_told(settings):
         run = Run(model, *_bring(data, settings), criterion, optimizer)
@@ -67,7 +67,7 @@ def fit(
     return run.history
 
 
-def _check(model: nn.Module, data: ImageData, settings: Settings) -> None:
+def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Settings) -> None:
     """Raise the errors that need no training to be seen."""
     if settings.batch_size > len(data.train.labels):
         raise SettingsError(
@@ -79,6 +79,9 @@ def _check(model: nn.Module, data: ImageData, settings: Settings) -> None:
         raise SettingsError(f"precisa ser pelo menos {processes.size()}, o número de processos.", "batch_size")
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
+    trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    if not any(weight.requires_grad and id(weight) in trained for weight in model.parameters()):
+        raise SettingsError("O otimizador é de outra rede, e esta não aprenderia nada. Crie-o de novo, para esta.")
     check_saveable(model)
 
 
