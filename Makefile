@@ -5,7 +5,7 @@ UNFINISHED := .venv/.instalacao-incompleta
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run predict lab demo test test-browser lint bench notebook model
+.PHONY: help run predict lab demo test test-fast test-browser lint bench notebook model
 
 help:  ## mostra esta lista
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,6 +24,9 @@ demo: .venv/.pronto-demo  ## põe no ar uma página local que diz a classe de fo
 
 test: .venv/.pronto-dev  ## executa os testes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two at a time, a core each
+
+test-fast: .venv/.pronto-dev  ## executa em menos de um minuto os testes rápidos
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a página em um Chromium sem tela
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install --with-deps chromium

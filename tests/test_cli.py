@@ -50,6 +50,7 @@ def test_help_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -76,6 +77,7 @@ def test_bad_input_is_one_line_and_exit_code_one(arguments, words):
     assert all(word in result.stderr for word in words)
 
 
+@pytest.mark.slow
 def test_a_traceback_comes_only_when_asked_for():
     assert "Traceback" in run("avaliar", "--modelo", "nada.pth", "--traceback").stderr
 
@@ -98,6 +100,7 @@ def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
     assert result["images"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_has_its_exit_code_and_goes_on(no_fetch, tmp_path, monkeypatch, capsys, number, code):
     path, save = str(tmp_path / "m.pth"), run_module.save_state
@@ -172,12 +175,14 @@ def test_a_home_of_nobody_and_an_abbreviated_option_are_told(capsys, tmp_path):
     assert "argumento desconhecido" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_closed_output_is_no_hindrance(model_file, tmp_path):
     Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
     command = f'"{sys.executable}" -m classificador prever "{tmp_path / "a.png"}" --modelo "{model_file}" >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
 def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys):
     for name, colour in (("azul", (0, 0, 200)), ("verde", (0, 200, 0)), ("vermelho", (200, 0, 0))):
         (tmp_path / "fotos" / name).mkdir(parents=True)
@@ -202,6 +207,7 @@ def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys):
     assert next(iter(next(iter(prediction.values())))) == "verde"
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, monkeypatch, capsys):
     for name, colour in (("azul", (0, 0, 200)), ("error", (0, 200, 0))):
         (tmp_path / "fotos" / name).mkdir(parents=True)
@@ -225,6 +231,7 @@ def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, monkeypatch, c
     assert row[1] in ("azul", "error") and row[3] == "" and len(row) == 6
 
 
+@pytest.mark.slow
 def test_the_example_teaches_handwritten_digits(tmp_path, capsys):
     root, path = str(tmp_path / "numeros"), str(tmp_path / "m.pth")
     assert cli.main(["exemplo", root]) == 0

@@ -26,7 +26,8 @@ def test_runs_are_compared_side_by_side(runs, tmp_path, capsys):
     assert "2/2" in table
     assert "epochs: 1, 2" in table
     assert "seed:" not in table  # the same in both
-    assert Image.open(figure).size == (1000, 400)
+    with Image.open(figure) as drawn:
+        assert drawn.size == (1000, 400)
 
 
 @pytest.mark.parametrize("name", ["test", "single_view"])  # the second in folders from before 2026-11-27
@@ -37,6 +38,7 @@ def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys, name):
     assert "81,25%" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"settings": {}, "metrics": 3}'])
 def test_a_foreign_run_json_is_one_line(runs, damage, tmp_path, capsys):
     (min(runs.iterdir()) / "run.json").write_text(damage)

@@ -19,6 +19,8 @@ from classificador.training.fit import fit
 from classificador.training.run_folder import RunFolder
 from conftest import INFO, ROOT
 
+pytestmark = pytest.mark.slow
+
 resource = pytest.importorskip("resource")  # not on Windows, where nobody can be sent SIGKILL either
 
 # Saves the weights again and again, with the number of the save in the metadata; says which it began.

@@ -199,6 +199,7 @@ assert len(load_cifar10(root).train) == 90
 """
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_once(tmp_path):
     here = Path(__file__).resolve().parent
     environment = os.environ | {

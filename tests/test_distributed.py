@@ -26,6 +26,8 @@ from classificador.training.fit import fit
 from classificador.training.run_folder import find_interrupted, resume_name
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 ODD = 97  # images that two processes cannot share out evenly
@@ -163,11 +165,11 @@ def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
     before = len(torch.load(find_interrupted(path))["state"]["history"]["val_loss"])
     assert before > 0
     command = [sys.executable, "-m", "classificador", "treinar", "--dados", digits, "--modelo", path, "--retomar"]
-    resumed = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    epochs = (line for line in resumed.stdout if ": perda" in line)
-    told = [next(epochs) for _ in range(before + 1)]  # those of before the stop, and a new one
-    resumed.kill()
-    resumed.wait()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=ENVIRONMENT, **pipes) as resumed:
+        epochs = (line for line in resumed.stdout if ": perda" in line)
+        told = [next(epochs) for _ in range(before + 1)]  # those of before the stop, and a new one
+        resumed.kill()
     for number, line in enumerate(told, 1):
         assert f"Época {number}/50: perda" in line
     assert told[0].strip() in output.read_text()

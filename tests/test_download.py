@@ -12,6 +12,7 @@ import threading
 import time
 from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -365,8 +366,8 @@ def _is_running(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    status = f"/proc/{pid}/stat"  # an orphan may wait as a zombie for its new parent
-    return not (os.path.exists(status) and open(status).read().rsplit(")", 1)[1].split()[0] == "Z")
+    status = Path(f"/proc/{pid}/stat")  # an orphan may wait as a zombie for its new parent
+    return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
 
 
 def test_too_little_room(fetch, root, monkeypatch):

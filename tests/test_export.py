@@ -22,6 +22,8 @@ from classificador.network.cnn import CNN
 from classificador.results.predict import predict
 from conftest import INFO, ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shipped():

@@ -257,6 +257,7 @@ def test_metadata_that_would_spoil_the_screen_or_a_result_is_refused(path, info)
     refused(path)
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as entry:
         for _ in range(300):

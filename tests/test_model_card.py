@@ -13,6 +13,7 @@ from classificador.network.cnn import CNN
 from conftest import INFO, ROOT, model_of
 
 
+@pytest.mark.slow
 def test_the_committed_cards_are_those_of_the_committed_model(cifar10, tmp_path):
     path = model_of("docs/ficha.md", tmp_path)
     for made in model_card.write_cards(load_model(path), path, cifar10, tmp_path):

@@ -97,6 +97,7 @@ def test_confused_pairs_of_a_perfect_model_draw(toy):
     draw(figures.confused_pairs(perfect, toy.test.images))
 
 
+@pytest.mark.slow
 def test_data_figures_name_the_classes(toy):
     counts = figures.class_counts({"treino": toy.train}, toy.classes)
     for figure in (figures.sample_grid(toy.train, toy.classes), counts):

@@ -34,6 +34,7 @@ def saved(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @several
 @given(history=st.dictionaries(st.text(), plain, max_size=3))
 def test_plain_metadata_comes_back_as_it_was(tmp_path, history):

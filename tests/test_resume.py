@@ -78,6 +78,7 @@ def stop_after(monkeypatch, batches, number=signal.SIGINT):
     monkeypatch.setattr(Tally, "add", add)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("batch", [1, 5, STEPS, STEPS + 1, 2 * STEPS - 1, 3 * STEPS - 1])
 def test_stopped_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, monkeypatch, batch, number):
@@ -92,6 +93,7 @@ def test_stopped_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, 
     assert find_interrupted(path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"])
 def test_in_either_precision_the_same_seed_gives_the_same_bits_also_when_resumed(
     toy, settings, tmp_path, monkeypatch, native
@@ -108,6 +110,7 @@ def test_in_either_precision_the_same_seed_gives_the_same_bits_also_when_resumed
     assert Outcome(settings, toy, tmp_path / "d.pth") != whole
 
 
+@pytest.mark.slow
 def test_a_run_stopped_many_times_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, monkeypatch):
     path = tmp_path / "best.pth"
     stop_after(monkeypatch, {2, 3, 9, 16, 20})
@@ -198,6 +201,7 @@ def killed(settings, path, function, at, keep_every=60.0):
 # Each write is a replace after one fsync and before another. The record's two files are written first; then in each
 # epoch the best weights in the folder (the eighth write is the second epoch's), at the top, the record and the point to
 # go on from.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "at"),
     [("batch", 13), ("fsync", 15), ("fsync", 23), *(("replace", write) for write in (8, 9, 10, 12, 13))],
@@ -212,6 +216,7 @@ def test_killed_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, t
     assert {file.name for file in folder.iterdir()} == {"best.pth", "history.csv", "run.json"}
 
 
+@pytest.mark.slow
 def test_a_point_to_go_on_from_is_kept_within_an_epoch_too(toy, settings, uninterrupted, tmp_path):
     path = tmp_path / "best.pth"
     killed(settings, path, "batch", 5, keep_every=-1.0)
@@ -242,6 +247,7 @@ def stopped(toy, settings, tmp_path, monkeypatch):
     return tmp_path / "best.pth"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"lr": 0.02}, {"epochs": 9}, {"seed": 1}, {"channels": (8, 8)}])
 def test_other_settings_are_refused(toy, settings, stopped, change):
     before = find_interrupted(stopped).read_bytes()
@@ -297,6 +303,7 @@ def test_a_damaged_resume_file_is_refused(toy, settings, stopped):
         Outcome(settings, toy, stopped, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["batches", "random", "history", "tally", "clock", "model", "optimizer"])
 def test_a_state_without_one_of_its_parts_is_refused_in_one_line(toy, settings, stopped, part):
     content = torch.load(find_interrupted(stopped), weights_only=True)
@@ -328,6 +335,7 @@ def test_a_better_earlier_file_is_still_known_after_a_stop(toy, settings, tmp_pa
     assert load_model(kept).info.val_accuracy == 2.0
 
 
+@pytest.mark.slow
 def test_a_second_training_on_the_same_file_is_refused_and_names_the_first(toy, small, tmp_path):
     path = tmp_path / "best.pth"
     holder = subprocess.Popen(
@@ -420,6 +428,7 @@ def hostile(path, **changes):
     torch.save(content, find_interrupted(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averages", [{"exp_avg": torch.zeros(1)}, {"exp_avg": torch.tensor(1.0)}, {"exp_avg": 3.0},
                                       {"step": torch.zeros(2)}, {"exp_avg_sq": torch.zeros(1), "more": 1}])  # fmt: skip
 def test_averages_that_adam_could_not_use_are_refused(toy, settings, stopped, averages):
@@ -454,6 +463,7 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

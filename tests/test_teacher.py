@@ -22,6 +22,8 @@ from classificador.training.fit import fit
 from classificador.training.run_folder import find_interrupted
 from conftest import INFO
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def teacher(toy, tmp_path_factory):

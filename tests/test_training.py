@@ -55,6 +55,7 @@ def test_same_seed_same_bits_other_seed_other_weights(toy, small, tmp_path):
     assert not torch.equal(bare(first).conv2.weight, bare(other).conv2.weight)
 
 
+@pytest.mark.slow
 def test_real_cifar10_same_seed_same_bits(cifar10, tmp_path):
     subset = type(cifar10)(
         type(cifar10.train)(cifar10.train.images[:2048], cifar10.train.labels[:2048]), cifar10.val, cifar10.test
@@ -210,6 +211,7 @@ def test_training_draws_the_same_whatever_was_drawn_before(toy, small, tmp_path)
     assert all(map(torch.equal, models[0].state_dict().values(), models[1].state_dict().values()))
 
 
+@pytest.mark.slow
 def test_the_history_of_a_long_run_stays_small(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "save_state", lambda *state: None)  # not to wait for the disk
     settings = make_settings(epochs=200, batch_size=256, channels=(1, 1), kernels=(1, 1), pools=(8, 4), hidden=1)

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -84,8 +85,10 @@ def _program(network: Probabilities) -> torch.export.ExportedProgram:
 
 def as_pt2(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
     """Return the bytes of a torch.export program that holds `facts`, and a function that runs what they hold."""
-    file = io.BytesIO()
-    torch.export.save(_program(network), file, extra_files={"metadata.json": json.dumps(facts, ensure_ascii=False)})
+    file, texts = io.BytesIO(), {"metadata.json": json.dumps(facts, ensure_ascii=False)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found in the group")  # it is about weights on a GPU
+        torch.export.save(_program(network), file, extra_files=texts)
     program = torch.export.load(io.BytesIO(file.getvalue())).module()
     return file.getvalue(), torch.no_grad()(program)
 

@@ -103,6 +103,7 @@ class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, request, file, code, message, headers, url):
         if urlsplit(url).scheme != "https":
+            file.close()
             raise SourceError("redirecionamento para fora de https recusado")
         return super().redirect_request(request, file, code, message, headers, url)
 
