@@ -55,7 +55,7 @@ class Settings:
             value = getattr(self, name)
             pair = isinstance(value, tuple) and len(value) == 2 and all(_whole(v, 1) for v in value)
             _require(pair, name, "precisa ser um par de inteiros a partir de 1")
-        _require(math.prod(self.pools) <= 32, "pools", "o produto não pode passar de 32, o lado da imagem")
+        _require(math.prod(self.pools) <= 32, "pools", "o produto não pode passar de 32, o menor lado das imagens")
         for name in ("symmetric", "train_first"):
             _require(isinstance(getattr(self, name), bool), name, "precisa ser True ou False")
         _require(isinstance(self.device, str), "device", 'use "auto", "cpu", "cuda" ou "mps"')

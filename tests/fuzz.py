@@ -2,7 +2,7 @@
 
 A loader may return a result or raise its own error; anything else is a find: another exception, a crash, more than
 MEMORY, more than SECONDS. The files of the finds stay in the folder that is printed. What was found so far has become
-a test in test_hostile.py or test_images.py.
+a test in test_hostile.py or test_pictures.py.
 """
 
 import argparse

@@ -99,9 +99,7 @@ def test_the_network_cell_is_the_packages_class(committed):
         ours = code_tree(source)
         theirs = next(node for node in code_tree(cell).body if getattr(node, "name", "") == part.__name__)
         assert ast.dump(ours.body[0]) == ast.dump(theirs), "\n".join(
-            difflib.unified_diff(
-                ast.unparse(ours).splitlines(), ast.unparse(theirs).splitlines(), "model.py", "caderno"
-            )
+            difflib.unified_diff(ast.unparse(ours).splitlines(), ast.unparse(theirs).splitlines(), "cnn.py", "caderno")
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of one's own: a folder with one folder for each class, read, scaled and split like CIFAR-10."""
+"""Pictures of one's own: a folder with one folder for each class, read, scaled and split."""
 
 import os
 import random
@@ -72,6 +72,7 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
                 raise DataError(
                     f"A classe {name} tem {len(images)} imagens legíveis em {root / name}; precisa de ao menos {LEAST}."
                 )
+            # By the place of each draw between 0 and 1; of few pictures at least one each, and two to learn from.
             test = min(max(1, bisect(draws, HELD_OUT)), len(images) - 3)
             val = min(max(test + 1, bisect(draws, 2 * HELD_OUT)), len(images) - 2)
             for part, chosen in zip(parts, (images[val:], images[test:val], images[:test]), strict=True):

@@ -9,7 +9,7 @@ from classificador.portuguese import duration, number, percent
 
 LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
 LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
-COLDEST, HOTTEST = 0.05, 20.0
+COLDEST, HOTTEST = 0.05, 20.0  # temperatures beyond which a softmax is certain, or says the same of every class
 HUGE = 1e12  # no number of a training comes near
 
 

@@ -88,8 +88,8 @@ def whiten(conv: nn.Conv2d, images: torch.Tensor) -> None:
 
     images: uint8, N×C×S×S. The filters are eigenvectors of the covariance of the k×k patches, divided by the square
     root of their eigenvalues, so that their responses are uncorrelated and of like size. Filters beyond twice the patch
-    dimension (C·k²) keep their random start. The layer is frozen: nothing in front of the second convolution then needs
-    a backward pass.
+    dimension (C·k²) keep their random start. The layer is frozen, unless a recipe lets it learn: nothing in front of
+    the second convolution then needs a backward pass.
     """
     size = conv.kernel_size[0]
     images = images[: IMAGES * 32**2 // images[0, 0].numel()]

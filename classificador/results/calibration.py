@@ -7,7 +7,6 @@ from scipy.optimize import minimize_scalar
 
 from classificador.files.model_info import COLDEST, HOTTEST
 
-# Beyond these a softmax says the same of every class, or is certain; they bound what a file may ask for, too.
 FEWEST = 50  # validation images below which a temperature would be chance: of three it came out at its bound
 FALSE_WARNINGS = 0.05  # share of pictures of known classes that are doubted
 

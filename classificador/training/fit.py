@@ -42,7 +42,7 @@ def fit(
     """Train `model` in place on `data.train`; keep its best weights by validation accuracy in the file `checkpoint`.
 
     All that the run writes is in its folder in runs/, beside `checkpoint`, which is a copy of the best weights there.
-    An interrupt (Ctrl-C, the notebook's stop button, SIGTERM) ends the run after the batch at hand and returns the
+    An interrupt (Ctrl-C, the notebook's stop button, SIGTERM) ends the run within a few batches and returns the
     history of the complete epochs. With resume=True a later call goes on from there, or, when the process was killed,
     from at most a minute before; on a CPU the result is that of an uninterrupted run, bit for bit.
     Called by several processes (processes.py) it trains in all of them, and the first writes the files.
@@ -126,7 +126,7 @@ def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: b
 
 
 def _train(run: Run, stop: StopRequest) -> None:
-    """Train to the last epoch or until asked to stop; keep a point to go on from after each epoch, and then.
+    """Train to the last epoch or until asked to stop; keep a point to go on from after each epoch but the last.
 
     Raises DivergenceError.
     """

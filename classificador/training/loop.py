@@ -41,6 +41,6 @@ def train_epoch(
 
 
 def lr_factor(step: int, total: int) -> float:
-    """Fraction of the peak learning rate at a step: a linear rise over the first fifth of the run, then to zero."""
+    """Fraction of the peak learning rate at a step: a linear rise over WARM_UP of the run, then almost to zero."""
     rise = max(1, round(total * WARM_UP))
     return (step + 1) / rise if step < rise else max(0.0, (total - step) / (total - rise + 1))

@@ -1,7 +1,8 @@
 """One run = one folder: `runs/DATE-RECIPE` holds all that a training writes; `best_model.pth` is a copy of its best.
 
 In the folder: the best weights, under the name of the file at the top; while the run is not over, the point to go on
-from; `history.csv`; and `run.json`, what trained and how it went.
+from; `history.csv`; and `run.json`, what trained and how it went. `make run` names the folder DATE-caderno and adds the
+executed notebook; DATE-anterior is no run, but what lay at the top before one.
 """
 
 import os

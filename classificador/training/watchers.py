@@ -17,7 +17,7 @@ from classificador.training.history import History
 from classificador.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from classificador.training.fit import Run
+    from classificador.training.run import Run
 
 
 class Watcher:
