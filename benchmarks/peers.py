@@ -158,10 +158,13 @@ def draw(results: dict, path: Path) -> None:
                 axis.plot(*zip(*course, strict=True), "o-", markersize=3, label=name)
         points = sorted(tuple(course[-1]) for name, course in results.items() if name in RECIPES)
         axis.plot(*zip(*points, strict=True), "D-", color="black", label="nossas receitas")
-        axis.set(xscale="log", xlabel="segundos de treino (escala logarítmica)", ylabel="acurácia na validação")
+        axis.set(xscale="log", xlabel="tempo de treino (escala logarítmica)", ylabel="acurácia na validação")
+        ticks = [10, 30, 60, 180, 480, 960]
+        axis.set_xticks(ticks, [f"{t} s" if t < 60 else f"{t // 60} min" for t in ticks])
+        axis.set_xticks([], minor=True)
         axis.yaxis.set_major_formatter(PERCENT)
         axis.grid(axis="y")
-        axis.legend(loc="lower right", fontsize=9)
+        figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         figure.savefig(path, dpi=110)
     plt.close(figure)
 
