@@ -35,7 +35,7 @@ test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a 
 lint: .venv/.pronto-dev  ## confere o estilo e os tipos do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (uma hora, se o tempo até cada acurácia já está medido; senão umas três)
+bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (uma a três horas)
 	@$(BIN)/python -m benchmarks.step
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.use
