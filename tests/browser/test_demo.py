@@ -13,13 +13,11 @@ from conftest import ROOT
 
 @pytest.fixture(scope="module")
 def server():
-    process = subprocess.Popen(
-        [sys.executable, "-m", "classificador", "demo"], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    line = process.stdout.readline()
-    yield re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    command = [sys.executable, "-m", "classificador", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        yield re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("language", ["pt-BR", "en-US"])

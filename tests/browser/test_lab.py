@@ -37,7 +37,7 @@ def lab(tmp_path_factory):
     address = f"http://127.0.0.1:{port}"
     for _ in range(100):
         try:
-            urllib.request.urlopen(f"{address}/api", timeout=1)
+            urllib.request.urlopen(f"{address}/api", timeout=1).close()
             break
         except OSError:
             time.sleep(0.3)
@@ -73,7 +73,7 @@ def test_the_prediction_section_and_own_pictures(page, lab, screens, tmp_path):
     box = page.locator(".classificador-fotos")
     expect(box).to_be_visible(timeout=240_000)  # the last cell but one
     # The notebook is at its end: the cells above show no error.
-    assert page.get_by_text(re.compile("Error: |Traceback")).count() == 0
+    assert page.locator(".jp-OutputArea-output", has_text=re.compile("Error: |Traceback")).count() == 0
 
     results = page.locator(".jp-OutputArea", has=page.locator(".classificador-fotos"))
     box.locator("input").set_input_files(ROOT / "docs" / "fotos" / "navio.png")
