@@ -240,3 +240,13 @@ def test_a_resume_file_can_name_only_a_folder_of_runs_and_removes_none(top, tmp_
         raise ZeroDivisionError
     assert victim.read_bytes() == before
     assert load_model(top).info.val_accuracy == (0.99 if name == "precioso" else score)
+
+
+def test_a_name_that_reads_like_a_pattern_is_found_again(toy, small, tmp_path, monkeypatch, capsys):
+    path, save = tmp_path / "m[2]*.pth", run_module.save_state
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        run(toy, small, path)
+    assert len(run(toy, small, path, resume=True).val_loss) == 2
+    leave(path, 0.4)
+    assert f"está guardado em {runs_of(tmp_path)[0] / path.name}" in capsys.readouterr().out  # not kept twice

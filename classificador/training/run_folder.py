@@ -8,8 +8,8 @@ executed notebook; DATE-anterior is no run, but what lay at the top before one.
 import os
 import re
 import sys
+from collections.abc import Iterator
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 
 from filelock import BaseFileLock
@@ -128,7 +128,7 @@ class RunFolder:
         except OSError as error:
             text = f"{self.checkpoint} não pôde ser guardado: {reason(error)}. Mude-o de lugar."
             raise CheckpointError(text) from error
-        copies = (file for file in self.runs.glob(f"*/{self.checkpoint.name}") if file.stat().st_size == len(data))
+        copies = (file for file in _in_folders(self.runs, self.checkpoint.name) if file.stat().st_size == len(data))
         copy = next((file for file in copies if file.read_bytes() == data), None)
         if copy is None:
             copy = make_folder(self.runs, "anterior") / self.checkpoint.name
@@ -172,21 +172,26 @@ def find_interrupted(checkpoint: str | Path) -> Path | None:
 
     A run that is under way has one, too.
     """
-    found = runs_beside(checkpoint).glob(f"*/{resume_name(checkpoint)}")
+    found = _in_folders(runs_beside(checkpoint), resume_name(checkpoint))
     return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
+def _in_folders(runs: Path, name: str) -> Iterator[Path]:
+    """The files of this name in the folders of runs; not by a pattern, which the name may contain."""
+    return (folder / name for folder in runs.glob("*") if (folder / name).is_file())
 
 
 def make_folder(runs: Path, label: str) -> Path:
     """Make a folder in `runs`, named after now and `label`, that nothing else has. Raises CheckpointError."""
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}"
-    for number in count(1):
+    name, number = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}", 1
+    while True:
         folder = runs / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
+            number += 1
             continue
         except OSError as error:
             text = f"Não é possível gravar em {folder}: {reason(error)}. Escolha outro caminho para o modelo."
             raise CheckpointError(text) from error
         return folder
-    raise AssertionError("count() does not end")
