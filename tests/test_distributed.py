@@ -36,7 +36,7 @@ WORKER = """
 import json, sys
 import torch
 from conftest import toy
-from classificador.files import atomic
+from classificador import atomic
 from classificador.files import safe
 from classificador import processes
 from classificador.training import record

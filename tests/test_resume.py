@@ -355,7 +355,7 @@ def test_a_place_that_cannot_be_locked_for_want_of_rights_is_refused(toy, small,
     def denied(lock, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("classificador.files.atomic.FileLock.acquire", denied)
+    monkeypatch.setattr("classificador.atomic.FileLock.acquire", denied)
     with pytest.raises(CheckpointError, match="sem permissão"):
         Outcome(small, toy, tmp_path / "best.pth")
 
@@ -364,7 +364,7 @@ def test_a_file_system_without_locks_is_no_hindrance(toy, small, tmp_path, monke
     def missing(lock, **options):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("classificador.files.atomic.FileLock.acquire", missing)
+    monkeypatch.setattr("classificador.atomic.FileLock.acquire", missing)
     assert Outcome(small, toy, tmp_path / "best.pth").history.val_loss
 
 

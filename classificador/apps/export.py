@@ -11,8 +11,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from classificador.atomic import write_bytes
 from classificador.errors import ExportError
-from classificador.files.atomic import write_bytes
 from classificador.files.model_info import LoadedModel
 from classificador.portuguese import number
 from classificador.results.predict import predict

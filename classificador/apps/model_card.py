@@ -3,9 +3,9 @@
 from hashlib import sha256
 from pathlib import Path
 
+from classificador.atomic import write_bytes
 from classificador.data.dataset import CLASSES, ImageData
 from classificador.device import precision
-from classificador.files.atomic import write_bytes
 from classificador.files.model_info import LoadedModel, ModelInfo
 from classificador.portuguese import duration, number
 from classificador.results.calibration import calibration_error

@@ -21,8 +21,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from PIL import Image
 
+from classificador.atomic import write_bytes
 from classificador.errors import CheckpointError, brief
-from classificador.files.atomic import write_bytes
 from classificador.portuguese import duration, number, percent, speak_portuguese
 from classificador.training.run_folder import NAME_VARIABLE, find_interrupted, make_folder
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from classificador.atomic import write_bytes
 from classificador.errors import CheckpointError, NotFiniteError, brief
-from classificador.files.atomic import write_bytes
 from classificador.portuguese import reason
 
 FORMAT = 2  # 1, until 2026-11-27: networks of other shapes

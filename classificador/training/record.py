@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from classificador.files.atomic import write_bytes
+from classificador.atomic import write_bytes
 from classificador.training.history import History
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "pillow")

@@ -16,8 +16,8 @@ from filelock import BaseFileLock
 from torch import nn
 from tqdm import tqdm
 
+from classificador.atomic import remove_unfinished, reserve, write_bytes
 from classificador.errors import CheckpointError
-from classificador.files.atomic import remove_unfinished, reserve, write_bytes
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.portuguese import percent, reason
 from classificador.training.history import History
