@@ -24,8 +24,8 @@ from torchvision import models, transforms
 
 from benchmarks import machine
 from benchmarks.time_to_accuracy import RECIPES, train_ours
-from classificador import ImageData, fit, load_cifar10, make_optimizer
-from classificador.network.teacher import build_teacher
+from classificador import ImageData, build, fit, load_cifar10, make_optimizer
+from classificador.network.teacher import Teacher
 from classificador.recipes import TEACHER
 from classificador.show.figures import PERCENT, STYLE
 
@@ -121,7 +121,7 @@ def keras_small(data: ImageData) -> Course:
 def deeper(data: ImageData) -> Course:
     """The teacher's network, seven convolutions, trained our way through fit(): an entry after each epoch."""
     settings = replace(TEACHER, epochs=TEACHER_EPOCHS, seed=0)
-    model = build_teacher(settings, data)
+    model = build(replace(settings, symmetric=False), data, Teacher)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "best.pth")

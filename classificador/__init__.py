@@ -22,41 +22,23 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps
     from classificador.training.fit import fit
     from classificador.training.history import History
 
-_HOME = {
-    "ImageData": "data.dataset",
-    "CLASSES": "data.dataset",
-    "load_cifar10": "data.dataset",
-    "load_data": "data.folders",
-    "CNN": "network.cnn",
-    "Symmetric": "network.cnn",
-    "Settings": "recipes",
-    "make_settings": "recipes",
-    "rename_parameters": "recipes",
-    "PRESETS": "recipes",
-    "History": "training.history",
-    "build": "network.build",
-    "fit": "training.fit",
-    "make_network": "network.build",
-    "make_optimizer": "network.build",
-    "load_model": "files.model_file",
-    "read_checkpoint": "files.model_file",
-    "save_checkpoint": "files.model_file",
-    "describe_checkpoint": "files.model_info",
-    "ModelInfo": "files.model_info",
-    "predict": "results.predict",
-    "is_doubtful": "results.predict",
-    "predict_image": "results.predict",
-    "explain_picture": "show.own_pictures",
-    "upload_box": "show.own_pictures",
-    "evaluate": "results.metrics",
-    "Report": "results.metrics",
-    "layer_table": "show.summary",
-    "ClassificadorError": "errors",
-    "CheckpointError": "errors",
-    "DataError": "errors",
-    "ImageError": "errors",
-    "SettingsError": "errors",
+_NAMES = {
+    "data.dataset": "CLASSES ImageData load_cifar10",
+    "data.folders": "load_data",
+    "errors": "CheckpointError ClassificadorError DataError ImageError SettingsError",
+    "files.model_file": "load_model read_checkpoint save_checkpoint",
+    "files.model_info": "ModelInfo describe_checkpoint",
+    "network.build": "build make_network make_optimizer",
+    "network.cnn": "CNN Symmetric",
+    "recipes": "PRESETS Settings make_settings rename_parameters",
+    "results.metrics": "Report evaluate",
+    "results.predict": "is_doubtful predict predict_image",
+    "show.own_pictures": "explain_picture upload_box",
+    "show.summary": "layer_table",
+    "training.fit": "fit",
+    "training.history": "History",
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)
 
 

@@ -16,7 +16,7 @@ from classificador.portuguese import reason
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what file systems without locks answer
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file atomically and durably: at every moment it is absent, the complete old one or the complete new one.
 
     Raises CheckpointError naming the path when it cannot be written; the old file is then unchanged. Where `path` is a

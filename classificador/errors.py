@@ -58,8 +58,8 @@ class SettingsError(ClassificadorError, ValueError):
 
 
 class SourceError(Exception):
-    """Why one source of the data did not serve, in a few words; `speed` in bytes a second if it only was too slow."""
+    """Why one source of the data did not serve, in a few words."""
 
-    def __init__(self, reason: str, speed: float = 0.0):
-        super().__init__(reason)
-        self.speed = speed
+
+class SlowError(SourceError):
+    """It only was too slow."""

@@ -78,13 +78,13 @@ def test_symlink_in_place_of_a_file_is_not_followed(tmp_path):
     link.type, link.linkname = tarfile.SYMTYPE, "data_batch_2.bin"
     files = fake_cifar.bin_files(RECORDS)
     del files["data_batch_1.bin"]
-    with pytest.raises(DataError, match="completos"):
+    with pytest.raises(DataError, match="não contém"):
         formats.read(fake_cifar.write_tar(files, tmp_path / "a.tar.gz", extra=((link, b""),)))
 
 
 def test_oversized_member_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "MEMBER_LIMIT", 1000)
-    with pytest.raises(DataError, match="completos"):
+    with pytest.raises(DataError, match="não contém"):
         formats.read(fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "a.tar.gz"))
 
 

@@ -49,8 +49,8 @@ def train_command(options) -> tuple[int, dict]:
 
 def teacher_command(options) -> tuple[int, dict]:
     """Train the teacher of the recipe `destilado`; stopped and resumed as in train_command."""
-    from classificador import load_data
-    from classificador.network.teacher import build_teacher
+    from classificador import build, load_data
+    from classificador.network.teacher import Teacher
     from classificador.recipes import TEACHER
     from classificador.training.resume import read_resume
 
@@ -60,7 +60,9 @@ def teacher_command(options) -> tuple[int, dict]:
     earlier = read_resume(options.modelo).settings if options.retomar else None
     settings = replace(earlier or TEACHER, **given)
     data = load_data(options.dados, options.fonte, options.lado)
-    return _train(build_teacher(settings, data), data, settings, options.modelo, options.retomar)
+    # The mirror image is no part of it: twice the cost for each of its many answers.
+    teacher = build(replace(settings, symmetric=False), data, Teacher)
+    return _train(teacher, data, settings, options.modelo, options.retomar)
 
 
 def _train(model, data, settings, path: str, resume: bool) -> tuple[int, dict]:

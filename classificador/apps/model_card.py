@@ -14,90 +14,7 @@ from classificador.results.metrics import Report, evaluate
 # CIFAR-10's own names, for the English card; other classes keep theirs.
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ENGLISH = dict(zip(CLASSES, NAMES, strict=True))
-PORTUGUESE_CARD = """# Ficha do modelo `{file}`
-
-*[English](model_card.md). Gerada por `python -m classificador ficha`; não edite à mão.*
-
-**O que é**: uma rede neural com duas camadas convolucionais e duas totalmente conectadas, que dá a cada imagem uma de
-{count} classes e uma probabilidade calibrada. {weights} pesos; SHA-256 do arquivo
-`{sha256}`.
-
-**Para que serve**: ensino, demonstração e comparação de métodos. **Não serve** para decidir sobre pessoas, saúde,
-segurança ou dinheiro, nem para imagens de outro tipo que as de treino.
-
-**Dados**: {source}. {train} imagens de treino e {val} de validação; os resultados são de {test} imagens de teste,
-que não serviram para treinar nem para escolher a época.
-
-**Treino**: receita `{preset}`, semente {seed}, época {epoch} de {epochs}, a melhor na validação ({val_accuracy});
-{time} em {device}, {precision}, torch {torch}, {created}. {distillation}.
-
-## Resultados no teste
-
-| Acurácia{distilled} | IC de 95% | F1 macro | Erro de calibração |
-|---|---|---|---|
-| **{accuracy}** | {interval} | {f1} | {calibration} |
-
-O intervalo é o de Wilson, só da amostra de imagens; outra semente dá outro modelo. Calculado em {computed}; entre
-float32 e bfloat16 estes números podem mudar um pouco. Uma probabilidade é calibrada quando, das respostas dadas com
-80%, umas 80% estão certas (temperatura {temperature}, escolhida na validação).
-
-| Classe | Precisão | Revocação | F1 | Imagens |
-|---|---|---|---|---|
-{classes}
-
-Trocas mais comuns (classe verdadeira → resposta): {confused}.
-
-## Limites
-
-- Só conhece estas classes: a qualquer outra imagem dá uma delas, muitas vezes com confiança. O aviso de dúvida
-  (probabilidade abaixo de {doubt_below}) percebe poucas dessas imagens.
-- Vê cada foto recortada ao centro e reduzida a {side}×{side} pixels; ruído, desfoque e pouco contraste custam
-  acurácia.
-- A classe em que mais falha é {worst} (revocação {worst_recall}).
-- Os desvios dos dados de treino (o que se fotografou, onde e por quem) são também os do modelo.
-"""
-ENGLISH_CARD = """# Model card of `{file}`
-
-*[Português](ficha.md). Made by `python -m classificador ficha`; do not edit by hand.*
-
-**What it is**: a neural network of two convolutions and two fully connected layers that gives an image one of
-{count} classes and a calibrated probability. {weights} weights; SHA-256 of the file
-`{sha256}`.
-
-**Intended use**: teaching, demonstration, comparing methods. **Not** for decisions on people, health, safety or money,
-nor for images of another kind than those it was trained on.
-
-**Data**: {source}. {train} training images and {val} validation images; the results are on
-{test} test images, used neither to train nor to choose the epoch.
-
-**Training**: recipe `{preset}`, seed {seed}, epoch {epoch} of {epochs}, the best in validation ({val_accuracy});
-{time} on {device}, {precision}, torch {torch}, {created}. {distillation}.
-
-## Results on the test images
-
-| Accuracy{distilled} | 95% interval | Macro F1 | Calibration error |
-|---|---|---|---|
-| **{accuracy}** | {interval} | {f1} | {calibration} |
-
-The interval is Wilson's, of the sample of images alone; another seed gives another model. Computed in {computed};
-between float32 and bfloat16 these figures may change a little. A probability is calibrated when of the answers
-given with 80% some 80% are right (temperature {temperature}, chosen on the validation images).
-
-| Class | Precision | Recall | F1 | Images |
-|---|---|---|---|---|
-{classes}
-
-Most frequent mistakes (true class → answer): {confused}.
-
-## Limits
-
-- It knows these classes only: to any other image it gives one of them, often with confidence. The warning (a
-  probability below {doubt_below}) notices few of those images.
-- It sees each photo cut to its central square and reduced to {side}×{side} pixels; noise, blur and low
-  contrast cost accuracy.
-- The class it misses most often is {worst} (recall {worst_recall}).
-- The biases of its training images (what was photographed, where and by whom) are the model's, too.
-"""
+TEMPLATES = ("ficha.md", "model_card.md")  # beside this file: Portuguese, English; _facts() fills in their braces
 
 
 def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -> list[Path]:
@@ -106,11 +23,11 @@ def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -
     data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written.
     """
     report = evaluate(model, data.test, data.classes)
-    cards = {"ficha.md": PORTUGUESE_CARD, "model_card.md": ENGLISH_CARD}
-    for name, card in cards.items():
-        text = card.format(**_facts(model, path, data, report, english=card is ENGLISH_CARD))
+    for name in TEMPLATES:
+        card = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        text = card.format(**_facts(model, path, data, report, english=name == "model_card.md"))
         write_bytes(folder / name, text.encode())
-    return [folder / name for name in cards]
+    return [folder / name for name in TEMPLATES]
 
 
 class _Words:

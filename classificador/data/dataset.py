@@ -1,9 +1,7 @@
 """Labelled images as tensors; CIFAR-10: found, fetched if need be, verified, cached in one file and split."""
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,22 +9,12 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from classificador.atomic import remove_unfinished, write_bytes
 from classificador.data import download, formats
-from classificador.errors import DataError
+from classificador.errors import CheckpointError, DataError
 from classificador.portuguese import reason
 
-CLASSES = (
-    "Avião",
-    "Automóvel",
-    "Pássaro",
-    "Gato",
-    "Cervo",
-    "Cachorro",
-    "Sapo",
-    "Cavalo",
-    "Navio",
-    "Caminhão",
-)
+CLASSES = ("Avião", "Automóvel", "Pássaro", "Gato", "Cervo", "Cachorro", "Sapo", "Cavalo", "Navio", "Caminhão")
 SPLIT_SEED = 2026  # which images validate; changing it makes every earlier validation result incomparable
 
 
@@ -52,19 +40,11 @@ class ImageData:
 
 
 def load_cifar10(root: str | Path = "data", source: str | Path | None = None) -> ImageData:
-    """Load CIFAR-10, downloading it the first time.
+    """Return CIFAR-10, every byte checked against the official sums; it is downloaded the first time.
 
-    Args:
-        root: folder of the cache `cifar-10.bin` (184 MB), created if missing. Official archives and folders put there
-            by hand are used as well.
-        source: an archive or folder of one's own, used instead of `root`; nothing is downloaded then. By default the
-            environment variable CLASSIFICADOR_DADOS.
-
-    Returns:
-        The data set, every byte of which was checked against the official sums.
-
-    Raises:
-        DataError: the data cannot be read, verified or brought; the message says what to do.
+    root: folder of the cache `cifar-10.bin` (184 MB), made if missing; official archives and folders put there by hand
+    are used as well. source: an archive or folder of one's own, used instead, with nothing downloaded; by default the
+    environment variable CLASSIFICADOR_DADOS. Raises DataError saying what to do.
     """
     source = source or os.environ.get(download.SOURCE_VARIABLE)
     records = _read_own(Path(os.path.expanduser(source))) if source else _prepare(Path(os.path.expanduser(root)))
@@ -85,13 +65,9 @@ def _read_own(path: Path) -> np.ndarray:
 
 
 def validation_indices(labels: np.ndarray) -> np.ndarray:
-    """The training images held out for validation: a tenth of each class, always the same ones.
+    """Return which training images validate, ascending: a tenth of each class, always the same ones.
 
-    Args:
-        labels: integers 0-9, one for each training image.
-
-    Returns:
-        Ascending indices (int64). RandomState, unlike default_rng, promises the same stream in every NumPy (NEP 19).
+    labels: 0 to 9, one for each. (RandomState, unlike default_rng, promises the same stream in every NumPy: NEP 19.)
     """
     random = np.random.RandomState(SPLIT_SEED)
     members = (np.flatnonzero(labels == label) for label in range(len(CLASSES)))
@@ -111,15 +87,7 @@ def _prepare(root: Path) -> np.ndarray:
         raise DataError(f"A pasta de dados {root} não pôde ser criada ({reason(error)}); escolha outra.") from error
     with suppress(DataError):
         return formats.read(root / formats.CACHE)  # the usual case; needs no lock, and no right to write
-    with _only_process(root):
-        records = _read_local(root)
-        return _fetch(root) if records is None else records
-
-
-@contextmanager
-def _only_process(root: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that of several processes one fetches and the others wait for its result."""
-    lock = FileLock(root / ".cifar-10.lock")
+    lock = FileLock(root / ".cifar-10.lock")  # of several processes one fetches, and the others wait for its result
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -128,68 +96,36 @@ def _only_process(root: Path) -> Iterator[None]:
     except (OSError, NotImplementedError):
         pass  # a read-only or lockless folder: data already there can be read all the same
     try:
-        yield
+        return _read_local(root)
     finally:
         lock.release()
 
 
-def _read_local(root: Path) -> np.ndarray | None:
-    """The records from the first sound thing in `root`; a damaged one is set aside. None if there is none."""
+def _read_local(root: Path) -> np.ndarray:
+    """The records from the first sound thing in `root`, or else fetched."""
     for path in formats.find(root):
         try:
             records = formats.read(path)
         except DataError as error:
-            _set_aside(path, error)
+            print(f"{error} Será ignorado.", flush=True)
             continue
         if path.name != formats.CACHE:
             _write_cache(records, root)
         return records
-    return None
-
-
-def _fetch(root: Path) -> np.ndarray:
-    path = download.fetch(root)
-    try:
-        records = formats.read(path)
-    except DataError as error:
-        _set_aside(path, error)
-        raise
+    archive = download.fetch(root)
+    records = formats.read(archive)
     if _write_cache(records, root):
-        path.unlink()
+        archive.unlink()
     return records
 
 
-def _set_aside(path: Path, error: DataError) -> None:
-    """Rename a damaged file or folder, kept for the user to look at, and say so."""
-    aside = path.with_name(f"{path.name}.danificado")
-    try:
-        if aside.is_dir():
-            shutil.rmtree(aside)
-        elif path.is_dir():
-            aside.unlink(missing_ok=True)
-        os.replace(path, aside)
-    except OSError:
-        print(f"{error} Será ignorado.", flush=True)
-    else:
-        print(f"{error} Foi guardado como {aside.name}, que pode ser apagado.", flush=True)
-
-
 def _write_cache(records: np.ndarray, root: Path) -> bool:
-    """Write the cache so that it appears whole and verified or not at all. False, and a line, if it cannot be."""
-    cache, unfinished = root / formats.CACHE, root / "cifar-10.tmp.bin"
+    """Write the cache so that it appears whole or not at all. False, and a line, if it cannot be written."""
+    cache = root / formats.CACHE
     try:
-        with unfinished.open("wb") as file:
-            file.write(records.data)
-            file.flush()
-            os.fsync(file.fileno())
-        formats.read(unfinished)
-        os.replace(unfinished, cache)
-    except (OSError, DataError) as error:
-        print(
-            f"A cópia rápida {cache} não pôde ser gravada ({reason(error)}); os dados ficam só na memória.", flush=True
-        )
+        remove_unfinished(cache)
+        write_bytes(cache, records.data)
+    except (OSError, CheckpointError) as error:
+        print(f"{reason(error)} Os dados ficam só na memória.", flush=True)
         return False
-    finally:
-        with suppress(OSError):  # where it could not be written it cannot be removed either
-            unfinished.unlink(missing_ok=True)
     return True

@@ -42,11 +42,7 @@ KNOWN_NAMES = (
 )
 
 NPM_LABELS = {"train_lables.json": slice(0, TRAIN_FILES), "test_lables.json": slice(TRAIN_FILES, None)}  # spelt so
-LAYOUTS = (
-    frozenset(f"{name}.bin" for name in FILES),
-    frozenset(FILES),
-    frozenset(f"{name}.png" for name in FILES) | NPM_LABELS.keys(),
-)
+MEMBERS = {f"{name}{ending}" for name in FILES for ending in ("", ".bin", ".png")} | NPM_LABELS.keys()
 MEMBER_LIMIT = 40_000_000  # bytes; the largest genuine member, a python batch, has 31 035 704
 
 
@@ -56,18 +52,12 @@ def find(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> np.ndarray:
-    """Read the whole data set from a cache, an archive or a folder.
+    """Return the whole data set, uint8, 60000×3073: label, then the planes R, G, B; data_batch_1 … 5, then test_batch.
 
-    Args:
-        path: `cifar-10.bin`, an official .tar.gz, the npm package, or a folder that holds one of them or the six files.
-
-    Returns:
-        uint8 array, 60000 × 3073: label byte, then the planes R, G, B; data_batch_1 … 5, then test_batch.
-
-    Raises:
-        DataError: nothing there, unreadable, incomplete, or not the genuine bytes.
+    path: `cifar-10.bin`, an official .tar.gz, the npm package, or a folder that holds one of them or the six files.
+    Raises DataError for what is not there, unreadable, incomplete, or not the genuine bytes.
     """
-    if path.is_dir() and _layout_in(path) is None and (inside := find(path)):
+    if path.is_dir() and not any((path / name).is_file() for name in MEMBERS) and (inside := find(path)):
         return read(inside[0])
     if not path.exists():
         raise DataError(f"{path} não existe; confira o caminho dos dados.")
@@ -84,11 +74,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def verify(records: np.ndarray, origin: Path) -> None:
-    """Compare the records with the six official SHA-256 sums; `origin` is named in the message.
-
-    Raises:
-        DataError: a part differs; names the file, the expected and the found sum.
-    """
+    """Raise DataError, naming `origin` and the part, unless the records have the six official SHA-256 sums."""
     with ThreadPoolExecutor(2) as pool:  # hashlib releases the GIL
         sums = pool.map(lambda part: hashlib.sha256(part).hexdigest(), records.reshape(len(FILES), -1))
         for name, found in zip(FILES, sums, strict=True):
@@ -107,32 +93,28 @@ def _read_cache(path: Path) -> np.ndarray:
 
 def _assemble(path: Path) -> np.ndarray:
     """Put the files of a folder or archive, in whatever order they come, at their places in one array."""
-    records = np.empty((len(FILES), ROWS, 1 + PIXELS), np.uint8)
-    seen = set()
+    records = np.zeros((len(FILES), ROWS, 1 + PIXELS), np.uint8)
     for name, payload in _folder_members(path) if path.is_dir() else _tar_members(path):
         _place(records, name, payload)
-        seen.add(name)
-    if not any(layout <= seen for layout in LAYOUTS):
-        raise DataError(f"{path} não contém os seis arquivos do CIFAR-10 completos; use outra cópia.")
+    if missing := [
+        name for name, part in zip(FILES, records, strict=True) if not all(map(np.any, (part[:, 0], part[:, 1:])))
+    ]:
+        raise DataError(f"{path} não contém {', '.join(missing)} do CIFAR-10; use outra cópia.")
     return records.reshape(-1, 1 + PIXELS)
 
 
-def _layout_in(folder: Path) -> frozenset[str] | None:
-    return next((layout for layout in LAYOUTS if all((folder / name).is_file() for name in layout)), None)
-
-
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for name in _layout_in(folder) or ():
-        yield name, (folder / name).read_bytes()
+    for name in sorted(MEMBERS):
+        if (folder / name).is_file():
+            yield name, (folder / name).read_bytes()
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the members we know by base name. Paths and links in the archive mean nothing: no file is ever written."""
-    wanted = frozenset().union(*LAYOUTS)
     with tarfile.open(path, "r:*") as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
-            if name in wanted and member.isreg() and member.size <= MEMBER_LIMIT:
+            if name in MEMBERS and member.isreg() and member.size <= MEMBER_LIMIT:
                 yield name, cast(IO[bytes], archive.extractfile(member)).read()  # of a regular file there is one
 
 

@@ -23,14 +23,9 @@ STALL_SECONDS = 60  # a registry that mirrors the package may fetch all of it be
 
 
 def pack(root: Path) -> Path:
-    """Fetch the package into `root` with the user's own npm, from whatever registry that is set up for.
+    """Fetch the package into `root` with the user's own npm and registry; return the path of the .tgz, SHA-512 checked.
 
-    Returns:
-        Path of the .tgz, its SHA-512 checked.
-
-    Raises:
-        SourceError: no npm, no answer, or other bytes.
-        OSError: the disk failed.
+    Raises SourceError for no npm, no answer, or other bytes, and OSError when the disk failed.
     """
     npm = shutil.which("npm.cmd" if os.name == "nt" else "npm")
     if npm is None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from classificador.errors import SourceError
+from classificador.errors import SlowError, SourceError
 
 STALL_SECONDS = 10  # without a byte
 WINDOW_SECONDS = 10  # over which the speed is measured
@@ -45,29 +45,22 @@ def file_hash(path: Path, algorithm: str) -> bytes:
     return digest.digest()
 
 
-def is_there(url: str, timeout: float) -> None:
-    """Return if the host answers within `timeout` seconds, whatever it answers.
-
-    Raises:
-        SourceError: it does not; says why.
-    """
+def no_answer(url: str, timeout: float) -> str:
+    """Return "" if the host answers within `timeout` seconds, whatever it answers, and else what went wrong."""
     try:
         _open(url, "HEAD", timeout).close()
     except urllib.error.HTTPError:
         pass  # some refuse HEAD; the download itself will tell
-    except (OSError, HTTPException) as error:
-        raise SourceError(explain(error)) from error
+    except (SourceError, OSError, HTTPException) as error:
+        return explain(error)
+    return ""
 
 
 def receive(url: str, part: Path, size: int, least_speed: float) -> None:
     """Complete the file `part`, of `size` bytes, from where it stops if the server can.
 
-    Args:
-        least_speed: bytes a second, averaged over WINDOW_SECONDS; 0 accepts any.
-
-    Raises:
-        SourceError: too slow, cut short, or not a file of this size.
-        OSError, HTTPException: network or disk failed.
+    least_speed: bytes a second, averaged over WINDOW_SECONDS; 0 accepts any. Raises SlowError, SourceError for what is
+    cut short or not of this size, and OSError or HTTPException when the network or the disk failed.
     """
     have = part.stat().st_size if part.exists() else 0
     if have == size:
@@ -94,7 +87,7 @@ def _copy(response: HTTPResponse, file: BinaryIO, bar: tqdm, least_speed: float)
         elapsed = time.monotonic() - mark
         if elapsed >= WINDOW_SECONDS:
             if received / elapsed < least_speed:
-                raise SourceError(f"lenta, {received / elapsed / 1000:.0f} kB/s", received / elapsed)
+                raise SlowError(f"lenta, {received / elapsed / 1000:.0f} kB/s")
             mark, received = time.monotonic(), 0
 
 

@@ -35,11 +35,6 @@ class Checkpoint:
         if not all(isinstance(name, str) and isinstance(w, torch.Tensor) for name, w in self.weights.items()):
             raise ValueError("não são pesos")
 
-    @classmethod
-    def from_dict(cls, content: dict) -> "Checkpoint":
-        """Return what to_dict() made this of. Raises ValueError for anything else."""
-        return cls(ModelInfo.from_dict(content.get("info")), content.get("weights", {}))
-
     def to_dict(self) -> dict:
         """Tensors and plain values, for a file."""
         return {"info": self.info.to_dict(), "weights": self.weights}
@@ -47,12 +42,7 @@ class Checkpoint:
 
 def save_checkpoint(path: str | Path, model: nn.Module, facts: dict) -> None:
     """Write the weights of `model` to `path`, with `facts` as in pack(); errors as in pack() and write_file()."""
-    write_checkpoint(Path(path), pack(model, facts))
-
-
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it to `path`; see write_file."""
-    write_file(path, BEST, checkpoint.to_dict())
+    write_file(Path(path), BEST, pack(model, facts).to_dict())
 
 
 def pack(model: nn.Module, facts: dict) -> Checkpoint:
@@ -95,7 +85,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     content = read_file(path, BEST, model_remedy(path))
     try:
-        return Checkpoint.from_dict(content)
+        return Checkpoint(ModelInfo.from_dict(content.get("info")), content.get("weights", {}))
     except ValueError as error:
         text = f"{path} não foi gravado por este projeto e foi recusado. {model_remedy(path)}."
         raise CheckpointError(text) from error

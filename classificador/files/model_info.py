@@ -44,34 +44,20 @@ class ModelInfo:
         kinds = {float: int | float, tuple[str, ...]: tuple}
         if not all(isinstance(getattr(self, part.name), kinds.get(part.type, part.type)) for part in fields(self)):
             raise ValueError("metadados de outro tipo")
-        if not (self._texts_are_sound() and self._numbers_are_sound() and architecture_is_sound(self.architecture)):
-            raise ValueError("metadados impossíveis")
-        datetime.fromisoformat(self.created)
-
-    def _texts_are_sound(self) -> bool:
-        texts = [
-            self.preset,
-            self.split,
-            self.device,
-            self.precision,
-            self.run,
-            self.versions.get("torch"),
-            *self.classes,
-        ]
-        return all(map(_printable, texts)) and len(set(self.classes)) == len(self.classes) > 0
-
-    def _numbers_are_sound(self) -> bool:
-        numbers = [self.epoch, self.val_accuracy, self.val_loss, self.seconds, self.earlier_epochs]
-        epochs = self.settings.get("epochs")
-        return (
-            all(isinstance(value, int | float) and abs(value) < HUGE for value in numbers)
+        epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss]
+        texts = [self.preset, self.split, self.device, self.precision, self.run, self.versions.get("torch")]
+        if not (
+            architecture_is_sound(self.architecture)
+            and all(map(_printable, [*texts, *self.classes]))
+            and 0 < len(set(self.classes)) == len(self.classes) == self.architecture.get("classes", 10)
             and type(epochs) is int
-            and abs(epochs) < HUGE
+            and all(abs(value) < HUGE for value in [self.epoch, epochs, *scores, self.seconds, self.earlier_epochs])
             and 0 <= self.doubt_below <= 1
             and COLDEST <= self.temperature <= HOTTEST
             and (not self.teacher or isinstance(self.teacher.get("val_accuracy"), float))
-            and len(self.classes) == self.architecture.get("classes", 10)
-        )
+        ):
+            raise ValueError("metadados impossíveis")
+        datetime.fromisoformat(self.created)
 
     @classmethod
     def from_dict(cls, values: object) -> "ModelInfo":
@@ -116,29 +102,23 @@ def describe_checkpoint(info: ModelInfo) -> str:
     created = datetime.fromisoformat(info.created)
     epoch = number(info.epoch, 0 if info.epoch == round(info.epoch) else 1)
     size = ", ".join(f"{name} {value}" for name, value in info.architecture.items())
-    return (
-        f"Receita:     {info.preset}, época {epoch} de {info.settings['epochs']}, {duration(info.seconds)}\n"
-        f"Validação:   acurácia {percent(info.val_accuracy, 2)}, perda {number(info.val_loss, 3)}\n"
-        f"{_distillation(info)}{_earlier(info)}"
-        f"Calibração:  temperatura {number(info.temperature, 3)}\n"
-        f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info.device}, {info.precision}, torch {info.versions['torch']}\n"
-        f"Divisão:     {info.split}\n"
-        f"Rede:        {size}\n"
-        f"Classes:     {', '.join(info.classes)}"
-    )
-
-
-def _distillation(info: ModelInfo) -> str:
-    """A line for a network that did not learn the labels."""
-    if not info.distilled:
-        return ""
-    score = percent(info.teacher["val_accuracy"], 2)
-    return f"Destilação:  aprendeu as respostas de um professor, com {score} na validação\n"
-
-
-def _earlier(info: ModelInfo) -> str:
-    """A line for a training that began with trained weights."""
-    return f"Partiu de:   pesos já treinados, {number(info.earlier_epochs, 1)} épocas\n" if info.earlier_epochs else ""
+    lines = [
+        f"Receita:     {info.preset}, época {epoch} de {info.settings['epochs']}, {duration(info.seconds)}",
+        f"Validação:   acurácia {percent(info.val_accuracy, 2)}, perda {number(info.val_loss, 3)}",
+    ]
+    if info.distilled:
+        score = percent(info.teacher["val_accuracy"], 2)
+        lines.append(f"Destilação:  aprendeu as respostas de um professor, com {score} na validação")
+    if info.earlier_epochs:
+        lines.append(f"Partiu de:   pesos já treinados, {number(info.earlier_epochs, 1)} épocas")
+    lines += [
+        f"Calibração:  temperatura {number(info.temperature, 3)}",
+        f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info.device}, {info.precision}, torch {info.versions['torch']}",
+        f"Divisão:     {info.split}",
+        f"Rede:        {size}",
+        f"Classes:     {', '.join(info.classes)}",
+    ]
+    return "\n".join(lines)
 
 
 def architecture_is_sound(architecture: dict) -> bool:

@@ -3,15 +3,9 @@
 `python -m classificador professor` trains it into `professor.pth`.
 """
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from classificador.data.dataset import ImageData
-from classificador.network.build import make_network, whiten
-from classificador.recipes import Settings
 
 
 class Teacher(nn.Module):
@@ -40,12 +34,3 @@ def _block(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
         first, nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU(), second, nn.BatchNorm2d(after), nn.ReLU()
     )
-
-
-def build_teacher(settings: Settings, data: ImageData) -> Teacher:
-    """Return a teacher with this run's reproducible starting weights, its first layer fixed to whitening filters."""
-    torch.manual_seed(settings.seed)
-    side = data.train.images.shape[-1]
-    teacher = cast(Teacher, make_network(Teacher, classes=len(data.classes), side=side))
-    whiten(teacher.conv1, data.train.images)
-    return teacher

@@ -16,8 +16,7 @@ from classificador.files.model_file import check_saveable
 from classificador.portuguese import number
 from classificador.recipes import Settings
 from classificador.results.predict import predict_logits
-from classificador.training.batches import Batches
-from classificador.training.distill import load_teacher
+from classificador.training.batches import Batches, load_teacher
 from classificador.training.history import History
 from classificador.training.interrupt import StopRequest, stop_requests
 from classificador.training.loop import train_epoch
