@@ -30,8 +30,9 @@ class Batches:
         device = split.images.device
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         self.mirrored_first = torch.randint(2, (len(split),), generator=self.generator, device=device) > 0
-        self.order = torch.arange(len(split), device=device)
-        self.steps = len(split) // settings.batch_size  # in an epoch: the last, incomplete batch is left out
+        self.rows = balanced(split.labels)
+        self.order = torch.arange(len(self.rows), device=device)
+        self.steps = len(self.rows) // settings.batch_size  # in an epoch: the last, incomplete batch is left out
         self.done = 0  # since the run began
 
     @property
@@ -46,8 +47,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self.step == 0:
-            self.order = torch.randperm(len(self.split), generator=self.generator, device=self.order.device)
-        for rows in self.order.split(self.settings.batch_size)[self.step : self.steps]:
+            self.order = torch.randperm(len(self.rows), generator=self.generator, device=self.order.device)
+        for rows in self.rows[self.order].split(self.settings.batch_size)[self.step : self.steps]:
             batch = self.make(rows)
             self.done += 1
             yield batch
@@ -130,6 +131,16 @@ def soft_targets(teacher: Teacher, images: torch.Tensor) -> torch.Tensor:
     with autocast(images.device):
         logits = teacher(images)
     return (logits.float() / SOFTENING).softmax(1)
+
+
+def balanced(labels: torch.Tensor) -> torch.Tensor:
+    """Return which images an epoch shows, ascending: all, and those of rare classes so often that classes weigh alike.
+
+    labels: int64, N. How often is a whole number, so that classes of nearly the same size are shown once.
+    """
+    counts = labels.bincount()
+    times = (counts.max() / counts.clamp(min=1)).round().long()
+    return torch.arange(len(labels), device=labels.device).repeat_interleave(times[labels])
 
 
 def draw_moves(count: int, shift: int, generator: torch.Generator) -> torch.Tensor | None:

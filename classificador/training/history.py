@@ -24,8 +24,8 @@ class History:
 
     @property
     def best(self) -> int:
-        """Index of the epoch with the highest validation accuracy (the first of equals). Raises ValueError if empty."""
-        return self.val_accuracy.index(max(self.val_accuracy))
+        """Index of the epoch with the highest validation accuracy, of equals the lowest loss. ValueError if empty."""
+        return max(range(len(self.val_loss)), key=lambda epoch: (self.val_accuracy[epoch], -self.val_loss[epoch]))
 
     def to_dict(self) -> dict:
         """The history as plain lists, for a checkpoint or a JSON file."""

@@ -38,7 +38,7 @@ class KeepFiles(Watcher):
 
     def epoch(self, run: "Run") -> None:
         """Save, with the temperature and the threshold of doubt that fit these weights."""
-        if self.folder.score is None or run.history.val_accuracy[-1] > self.folder.score:
+        if self.folder.score is None or run.history.best == len(run.history.val_loss) - 1:
             temperature = fit_temperature(run.logits, run.val.labels)
             doubt = fit_doubt((run.logits / temperature).softmax(1))
             self.folder.save(run.model, describe(run) | {"temperature": temperature, "doubt_below": doubt})
