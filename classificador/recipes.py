@@ -86,13 +86,7 @@ def _number(value: object) -> bool:
 PRESETS = {
     "rapido": Settings("rapido", epochs=11, batch_size=128, lr=1e-2, weight_decay=0.05),
     "completo": Settings(
-        "completo",
-        epochs=36,
-        batch_size=128,
-        lr=1e-2,
-        channels=(96, 160),
-        weight_decay=0.05,
-        shift=3,
+        "completo", epochs=36, batch_size=128, lr=1e-2, channels=(96, 160), weight_decay=0.05, shift=3
     ),
     # Learns from the answers of a deeper network, which `python -m classificador professor` trains beforehand.
     # Made for a GPU: minutes there, hours on a CPU.
@@ -116,14 +110,7 @@ PRESETS = {
 # The recipe of the teacher, which is another network: see teacher.py. Label smoothing would blur which
 # classes it takes for alike (Müller et al. 2019, arXiv 1906.02629).
 TEACHER = Settings(
-    "professor",
-    epochs=30,
-    batch_size=256,
-    lr=4e-3,
-    weight_decay=0.05,
-    label_smoothing=0.0,
-    shift=3,
-    cutout=12,
+    "professor", epochs=30, batch_size=256, lr=4e-3, weight_decay=0.05, label_smoothing=0.0, shift=3, cutout=12
 )
 
 

@@ -39,7 +39,7 @@ from conftest import toy
 from classificador import atomic
 from classificador.files import safe
 from classificador import processes
-from classificador.training import record
+from classificador.training import history
 from classificador.training import run_folder
 from classificador import device
 from test_distributed import train
@@ -48,7 +48,7 @@ written, write = [], atomic.write_bytes
 def note(path, data):
     written.append(path.name)
     write(path, data)
-safe.write_bytes = record.write_bytes = run_folder.write_bytes = note
+safe.write_bytes = history.write_bytes = run_folder.write_bytes = note
 device.has_bf16 = lambda device: False  # in bfloat16 the order of the sums would show
 with processes.process_group():
     model, test_logits, history = train(toy.__wrapped__(), sys.argv[1] + "/best.pth")

@@ -11,14 +11,14 @@ import matplotlib.pyplot as plt
 from classificador.errors import DataError, printable
 from classificador.portuguese import duration, percent, reason
 from classificador.show.figures import COMMA, PERCENT, STYLE
-from classificador.training.record import STATUS
+from classificador.training.history import STATUS
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 
 
 @dataclass(frozen=True)
 class Run:
-    """What record.py left of a run; test_accuracy (a fraction) only where the whole notebook ran."""
+    """What write_record() left of a run; test_accuracy (a fraction) only where the whole notebook ran."""
 
     name: str
     facts: dict

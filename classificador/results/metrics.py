@@ -1,10 +1,10 @@
 """Accuracy, F1 and their friends, computed by scikit-learn, with the uncertainty said."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
@@ -39,7 +39,9 @@ class Report:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the accuracy, fractions (Wilson's score interval, which stays inside 0 … 1)."""
-        return wilson_interval(self.accuracy, len(self.labels))
+        right = int((self.predictions == self.labels).sum())
+        low, high = binomtest(right, len(self.labels)).proportion_ci(method="wilson")
+        return float(low), float(high)
 
     @property
     def per_class(self) -> np.ndarray:
@@ -137,10 +139,3 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     with autocast(next(model.parameters()).device):
         probabilities = predict(model, split.images).numpy()
     return Report(tuple(known), labels, probabilities, distilled=info is not None and info.distilled)
-
-
-def wilson_interval(fraction: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of a fraction observed on n cases; z = 1.96 gives 95 %."""
-    centre = (fraction + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -61,30 +61,26 @@ class Batches:
         drawn for the batch (Zhang et al. 2018, arXiv 1710.09412). A teacher answers to the images as the network sees
         them, mixed ones too (Beyer et al. 2022, arXiv 2106.05237).
         """
-        settings, split, mine = self.settings, self.split, processes.part(len(rows))
-        moves = draw_moves(len(rows), settings.shift, self.generator)
-        holes = draw_holes(len(rows), split.images.shape[-1], self.generator) if settings.cutout else None
+        settings, generator, mine = self.settings, self.generator, processes.part(len(rows))
+        images, targets = self.split.images[rows], self.split.labels[rows]
         # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
         mirrored = self.mirrored_first[rows] ^ bool(self.epoch % 2) if settings.symmetric else None
-
-        def altered(part: torch.Tensor) -> torch.Tensor:
-            turned = None if mirrored is None else mirrored[part]
-            images = augment(split.images[rows[part]], None if moves is None else moves[:, part], turned)
-            return images if holes is None else cut_out(images, holes[:, part], settings.cutout)
-
-        places = torch.arange(len(rows), device=rows.device)
-        images, targets = altered(places[mine]), split.labels[rows[mine]]
+        images = augment(images, draw_moves(len(rows), settings.shift, generator), mirrored)
+        if settings.cutout:
+            centres = torch.randint(images.shape[-1], (2, len(rows), 1), generator=generator, device=rows.device)
+            images = cut_out(images, centres, settings.cutout)
         if settings.mixup:
-            mixing, share = torch.rand(2, generator=self.generator, device=rows.device)
+            mixing, share = torch.rand(2, generator=generator, device=rows.device)
             share = torch.where(mixing < settings.mixup, share, 1.0)
-            partners = places.flip(0)[mine]
-            images = torch.lerp(altered(partners).float(), images.float(), share).div_(255)
+            images = torch.lerp(images.flip(0).float(), images.float(), share).div_(255)
             if self.teacher is None:
-                shown = torch.stack([split.labels[rows[partners]], targets])
-                partner, own = F.one_hot(shown, len(self.classes)).float()
-                targets = torch.lerp(partner, own, share)
+                own = F.one_hot(targets, len(self.classes)).float()
+                targets = torch.lerp(own.flip(0), own, share)
+        images, targets = images[mine], targets[mine]
         if self.teacher is not None:
-            targets = soft_targets(self.teacher, images)
+            with torch.no_grad(), autocast(images.device):
+                answers = self.teacher(images)
+            targets = (answers.float() / SOFTENING).softmax(1)
         return images, targets
 
     def state_dict(self) -> dict:
@@ -96,9 +92,8 @@ class Batches:
         done, order = state["done"], state["order"].to(self.order.device)
         if type(done) is not int or not 0 <= done < self.settings.epochs * self.steps:
             raise ValueError("posição impossível")
-        if order.dtype != torch.int64 or not torch.equal(order.sort().values, torch.arange(len(order)).to(order)):
-            raise ValueError("ordem impossível")
-        if order.shape != self.order.shape:
+        every = torch.arange(len(self.rows), device=order.device)
+        if order.dtype != torch.int64 or not torch.equal(order.sort().values, every):
             raise ValueError("ordem impossível")
         self.generator.set_state(state["generator"])
         self.done, self.order = done, order
@@ -116,21 +111,10 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
         raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens. Treine outro.")
     if (learnt := loaded.info.side) != (side := data.train.images.shape[-1]):
         raise CheckpointError(f"O professor em {path} aprendeu com imagens de {learnt} pixels; estas têm {side}.")
-    total = 0
-    for weight in loaded.state_dict().values():
-        total = zlib.crc32(weight.contiguous().numpy(), total)
     teacher = cast(Teacher, loaded)
-    teacher.facts = {"crc32": f"{total:08x}", "val_accuracy": loaded.info.val_accuracy}
+    teacher.facts = {"crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}", "val_accuracy": loaded.info.val_accuracy}
     place(teacher, device)
     return teacher
-
-
-@torch.no_grad()
-def soft_targets(teacher: Teacher, images: torch.Tensor) -> torch.Tensor:
-    """Return the teacher's softened probabilities for images as the network sees them, float32 N×classes."""
-    with autocast(images.device):
-        logits = teacher(images)
-    return (logits.float() / SOFTENING).softmax(1)
 
 
 def balanced(labels: torch.Tensor) -> torch.Tensor:
@@ -169,15 +153,10 @@ def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Te
     return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def draw_holes(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
-    """Return the random centres of so many holes, row and column, 2×N×1, anywhere in images of side×side."""
-    return torch.randint(side, (2, count, 1), generator=generator, device=generator.device)
-
-
 def cut_out(images: torch.Tensor, centres: torch.Tensor, size: int) -> torch.Tensor:
     """Return a copy in which a square of each image is grey, 128 (DeVries and Taylor 2017, arXiv 1708.04552).
 
-    images: uint8, N×C×S×S. centres: of draw_holes(). size: pixels, even; less of it shows where it crosses the border.
+    images: uint8, N×C×S×S. centres: row and column, 2×N×1. size: pixels, even; less shows where it crosses the border.
     """
     position = torch.arange(images.shape[-1], device=images.device)
     rows, columns = ((position >= centre - size // 2) & (position < centre + size // 2) for centre in centres)

@@ -18,10 +18,9 @@ from classificador.recipes import Settings
 from classificador.results.predict import predict_logits
 from classificador.training.batches import Batches, load_teacher
 from classificador.training.history import History
-from classificador.training.interrupt import StopRequest, stop_requests
 from classificador.training.loop import train_epoch
 from classificador.training.resume import restore_state
-from classificador.training.run import HOPELESS, Run
+from classificador.training.run import HOPELESS, Run, StopRequest, stop_requests
 from classificador.training.run_folder import RunFolder, find_interrupted
 from classificador.training.watchers import Curves, KeepFiles, ProgressBar
 

@@ -13,7 +13,7 @@ from classificador.files.safe import RESUME, read_file, write_file
 from classificador.network.build import make_network
 from classificador.network.cnn import CNN
 from classificador.recipes import Settings
-from classificador.training.record import read_record
+from classificador.training.history import read_record
 from classificador.training.run_folder import find_interrupted, runs_beside
 
 REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"

@@ -1,7 +1,10 @@
-"""A training under way: what it is made of, and what a point to go on from holds of it."""
+"""A training under way: what it is made of, what a point to go on from holds of it, and the signals that stop it."""
 
 import signal
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -19,6 +22,8 @@ from classificador.training.run_folder import RunFolder
 from classificador.training.watchers import Watcher, trained_with
 
 HOPELESS = 1e12  # a loss from which no training comes back
+# Ctrl-C, a polite end, and a terminal that was closed (which Windows has not).
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Run:
@@ -122,6 +127,35 @@ class Run:
             "data": data | {"crc32": f"{self.fingerprint:08x}"},
             "settings": trained_with(self),
         }
+
+
+class StopRequest:
+    """`number` is that of the first signal that asked to stop, 0 while none has."""
+
+    number = 0
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing; they set `.number` of what the block gets.
+
+    An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
+    there as if nothing had happened. A signal that was ignored before stays so, as under nohup. Outside the main thread
+    signals cannot be caught, and none is noted.
+    """
+    request = StopRequest()
+
+    def note(number, frame) -> None:
+        request.number = request.number or number
+
+    main = threading.current_thread() is threading.main_thread()
+    heeded = [number for number in STOPPING if main and signal.getsignal(number) != signal.SIG_IGN]
+    earlier = {number: signal.signal(number, note) for number in heeded}
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _check_sum(splits: list[Split]) -> int:

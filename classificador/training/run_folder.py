@@ -20,8 +20,7 @@ from classificador.atomic import remove_unfinished, reserve, write_bytes
 from classificador.errors import CheckpointError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.portuguese import percent, reason
-from classificador.training.history import History
-from classificador.training.record import circumstances, write_record
+from classificador.training.history import History, circumstances, write_record
 
 NAME_VARIABLE = "CLASSIFICADOR_RUN"  # the name that the next run's folder is to have, as `make run` sets it
 
