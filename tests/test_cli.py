@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,11 +282,53 @@ def test_diagnosis_of_a_sound_installation_is_exit_code_zero(cifar10, model_file
 
 def test_what_a_folder_holds_besides_pictures_is_told(tmp_path, capsys):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
-    for name in ("b.HEIC", "c.heic", "d"):
+    for name in ("b.MOV", "c.mov", "d"):
         (tmp_path / name).write_text("")
     assert cli.main(["prever", str(tmp_path), "--modelo", str(ROOT / "best_model.pth")]) == 0
     out = capsys.readouterr().out
-    assert ".heic (2)" in out and "sem extensão (1)" in out and "a.png: " in out
+    assert ".mov (2)" in out and "sem extensão (1)" in out and "a.png: " in out
+
+
+def test_a_quoted_pattern_is_expanded_and_a_name_in_brackets_is_a_name(model_file, tmp_path, capsys):
+    for name in ("a.png", "b.png", "[1].png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    model = ["--modelo", str(model_file), "--json"]
+    assert cli.main(["prever", str(tmp_path / "[ab].png"), str(tmp_path / "[1].png"), *model]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == [str(tmp_path / name) for name in ("a.png", "b.png", "[1].png")]
+    assert cli.main(["prever", str(tmp_path / "*.jpg"), *model]) == 1
+    assert "*.jpg não existe" in capsys.readouterr().err
+
+
+def test_interrupted_prever_gives_what_it_has(model_file, tmp_path, capsys, monkeypatch):
+    def interrupt(model, path):
+        if path.endswith("b.png"):
+            raise KeyboardInterrupt
+        return {"Gato": 1.0}
+
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    monkeypatch.setattr("classificador.results.predict.predict_image", interrupt)
+    assert cli.main(["prever", str(tmp_path), "--modelo", str(model_file), "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {str(tmp_path / "a.png"): {"Gato": 1.0}}
+    assert "Interrompido depois de 1 imagens" in err
+
+
+def test_names_of_invalid_bytes_are_all_there_and_none_is_a_formula(model_file, tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "=1+1.png")
+    for byte in (b"\xe9", b"\xea"):
+        shutil.copy(tmp_path / "=1+1.png", os.fsencode(tmp_path) + b"/caf" + byte + b".png")
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", *(os.fsdecode(b"caf" + byte + b".png") for byte in (b"\xe9", b"\xea"))]
+    for form in ("--json", "--csv"):
+        assert cli.main(["prever", *names, "--modelo", str(model_file), form]) == 0
+        out = capsys.readouterr().out
+        if form == "--json":
+            assert list(json.loads(out)) == ["=1+1.png", "caf?.png", "caf?.png (2)"]
+        else:
+            rows = list(csv.DictReader(io.StringIO(out)))
+            assert [row["arquivo"] for row in rows] == ["'=1+1.png", "caf?.png", "caf?.png (2)"]
 
 
 def test_a_port_that_none_can_have_is_told(capsys):

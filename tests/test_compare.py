@@ -41,8 +41,11 @@ def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"settings": {}, "metrics": 3}'])
 def test_a_foreign_run_json_is_one_line(runs, damage, tmp_path, capsys):
-    (min(runs.iterdir()) / "run.json").write_text(damage)
-    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.png")]) == 1
+    damaged = min(runs.iterdir())
+    (damaged / "run.json").write_text(damage)
+    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.png")]) == 0, "the others are shown"
+    assert f"Ficou de fora: {damaged} não tem um run.json" in capsys.readouterr().out
+    assert main(["comparar", str(damaged), "--figura", str(tmp_path / "c.png")]) == 1
     error = capsys.readouterr().err
     assert "run.json" in error
     assert error.count("\n") == 1
@@ -70,5 +73,5 @@ def test_runs_of_one_name_stay_apart_and_none_is_shown_twice(runs, tmp_path, cap
 @pytest.mark.parametrize(("file", "damage"), [("history.csv", "a" * 200_000), ("run.json", "[" * 100_000)])
 def test_a_file_that_is_too_much_for_its_reader_is_one_line(runs, file, damage, tmp_path, capsys):
     (min(runs.iterdir()) / file).write_text(damage)
-    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.png")]) == 1
+    assert main(["comparar", str(min(runs.iterdir())), "--figura", str(tmp_path / "c.png")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

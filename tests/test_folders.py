@@ -1,5 +1,7 @@
 import os
 import random
+import shutil
+import unicodedata
 
 import numpy as np
 import psutil
@@ -7,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador.data import folders
+from classificador.data import folders, pictures
 from classificador.data.folders import load_data, load_folder
 from classificador.errors import DataError
 from conftest import ROOT
@@ -146,15 +148,130 @@ def test_one_class_or_too_few_pictures_are_told(root, tmp_path):
         load_data(lone)
 
 
-def test_what_is_neither_ones_own_nor_cifar10_is_told_and_not_made_into_it(tmp_path):
-    paint(tmp_path / "soltas" / "1.png", (0, 0, 0))
-    paint(tmp_path / "fundas" / "treino" / "gato" / "1.png", (0, 0, 0))
-    for name in ("soltas", "fundas"):
-        with pytest.raises(DataError, match="não tem pastas de imagens, uma por classe, nem o CIFAR-10"):
-            load_data(tmp_path / name)
-    with pytest.raises(DataError, match="errada não existe"):
-        load_data(tmp_path / "errada")
-    assert not (tmp_path / "errada").exists()
+def class_folders(root, names="ab", count=4):
+    for label, name in enumerate(names):
+        for number in range(count):
+            paint(root / name / f"{number}.png", (number, label, 0))
+
+
+def snapshot(root):
+    return sorted((str(path), path.stat().st_size) for path in root.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "said"),
+    [
+        ("fotos/album", "fotos", "fotos precisa de .* As classes parecem estar em .*album: dê esse caminho"),
+        ("fotos", "fotos/a", "As 4 imagens são de uma classe só: dê a pasta de cima, .*fotos"),
+        ("outra", "errada", "errada não existe"),
+        ("outra", "vazia", "vazia precisa de pelo menos duas pastas .* há 0"),
+    ],
+)
+def test_a_folder_at_another_level_is_told_where_the_classes_are_and_nothing_is_written(tmp_path, place, given, said):
+    class_folders(tmp_path / place)
+    (tmp_path / "vazia").mkdir()
+    before = snapshot(tmp_path)
+    with pytest.raises(DataError, match=said):
+        load_data(tmp_path / given)
+    assert snapshot(tmp_path) == before
+
+
+def test_loose_pictures_alone_are_told_to_be_put_into_folders(tmp_path):
+    paint(tmp_path / "fotos" / "1.png", (0, 0, 0))
+    with pytest.raises(DataError, match="Imagens soltas, 1: ponha as de cada classe em uma pasta"):
+        load_data(tmp_path / "fotos")
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Treino", "validação", "teste"), ("train", "test")])
+def test_folders_called_train_and_test_are_the_split(tmp_path, names):
+    counts = (8, 3, 2)[: len(names)]
+    for place, (name, count) in enumerate(zip(names, counts, strict=True)):
+        for label, kind in enumerate("ab"):
+            for number in range(count):
+                paint(tmp_path / name / kind / f"{number}.png", (number, label, 100 * place))
+    data = load_data(tmp_path)
+    assert data.classes == ("a", "b")
+    places = {name: set(part.images[:, 2, 0, 0].tolist()) for name, part in parts(data).items()}
+    own = {"train": {0}, "val": {100}, "test": {200}} if len(names) == 3 else {"train": {0}, "val": {0}, "test": {100}}
+    assert places == own
+    assert size(data) == 2 * sum(counts)
+
+
+def test_loose_pictures_in_a_test_folder_are_an_error_that_says_so(tmp_path):
+    class_folders(tmp_path / "train")
+    paint(tmp_path / "test" / "1.png", (0, 0, 0))
+    with pytest.raises(DataError, match="test precisa de pelo menos duas pastas.*Imagens soltas, 1"):
+        load_data(tmp_path)
+
+
+def test_a_class_of_the_test_folder_alone_is_an_error(tmp_path):
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "test", "abc")
+    with pytest.raises(DataError, match="A classe c não tem imagens em .*train"):
+        load_data(tmp_path)
+
+
+def test_a_class_that_cannot_be_read_is_never_left_out_silently(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "FORMATS", [form for form in pictures.FORMATS if form != "HEIF"])
+    class_folders(tmp_path)
+    for number in range(20):
+        heic = tmp_path / "c" / f"{number}.HEIC"
+        heic.parent.mkdir(exist_ok=True)
+        heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes([number]))
+    with pytest.raises(DataError, match=r"A classe c tem 0 imagens legíveis .* é HEIC\. .*pip install pillow-heif"):
+        load_data(tmp_path)
+
+
+def test_classes_are_named_with_their_counts_and_folders_without_pictures_too(tmp_path, capsys):
+    class_folders(tmp_path)
+    (tmp_path / "notas").mkdir()
+    (tmp_path / "notas" / "x.txt").write_text("x")
+    paint(tmp_path / "solta.png", (0, 0, 0))
+    load_data(tmp_path)
+    out = capsys.readouterr().out
+    assert "2 classes: a (4), b (4)." in out
+    assert "não são classes: 1. notas (.txt (1))" in out
+    assert "não são de nenhuma classe e ficaram de fora: 1" in out
+
+
+def test_accents_in_either_spelling_are_one_class_and_one_split(tmp_path):
+    images = []
+    for form in ("NFC", "NFD"):
+        root = tmp_path / form
+        for label, name in enumerate(("maçã", "pêra")):
+            for number in range(10):
+                spelt = [unicodedata.normalize(form, text) for text in (name, f"fotografía {number}.png")]
+                paint(root.joinpath(*spelt), (number, label, 0))
+        data = load_data(root)
+        assert data.classes == ("maçã", "pêra")
+        images.append([part.images for part in parts(data).values()])
+    assert all(torch.equal(*pair) for pair in zip(*images, strict=True))
+
+
+@pytest.mark.parametrize("count", [8, 60])
+def test_copies_of_a_picture_are_counted_and_stay_on_one_side(tmp_path, capsys, count):
+    class_folders(tmp_path, count=count)
+    for name in "ab":
+        for number in range(count):
+            shutil.copy(tmp_path / name / f"{number}.png", tmp_path / name / f"{number} (1).png")
+    data = load_data(tmp_path)
+    sides = [{(int(i[0, 0, 0]), int(i[1, 0, 0])) for i in part.images} for part in parts(data).values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 2 * count
+    assert f"Cópias exatas de outras imagens: {2 * count}" in capsys.readouterr().out
+
+
+def test_a_picture_in_two_classes_is_told(tmp_path, capsys):
+    class_folders(tmp_path)
+    shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "zero.png")
+    load_data(tmp_path)
+    assert "em mais de uma classe: 1." in capsys.readouterr().out
+
+
+def test_pictures_beside_cifar10_are_used_only_where_asked_for(tmp_path, cifar10, capsys):
+    (tmp_path / "cifar-10.bin").symlink_to(ROOT / "data" / "cifar-10.bin")
+    class_folders(tmp_path)
+    assert len(load_data(tmp_path).train) == 45_000
+    assert "pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: 2." in capsys.readouterr().out
 
 
 def test_a_stray_picture_beside_cifar10_does_not_matter(tmp_path, cifar10):

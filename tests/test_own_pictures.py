@@ -58,13 +58,18 @@ def test_the_box_shows_every_picture_once_it_is_whole_and_names_the_bad_ones(mod
     Image.new("RGB", (50, 50)).save(content, "PNG")
     assert repr(upload_box(model)) == "VBox(children=(PictureBox(), VBox()))"  # no address, which every run changes
     box, results = upload_box(model).children
+    box._handle_custom_msg({"name": "boa.png", "size": 1000, "start": 0}, [memoryview(b"x" * 60)])  # that broke off
+    large = {"name": "grande.png", "size": 2**40}
+    for start in (0, 60):
+        box._handle_custom_msg(large | {"start": start}, [memoryview(b"x" * 60)])
+    assert capsys.readouterr().out.count("grande.png é grande demais (400 MB no máximo)") == 1
     pieces = [("boa.png", content.getvalue(), 60), ("ruim.png", b"texto", 5), ("vazia.png", b"", 1)]
     for name, data, size in pieces:
         for start in range(0, max(1, len(data)), size):
             assert not shown or name != "boa.png"
-            message = {"name": name, "size": len(data)}
+            message = {"name": name, "size": len(data), "start": start}
             box._handle_custom_msg(message, [memoryview(data[start : start + size])])
     assert [type(figure) for figure in shown] == [Figure]
     out = capsys.readouterr().out
     assert "boa.png: " in out and "ruim.png não é uma imagem" in out and "vazia.png está vazio" in out
-    assert len(results.children) == 3
+    assert len(results.children) == 4

@@ -4,7 +4,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from classificador.data import pictures
 from classificador.data.pictures import open_image, to_tensor
@@ -133,6 +134,46 @@ def test_deep_greys_are_scaled_not_clipped(tmp_path, mode, values, expected):
     picture.save(tmp_path / "a.tif")
     opened = open_image(tmp_path / "a.tif")
     assert tuple(opened.getpixel((x, 4))[0] for x in (2, 13)) == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_greys_that_fill_twelve_of_sixteen_bits_are_visible(tmp_path, kind):
+    Image.fromarray(np.linspace(200, 3800, 64).astype(kind).reshape(8, 8)).save(tmp_path / "a.tif")
+    low, high = open_image(tmp_path / "a.tif").convert("L").getextrema()
+    assert low < 20 and high > 220
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_a_progressive_one_refused(tmp_path, monkeypatch):
+    picture = Image.new("RGB", (800, 400), (200, 0, 0))
+    picture.paste((0, 0, 200), (400, 0, 800, 400))
+    picture.save(tmp_path / "a.jpg")
+    picture.save(tmp_path / "b.jpg", progressive=True)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100_000)
+    opened = open_image(tmp_path / "a.jpg")
+    assert opened.size == (400, 200)
+    assert opened.getpixel((50, 100))[0] > 150 and opened.getpixel((350, 100))[2] > 150
+    with pytest.raises(ImageError, match="800×400 pixels, demais"):
+        open_image(tmp_path / "b.jpg")
+
+
+def test_much_metadata_is_no_obstacle(tmp_path):
+    info = PngInfo()
+    info.add_text("nota", "x" * 2_000_000, zip=True)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png", pnginfo=info)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "b.png", icc_profile=profile + bytes(1_500_000))
+    for name in ("a.png", "b.png"):
+        assert open_image(tmp_path / name).getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_avif_and_heic_are_read_and_heic_without_a_decoder_is_told(tmp_path, monkeypatch):
+    for name in ("a.avif", "a.heic"):
+        Image.new("RGB", (64, 64), (0, 200, 0)).save(tmp_path / name)
+        assert open_image(tmp_path / name).getpixel((8, 8))[1] > 180
+    monkeypatch.setattr(pictures, "FORMATS", [form for form in pictures.FORMATS if form != "HEIF"])
+    (tmp_path / "b.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(ImageError, match=r"b.HEIC é HEIC. .*pip install pillow-heif"):
+        open_image(tmp_path / "b.HEIC")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (33, 31)])

@@ -106,7 +106,7 @@ def _add_use(parsers) -> None:
         "imagens",
         nargs="+",
         metavar="IMAGEM",
-        help="arquivos PNG, JPEG, GIF, WebP, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas",
+        help="arquivos PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas",
     )
     predict.add_argument("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
     _model_option(predict)

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 
 from classificador.errors import ClassificadorError, DataError, printable
@@ -95,55 +96,88 @@ def evaluate_command(options) -> tuple[int, dict]:
 
 
 def predict_command(options) -> tuple[int, dict]:
-    """Classify pictures; a bad one is reported and the others still predicted, exit code 1."""
+    """Classify pictures; a bad one is reported and the others still predicted, exit code 1.
+
+    Interrupted, it returns what it has, with exit code 130.
+    """
     from classificador import ImageError, is_doubtful, load_model, predict_image
-    from classificador.data.folders import find_pictures
+    from classificador.data.finding import find_pictures
     from classificador.portuguese import percent
 
     if options.csv and options.json:
         raise ClassificadorError("Use --csv ou --json, não os dois.")
     model, code = load_model(options.modelo), 0
     results: dict[str, dict] = {}
-    for path in _picture_paths(options.imagens):
-        try:
-            if os.path.isdir(path):
-                find_pictures(path)  # says what is wrong with it
-            results[path] = predict_image(model, path)
-        except (DataError, ImageError) as error:
-            print(printable(f"erro: {error}"), file=sys.stderr)
-            results[path], code = {"error": str(error)}, 1
-            continue
-        best = list(results[path].items())[:3]
-        doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[path]) else ""
-        text = ", ".join(f"{name} {percent(probability)}" for name, probability in best)
-        print(printable(f"{path}: {text}{doubt}"))
+    try:
+        for path in _picture_paths(options.imagens):
+            shown = _own_name(path, results)
+            try:
+                if os.path.isdir(path):
+                    find_pictures(path)  # says what is wrong with it
+                results[shown] = predict_image(model, path)
+            except (DataError, ImageError) as error:
+                print(printable(f"erro: {error}"), file=sys.stderr)
+                results[shown], code = {"error": printable(str(error))}, 1
+                continue
+            best = list(results[shown].items())[:3]
+            doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[shown]) else ""
+            text = ", ".join(f"{name} {percent(probability)}" for name, probability in best)
+            print(printable(f"{shown}: {text}{doubt}"))
+    except KeyboardInterrupt:
+        print(f"Interrompido depois de {len(results)} imagens.", file=sys.stderr)
+        code = 130
     return code, results
 
 
+def _own_name(path: str, others: dict[str, dict]) -> str:
+    """The path as it can be printed, numbered where another one, with other bytes that cannot, looks the same."""
+    shown = name = printable(path)
+    number = 1
+    while shown in others:
+        number += 1
+        shown = f"{name} ({number})"
+    return shown
+
+
 def _picture_paths(arguments: list[str]) -> list[str]:
-    """The files given, and those in the folders given; a folder without any stays, to be told as a bad file is."""
-    from classificador.data.folders import find_pictures
+    """The files given, those in the folders given, and those that a pattern names which no shell expanded.
+
+    A folder without any, and what is not there, stay, to be told as a bad file is.
+    """
+    from classificador.data.finding import find_pictures
 
     paths: list[str] = []
-    for argument in arguments:
+    for argument in dict.fromkeys(arguments):
         try:
-            paths += map(str, find_pictures(argument)) if os.path.isdir(argument) else [argument]
+            if os.path.isdir(argument):
+                paths += map(str, find_pictures(argument))
+            else:
+                matching = [] if os.path.exists(argument) else sorted(glob(argument, recursive=True))
+                paths += matching or [argument]
         except DataError:
             paths.append(argument)
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def print_csv(results: dict[str, dict]) -> None:
-    """One line a picture: file, class and its probability, what was wrong with it, and every class's probability."""
+    """One line a picture: file, class and its probability, what was wrong with it, and every class's probability.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+
+    def text(value: str) -> str:
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t")) else value
+
     failed = {path: result["error"] for path, result in results.items() if isinstance(result.get("error"), str)}
     classes = sorted({name for path, result in results.items() if path not in failed for name in result})
     rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["arquivo", "classe", "probabilidade", "erro", *classes])
+    rows.writerow(["arquivo", "classe", "probabilidade", "erro", *map(text, classes)])
     for path, result in results.items():
         if path in failed:
-            rows.writerow([path, "", "", failed[path]])
+            rows.writerow([text(path), "", "", text(failed[path])])
         else:
-            rows.writerow([path, *next(iter(result.items())), "", *(result[name] for name in classes)])
+            best, probability = next(iter(result.items()))
+            rows.writerow([text(path), text(best), probability, "", *(result[name] for name in classes)])
 
 
 def demo_command(options) -> tuple[int, dict]:
@@ -205,11 +239,12 @@ def card_command(options) -> tuple[int, dict]:
 def data_command(options) -> tuple[int, dict]:
     """Bring and verify CIFAR-10; of a folder of class folders, read and count what is in it."""
     from classificador import load_cifar10
-    from classificador.data.folders import has_class_folders, load_folder
+    from classificador.data.folders import is_for_cifar10, load_folder
     from classificador.portuguese import number
 
     root = Path(os.path.expanduser(options.dados))
-    own = not options.fonte and has_class_folders(root)
+    empty = root.is_dir() and not any(root.iterdir())  # made for CIFAR-10, then
+    own = not (options.fonte or is_for_cifar10(root) or empty)
     data = load_folder(root) if own else load_cifar10(root, options.fonte)
     what = f"{len(data.classes)} classes em {root}" if own else "CIFAR-10 conferido"
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}

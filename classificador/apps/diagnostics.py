@@ -62,11 +62,11 @@ def _device() -> Row:
 def _data(root: Path, source: str | None) -> Row:
     from classificador.data import formats
     from classificador.data.download import SOURCE_VARIABLE
-    from classificador.data.folders import has_class_folders
+    from classificador.data.folders import is_for_cifar10
 
     source = source or os.environ.get(SOURCE_VARIABLE)
     try:
-        if not source and has_class_folders(root):
+        if not source and not is_for_cifar10(root) and root.is_dir() and any(root.iterdir()):
             command = f"python -m classificador dados --dados {shlex.quote(str(root))}"
             return Row("dados", f"{root}, uma pasta de classes suas; `{command}` as conta")
     except DataError as error:

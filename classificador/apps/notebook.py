@@ -161,8 +161,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         if not any(folder.iterdir()):
             folder.rmdir()
-        print("\nInterrompido. Se o treino já tinha uma época completa, best_model.pth tem o melhor até aqui; o modelo")
-        print("original volta com `git checkout best_model.pth`.")
+        print("\nInterrompido.")
+        if not options.predicao:
+            print(
+                "Se o treino já tinha uma época completa, best_model.pth tem o melhor até aqui; o modelo original volta"
+            )
+            print("com `git checkout best_model.pth`.")
         return 130
     nbformat.write(notebook, folder / NOTEBOOK.name)
     figures = save_figures(notebook, folder / "figuras")

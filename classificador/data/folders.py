@@ -4,6 +4,7 @@ import os
 import random
 from bisect import bisect
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -16,73 +17,103 @@ from tqdm import tqdm
 
 from classificador.data import formats
 from classificador.data.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
-from classificador.data.download import SOURCE_VARIABLE
+from classificador.data.finding import count_class_folders, find_classes
 from classificador.data.pictures import open_image, to_tensor
-from classificador.errors import DataError, ImageError, brief
+from classificador.errors import DataError, ImageError
 from classificador.portuguese import number, reason
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 SIDES = (32, 48, 64, 96)  # pixels; with more the first linear layer would dwarf the rest
 HELD_OUT = 0.15  # of each class's pictures: for the test, and as many for the validation
 LEAST = 4  # pictures a class needs: one for the test, one for the validation, two to learn from
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
 
+Drawn = tuple[float, torch.Tensor]  # a number in [0, 1) that a file's content decides, and its picture
+
 
 def load_data(root: str | Path = "data", source: str | Path | None = None, side: int = 32) -> ImageData:
-    """Return the pictures in `root` if they lie there in class folders, scaled to side×side, or else CIFAR-10.
+    """Return the pictures in the class folders of `root`, scaled to side×side, or CIFAR-10.
 
-    CIFAR-10 comes as by load_cifar10(root, source), 32×32. Raises DataError when the data cannot be used.
+    CIFAR-10 it is where a `source` is given, where `root` is the default, and where it holds CIFAR-10: then as by
+    load_cifar10(root, source). Nothing is written to any other folder. Raises DataError when the data cannot be used.
     """
     if side not in SIDES:
         raise DataError(
             f"O lado das imagens precisa ser {', '.join(map(str, SIDES[:-1]))} ou {SIDES[-1]}; veio {side}."
         )
     root = Path(os.path.expanduser(root))
-    if source is None and _is_own(root):
+    if source is None and not is_for_cifar10(root):
         return load_folder(root, side)
     if side != 32:
         raise DataError(f"O lado {side} vale só para imagens suas; as do CIFAR-10 têm 32. Use lado 32.")
     return load_cifar10(root, source)
 
 
+def is_for_cifar10(root: Path) -> bool:
+    """Whether CIFAR-10 is meant by this folder, and not pictures in it, which are then mentioned."""
+    meant = root == Path("data") or (root.is_dir() and bool(formats.find(root) or list(root.glob("*.part"))))
+    if meant and (count := count_class_folders(root)):
+        print(f"Em {root} há pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: {count}.")
+    return meant
+
+
 def load_folder(root: Path, side: int = 32) -> ImageData:
     """Return the pictures of a folder of class folders, cut square and scaled to side×side.
 
-    A class is named after its folder; labels follow the names in order. Of each class 15 % (at least one) are for the
-    test and as many for the validation, chosen by the file's name alone: pictures added later do not move the others,
-    except in classes of a few. Pictures that cannot be read, files of other kinds and folders inside the class folders
-    are counted and named.
+    Labels follow the names of the classes in order. Where the folder has no parts of its own (see find_classes), of
+    each class 15 % (at least one) are for the test and as many for the validation, chosen by the file's content alone:
+    pictures added later do not move the others, except in classes of a few, and copies of a picture stay together.
+    Classes and their counts are printed, and so is what is left out.
     Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
     """
-    files = {folder.name: pictures(folder) for folder in _folders(root)}
-    files = {name: paths for name, paths in files.items() if paths}
-    if len(files) < 2:
-        raise DataError(f"{root} precisa de pelo menos duas pastas com imagens, uma por classe; há {len(files)}.")
-    for name in files:
-        if not name.isprintable() or len(name) >= 200:
-            raise DataError(f"A pasta {brief(name)} de {root} tem um nome que não se pode guardar. Mude-o.")
-    _check_memory(root, sum(map(len, files.values())), side)
-    _tell_left_out(root, files)
-    parts: tuple[list, list, list] = ([], [], [])
-    bad: list[str] = []
-    with tqdm(total=sum(map(len, files.values())), desc=f"Lendo {root}", unit="imagem", dynamic_ncols=True) as bar:
-        for label, (name, paths) in enumerate(files.items()):
-            draws, images = _read(paths, side, bad, bar)
-            if len(images) < LEAST:
-                raise DataError(
-                    f"A classe {name} tem {len(images)} imagens legíveis em {root / name}; precisa de ao menos {LEAST}."
-                )
-            # By the place of each draw between 0 and 1; of few pictures at least one each, and two to learn from.
-            test = min(max(1, bisect(draws, HELD_OUT)), len(images) - 3)
-            val = min(max(test + 1, bisect(draws, 2 * HELD_OUT)), len(images) - 2)
-            for part, chosen in zip(parts, (images[val:], images[test:val], images[:test]), strict=True):
-                part += [(image, label) for image in chosen]
-    if bad:
-        more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
-        print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {' '.join(bad[:3])}{more}")
-    for part in parts:
-        random.Random(SPLIT_SEED).shuffle(part)  # the first layer is computed from the first images: of all classes
-    return ImageData(_stack(parts[0]), _stack(parts[1]), _stack(parts[2]), tuple(files))
+    found = find_classes(root)
+    every = [path for classes in found.values() for paths in classes.values() for path in paths]
+    _check_memory(root, len(every), side)
+    read = dict(_read_all(root, every, side))
+    names = tuple(found["train"])
+    parts: dict[str, list] = {"train": [], "val": [], "test": []}
+    for label, name in enumerate(names):
+        given = {part: _readable(classes.get(name, []), read) for part, classes in found.items()}
+        for part, images in _split(given, name, root, read, found["train"][name]).items():
+            parts[part] += [(image, label) for image in images]
+    counts = Counter(label for part in parts.values() for _, label in part)
+    print(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[i], 0)})' for i, name in enumerate(names))}.")
+    _tell_of_files(found, read)
+    for images in parts.values():
+        random.Random(SPLIT_SEED).shuffle(images)  # the first layer is computed from the first images: of all classes
+    train, val, test = (_stack(parts[part], part, root) for part in ("train", "val", "test"))
+    return ImageData(train, val, test, names)
+
+
+def _readable(paths: list[Path], read: dict[Path, Drawn | str]) -> list[Drawn]:
+    """What was read of these files, in the order of the draw."""
+    drawn = [(entry[0], path.name, entry) for path in paths if not isinstance(entry := read[path], str)]
+    return [entry for _, _, entry in sorted(drawn, key=lambda triple: triple[:2])]
+
+
+def _split(
+    given: dict[str, list[Drawn]], name: str, root: Path, read: dict[Path, Drawn | str], paths: list[Path]
+) -> dict[str, list[torch.Tensor]]:
+    """The pictures of one class by part; those of "train" serve for the parts that are not given."""
+    pictures, missing = given["train"], [part for part in ("test", "val") if part not in given]
+    least = 2 + len(missing)
+    if len(pictures) < least:
+        errors = [error for path in paths if isinstance(error := read[path], str)]
+        why = f" {errors[0]}" if errors else ""
+        raise DataError(
+            f"A classe {name} tem {len(pictures)} imagens legíveis em {root}; precisa de ao menos {least}.{why}"
+        )
+    parts = {part: [image for _, image in entries] for part, entries in given.items()}
+    draws, start = [draw for draw, _ in pictures], 0
+    for place, part in enumerate(missing, 1):
+        # By the place of each draw between 0 and 1; of few pictures at least one each, and two to learn from.
+        most = len(pictures) - 2 - (len(missing) - place)
+        end = cut = min(max(start + 1, bisect(draws, place * HELD_OUT)), most)
+        while end < most and draws[end] == draws[end - 1]:  # copies of one picture stay together, where that can be
+            end += 1
+        end = end if draws[end] != draws[end - 1] else cut
+        parts[part], start = [image for _, image in pictures[start:end]], end
+    parts["train"] = [image for _, image in pictures[start:]]
+    return parts
 
 
 def write_example(root: str | Path) -> int:
@@ -104,113 +135,40 @@ def write_example(root: str | Path) -> int:
     return len(digits.images)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """Return the files directly in a folder whose names end like a picture's, hidden ones left out, in order.
+def _read_all(root: Path, paths: list[Path], side: int) -> Iterator[tuple[Path, Drawn | str]]:
+    """Yield each file with what was read of it, or what is wrong with it."""
 
-    Raises DataError for a folder that cannot be read.
-    """
-    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
-
-
-def find_pictures(root: str | Path) -> list[Path]:
-    """Return all picture files in a folder and the folders within, in order. Raises DataError if there is none.
-
-    Says which other files it leaves out.
-    """
-    found: list[Path] = []
-    others: Counter[str] = Counter()
-    waiting = [Path(root)]
-    while waiting:
-        folder = waiting.pop()
-        found += (chosen := pictures(folder))
-        others.update(_kind(path) for path in set(_entries(folder)).difference(chosen) if not path.is_dir())
-        waiting += [inner for inner in _folders(folder) if not inner.is_symlink()]  # a link could lead in circles
-    if not found:
-        there = f", e sim {_most_common(others)}" if others else ""
-        raise DataError(f"{root} não tem imagens{there}. Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}.")
-    if others:
-        print(f"Em {root} ficaram de fora, por não terem nome de imagem: {_most_common(others)}.")
-    return sorted(found)
-
-
-def has_class_folders(root: Path) -> bool:
-    """Whether a folder holds folders with pictures. Raises DataError for one that cannot be read."""
-    return any(map(pictures, _folders(root) if root.is_dir() else []))
-
-
-def _is_own(root: Path) -> bool:
-    """Whether `root` is a folder of class folders rather than the place of CIFAR-10.
-
-    Raises DataError when it can be neither: a mistyped path, or pictures that lie elsewhere than in class folders.
-    """
-    if has_class_folders(root):
-        return True
-    fresh = root == Path("data") or (root.is_dir() and all(path.suffix == ".part" for path in _entries(root)))
-    if fresh or formats.find(root) or os.environ.get(SOURCE_VARIABLE):
-        return False
-    what = "tem pastas de imagens, uma por classe, nem o CIFAR-10" if root.exists() else "existe"
-    raise DataError(
-        f"{root} não {what}. Corrija o caminho; ou, para o CIFAR-10: python -m classificador dados --dados PASTA."
-    )
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, in order, hidden names left out."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} não pode ser lida: {reason(error)}.") from error
-
-
-def _folders(root: Path) -> list[Path]:
-    return [path for path in _entries(root) if path.is_dir()]
-
-
-def _read(paths: list[Path], side: int, bad: list[str], bar: tqdm) -> tuple[list[float], list[torch.Tensor]]:
-    """A class's readable pictures with the number drawn for each from its name, smallest first; errors go to `bad`."""
-
-    def read(path: Path) -> torch.Tensor | str:
+    def read(path: Path) -> Drawn | str:
         try:
-            return to_tensor(open_image(path), side)
+            image = to_tensor(open_image(path), side)
+            return int.from_bytes(sha256(path.read_bytes()).digest()[:4], "big") / 2**32, image
         except ImageError as error:
             return str(error)
+        except OSError as error:
+            return f"{path} não pôde ser lido: {reason(error)}."
 
-    drawn = sorted((_draw(path.name), path) for path in paths)
-    draws, images = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (draw, _), result in zip(drawn, pool.map(read, (path for _, path in drawn)), strict=True):
-            if isinstance(result, str):
-                bad.append(result)
-            else:
-                draws.append(draw)
-                images.append(result)
-            bar.update()
-    return draws, images
+        results = pool.map(read, paths)
+        look = {"desc": f"Lendo {root}", "unit": "imagem", "dynamic_ncols": True}
+        yield from zip(paths, tqdm(results, total=len(paths), **look), strict=True)
 
 
-def _draw(name: str) -> float:
-    """A number in [0, 1) that the name alone decides."""
-    return int.from_bytes(sha256(os.fsencode(name)).digest()[:4], "big") / 2**32
-
-
-def _tell_left_out(root: Path, files: dict[str, list[Path]]) -> None:
-    """Say what lies in the class folders and is no picture by its name."""
-    left = Counter(
-        _kind(path) for name, paths in files.items() for path in set(_entries(root / name)).difference(paths)
-    )
-    if left:
-        print(
-            f"Dentro das classes de {root} só valem imagens ({', '.join(sorted(SUFFIXES))}); ficaram de fora: "
-            f"{_most_common(left)}."
-        )
-
-
-def _kind(path: Path) -> str:
-    return "pastas" if path.is_dir() else path.suffix.lower() or "sem extensão"
-
-
-def _most_common(kinds: Counter) -> str:
-    return ", ".join(f"{brief(kind)} ({number(count, 0)})" for kind, count in kinds.most_common(5))
+def _tell_of_files(found: dict[str, dict[str, list[Path]]], read: dict[Path, Drawn | str]) -> None:
+    """Say which files could not be read, and how many are copies of others."""
+    bad = [error for error in read.values() if isinstance(error, str)]
+    if bad:
+        more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
+        print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {' '.join(bad[:3])}{more}")
+    homes: dict[float, list[str]] = {}
+    for classes in found.values():
+        for name, paths in classes.items():
+            for path in paths:
+                if not isinstance(entry := read[path], str):
+                    homes.setdefault(entry[0], []).append(name)
+    if copies := sum(len(names) - 1 for names in homes.values()):
+        twice = sum(len(set(names)) > 1 for names in homes.values())
+        where = f"; em mais de uma classe: {number(twice, 0)}" if twice else ""
+        print(f"Cópias exatas de outras imagens: {number(copies, 0)}, cada uma na parte da outra{where}.")
 
 
 def _check_memory(root: Path, count: int, side: int) -> None:
@@ -222,6 +180,8 @@ def _check_memory(root: Path, count: int, side: int) -> None:
         )
 
 
-def _stack(part: list[tuple[torch.Tensor, int]]) -> Split:
+def _stack(part: list[tuple[torch.Tensor, int]], name: str, root: Path) -> Split:
+    if not part:
+        raise DataError(f"Não há imagens legíveis na parte {name} de {root}. Ponha algumas, ou tire a pasta dela.")
     images, labels = zip(*part, strict=True)
     return Split(torch.stack(images), torch.tensor(labels))

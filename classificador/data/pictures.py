@@ -7,15 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from classificador.errors import ImageError
 from classificador.portuguese import reason
 
 # Only formats with a plain decoder: Pillow would hand EPS to an external program.
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"]
+try:
+    from pillow_heif import register_heif_opener  # what an iPhone writes; an extra, because few need it
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+    FORMATS.append("HEIF")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -36,9 +45,10 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def decode_image(content: bytes, name: str | Path) -> Image.Image:
-    """Return the picture as RGB: turned as its EXIF says, transparency on white, 16 bits scaled to 8, first frame.
+    """Return the picture as RGB: turned as its EXIF says, transparency on white, deep greys scaled, first frame.
 
-    name: for the messages. Raises ImageError as open_image() does.
+    A JPEG of more than MAX_PIXELS is decoded at a half, a quarter or an eighth of its size. name: for the messages.
+    Raises ImageError as open_image() does.
     """
     try:
         with warnings.catch_warnings():
@@ -46,7 +56,7 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
             # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(f"{name} tem {image.width}×{image.height} pixels, demais. Reduza a imagem antes.")
+                    _reduce(image, name)
                 image.load()
                 return _to_rgb(_turned(image))
     except ImageError:
@@ -54,6 +64,8 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
     except UnidentifiedImageError as error:
         if not content:
             raise ImageError(f"{name} está vazio. Escolha outra imagem.") from error
+        if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
+            raise ImageError(f"{name} é HEIC. Para ler fotos assim: python -m pip install pillow-heif.") from error
         raise ImageError(
             f"{name} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
         ) from error
@@ -81,6 +93,16 @@ def _content(path: str | Path) -> bytes:
         return file.read(size)
 
 
+def _reduce(image: Image.Image, name: str | Path) -> None:
+    """Let a large JPEG be decoded smaller. Raises ImageError for what has to be decoded whole."""
+    whole = image.width, image.height
+    if image.format in ("JPEG", "MPO") and not image.info.get("progressive"):  # a progressive one is held whole
+        scale = next((scale for scale in (2, 4, 8) if whole[0] * whole[1] <= MAX_PIXELS * scale**2), 8)
+        image.draft(image.mode, (whole[0] // scale, whole[1] // scale))
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{name} tem {whole[0]}×{whole[1]} pixels, demais. Reduza a imagem antes.")
+
+
 def _turned(image: Image.Image) -> Image.Image:
     """The picture as its EXIF says it is to be held; as it is where the EXIF is damaged."""
     try:
@@ -90,9 +112,11 @@ def _turned(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips them to white
-        values = np.asarray(image)
-        return Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):  # 16 or 32 bits, which Pillow's own conversion clips to white
+        values = np.asarray(image).astype(np.int64)
+        values -= min(0, values.min())
+        bits = max(8, int(values.max()).bit_length())  # that are in use: a camera may fill 12 of 16
+        return Image.fromarray((values * 255 // (2**bits - 1)).astype(np.uint8)).convert("RGB")
     if image.mode == "F":  # any scale: the darkest value becomes black, the lightest white
         values = np.array(image, dtype=np.float32)
         if not np.isfinite(values).all():

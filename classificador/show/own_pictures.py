@@ -8,7 +8,7 @@ from ipywidgets import Output, VBox
 from matplotlib.figure import Figure
 from PIL import Image
 
-from classificador.data.pictures import decode_image, open_image, to_tensor
+from classificador.data.pictures import MAX_BYTES, decode_image, open_image, to_tensor
 from classificador.errors import ImageError
 from classificador.files.model_info import LoadedModel
 from classificador.portuguese import percent
@@ -44,14 +44,22 @@ def upload_box(model: LoadedModel) -> VBox:
     def receive(_, message: dict, buffers: list[memoryview]) -> None:
         """Take the next bytes of a file; show the file once it is whole, above what is there."""
         name = message["name"]
-        arrived.setdefault(name, bytearray()).extend(buffers[0])
-        if len(arrived[name]) < message["size"]:
+        if message["start"] == 0:  # anew, if an upload of this name broke off
+            arrived[name] = bytearray()
+        if name not in arrived:
+            return  # refused at its beginning
+        arrived[name].extend(buffers[0])
+        too_large = message["size"] > MAX_BYTES
+        if len(arrived[name]) < message["size"] and not too_large:
             return
+        content = bytes(arrived.pop(name))
         output = Output()
         results.children = (output, *results.children)
         with output:
             try:
-                image = decode_image(bytes(arrived.pop(name)), name)
+                if too_large:
+                    raise ImageError(f"{name} é grande demais ({MAX_BYTES // 2**20} MB no máximo).")
+                image = decode_image(content, name)
                 best, probability = next(iter(predict_image(model, image).items()))
                 print(f"{name}: {best}, {percent(probability)}")
                 display(explain_picture(model, image))

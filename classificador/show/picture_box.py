@@ -6,7 +6,8 @@ from anywidget import AnyWidget
 class PictureBox(AnyWidget):
     """The browser's own file input, for a click, the keyboard, or pictures dropped on it (ipywidgets' takes no drop).
 
-    Sends each file in messages of its name, its size and the next bytes: Jupyter drops any message over 10 MiB.
+    Sends each file in messages of its name, its size, and the next bytes with their place in it: Jupyter drops any
+    message over 10 MiB.
     """
 
     _esm = """
@@ -21,7 +22,7 @@ class PictureBox(AnyWidget):
           for (const file of [...input.files]) {
             for (let start = 0; start === 0 || start < file.size; start += piece) {
               const bytes = await file.slice(start, start + piece).arrayBuffer();
-              model.send({ name: file.name, size: file.size }, undefined, [bytes]);
+              model.send({ name: file.name, size: file.size, start }, undefined, [bytes]);
             }
           }
           input.value = "";
