@@ -24,7 +24,7 @@ from classificador.training.resume import resumed_settings
 from classificador.training.run_folder import find_interrupted
 from conftest import INFO, ROOT, runs_of
 
-STEPS = 8  # batches an epoch: 520 // 64
+STEPS = 16  # batches an epoch, which shows each of the 520 images twice: 1040 // 64
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_in_either_precision_the_same_seed_gives_the_same_bits_also_when_resumed
 @pytest.mark.slow
 def test_a_run_stopped_many_times_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, monkeypatch):
     path = tmp_path / "best.pth"
-    stop_after(monkeypatch, {2, 3, 9, 16, 20})
+    stop_after(monkeypatch, {2, 3, STEPS + 1, 2 * STEPS, 2 * STEPS + 4})
     outcomes = [Outcome(settings, toy, path, resume=turn > 0) for turn in range(6)]
     assert [bool(outcome.history.interrupted) for outcome in outcomes] == [True] * 5 + [False]
     assert outcomes[-1] == uninterrupted
@@ -204,7 +204,7 @@ def killed(settings, path, function, at, keep_every=60.0):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "at"),
-    [("batch", 13), ("fsync", 15), ("fsync", 23), *(("replace", write) for write in (8, 9, 10, 12, 13))],
+    [("batch", STEPS + 5), ("fsync", 15), ("fsync", 23), *(("replace", write) for write in (8, 9, 10, 12, 13))],
 )
 def test_killed_and_resumed_equals_uninterrupted(toy, settings, uninterrupted, tmp_path, function, at):
     path = tmp_path / "best.pth"
@@ -235,14 +235,14 @@ def test_within_an_epoch_a_point_is_kept_once_a_minute(toy, settings, tmp_path, 
     monkeypatch.setattr("classificador.training.history.time.perf_counter", lambda: now[0])
     monkeypatch.setattr(run_module, "save_state", lambda path, state, *_: kept.append(state["batches"]["done"]))
     Outcome(settings, toy, tmp_path / "best.pth")
-    assert kept == [3, 6, STEPS, 11, 14, 2 * STEPS, 19, 22]
+    assert kept == [3, 6, 9, 12, 15, STEPS, 19, 22, 25, 28, 31, 2 * STEPS, 35, 38, 41, 44, 47]
 
 
 @pytest.fixture
 def stopped(toy, settings, tmp_path, monkeypatch):
     """The path of a run that was stopped in its second epoch."""
     with monkeypatch.context() as patch:
-        stop_after(patch, {11})
+        stop_after(patch, {STEPS + 3})
         Outcome(settings, toy, tmp_path / "best.pth")
     return tmp_path / "best.pth"
 
@@ -326,7 +326,7 @@ def test_a_better_earlier_file_is_still_known_after_a_stop(toy, settings, tmp_pa
     path = tmp_path / "best.pth"
     save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
     with monkeypatch.context() as patch:
-        stop_after(patch, {11})
+        stop_after(patch, {STEPS + 3})
         Outcome(settings, toy, path)
     capsys.readouterr()
     Outcome(settings, toy, path, resume=True)
@@ -370,7 +370,7 @@ def test_a_file_system_without_locks_is_no_hindrance(toy, small, tmp_path, monke
 
 def test_starting_anew_keeps_every_interrupted_run(toy, settings, uninterrupted, tmp_path, monkeypatch, capsys):
     path = tmp_path / "best.pth"
-    stop_after(monkeypatch, {11, 12})  # the second run after a batch
+    stop_after(monkeypatch, {STEPS + 3, STEPS + 4})  # the second run after a batch
     for _ in range(2):
         Outcome(settings, toy, path)
     monkeypatch.undo()
@@ -470,8 +470,8 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, small, tmp_path, mo
         {"batches": {"done": 10.5}},
         {"batches": {"done": 10**6}},
         {"batches": {"done": -1}},
-        {"batches": {"order": torch.zeros(520, dtype=torch.int64)}},
-        {"batches": {"order": torch.arange(520.0)}},
+        {"batches": {"order": torch.zeros(1040, dtype=torch.int64)}},
+        {"batches": {"order": torch.arange(1040.0)}},
         {"batches": {"order": torch.arange(519)}},
         {"tally": {"sums": torch.zeros(2, 3)}},
         {"clock": {"seconds": float("nan")}},

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from classificador.data.dataset import ImageData, Split
 from classificador.device import autocast
 from classificador.errors import CheckpointError, DivergenceError, SettingsError
 from classificador.files import model_file
@@ -14,10 +15,13 @@ from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN, bare
 from classificador.recipes import make_settings
 from classificador.results.calibration import fit_temperature
+from classificador.results.metrics import evaluate
 from classificador.results.predict import predict_logits
 from classificador.training import fit as fit_module
 from classificador.training import run as run_module
+from classificador.training.batches import balanced
 from classificador.training.fit import fit
+from classificador.training.history import History
 from classificador.training.loop import lr_factor
 from conftest import INFO
 
@@ -35,7 +39,7 @@ def test_it_learns_and_keeps_the_best_epoch(toy, tmp_path):
     assert len(history.train_loss) == len(history.seconds) == 6
     saved = read_checkpoint(tmp_path / "best.pth")
     assert saved.info.val_accuracy == max(history.val_accuracy)
-    assert saved.info.epoch == history.val_accuracy.index(max(history.val_accuracy)) + 1
+    assert saved.info.epoch == history.best + 1
     # The file really holds the weights that scored so.
     loaded = load_model(tmp_path / "best.pth")
     with autocast(torch.device("cpu")):  # as in training
@@ -136,8 +140,8 @@ def test_a_run_that_diverges_after_its_first_epoch_puts_the_better_file_back(toy
 
 
 def test_a_batch_larger_than_the_set_is_refused(toy, tmp_path):
-    settings = make_settings(batch_size=521, channels=(4, 8), hidden=16)
-    with pytest.raises(SettingsError, match="^batch_size: 521 .* 520"):
+    settings = make_settings(batch_size=1041, channels=(4, 8), hidden=16)
+    with pytest.raises(SettingsError, match="^batch_size: 1041 .* 1040 .*como 130"):
         run(settings, toy, tmp_path / "best.pth")
 
 
@@ -216,7 +220,7 @@ def test_the_history_of_a_long_run_stays_small(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "save_state", lambda *state: None)  # not to wait for the disk
     settings = make_settings(epochs=200, batch_size=256, channels=(1, 1), kernels=(1, 1), pools=(8, 4), hidden=1)
     _, history = run(replace(settings, device="cpu"), toy, tmp_path / "best.pth")
-    assert len(history.steps) == 2 * 100
+    assert len(history.steps) == 4 * 100
 
 
 def test_a_network_too_large_for_its_files_is_told_before_training(toy, small, tmp_path, monkeypatch):
@@ -277,3 +281,35 @@ def test_an_optimizer_of_another_network_is_refused(toy, small, tmp_path):
     with pytest.raises(SettingsError, match="O otimizador é de outra rede"):
         fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(other, small), small, tmp_path / "best.pth")
     assert list(tmp_path.iterdir()) == []
+
+
+def colours(count: int, seed: int) -> Split:
+    """So many noisy pictures of each of three colours."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(3).repeat(count)
+    images = 40 * torch.randn(len(labels), 3, 32, 32, generator=generator) + 40
+    images[torch.arange(len(labels)), labels] += 160
+    return Split(images.clamp(0, 255).to(torch.uint8), labels)
+
+
+@pytest.mark.parametrize("count", [2, 50])
+def test_few_pictures_are_learnt_with_the_recipes_own_settings(count, tmp_path):
+    data = ImageData(colours(count, 0), colours(max(1, count // 5), 1), colours(100, 2), ("a", "b", "c"))
+    settings = make_settings(epochs=3, channels=(8, 16), hidden=32, device="cpu")  # the batch and the rate as they are
+    run(settings, data, tmp_path / "best.pth")
+    assert evaluate(load_model(tmp_path / "best.pth"), data.test, data.classes).accuracy >= 0.99
+
+
+def test_of_equally_accurate_epochs_the_one_of_lower_loss_is_kept():
+    history = History(val_accuracy=[0.5, 1.0, 1.0, 1.0], val_loss=[1.0, 0.9, 0.2, 0.4])
+    assert history.best == 2
+
+
+def test_rare_classes_are_shown_as_often_as_the_others():
+    labels = torch.tensor([0] * 300 + [1] * 12 + [2] * 290)
+    rows = balanced(labels)
+    shown = labels[rows].bincount()
+    assert shown.max() / shown.min() < 1.1
+    assert torch.equal(rows.unique(), torch.arange(len(labels)))
+    even = torch.arange(3).repeat(1000)
+    assert torch.equal(balanced(even), torch.arange(3000)), "as before, where classes are even and images many"

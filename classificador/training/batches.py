@@ -16,6 +16,7 @@ from classificador.files.model_file import load_model
 from classificador.network.teacher import Teacher
 from classificador.recipes import Settings
 
+SHOWN = 1000  # images, at least, in an epoch: with 150 pictures and the recipe's batch there would be one step
 SOFTENING = 3.0  # what a teacher's logits are divided by: at 1 its answers to images it learnt are little but labels
 
 
@@ -118,13 +119,15 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
 
 
 def balanced(labels: torch.Tensor) -> torch.Tensor:
-    """Return which images an epoch shows, ascending: all, and those of rare classes so often that classes weigh alike.
+    """Return which images an epoch shows, ascending: those of rare classes so often that all classes weigh alike.
 
-    labels: int64, N. How often is a whole number, so that classes of nearly the same size are shown once.
+    labels: int64, N. How often is a whole number, so that classes of nearly the same size are shown once; of few images
+    all are shown so often that an epoch has enough steps, each time altered otherwise.
     """
     counts = labels.bincount()
     times = (counts.max() / counts.clamp(min=1)).round().long()
-    return torch.arange(len(labels), device=labels.device).repeat_interleave(times[labels])
+    rows = torch.arange(len(labels), device=labels.device).repeat_interleave(times[labels])
+    return rows.repeat(-(-SHOWN // len(rows))).sort().values
 
 
 def draw_moves(count: int, shift: int, generator: torch.Generator) -> torch.Tensor | None:

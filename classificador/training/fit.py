@@ -16,7 +16,7 @@ from classificador.files.model_file import check_saveable
 from classificador.portuguese import number
 from classificador.recipes import Settings
 from classificador.results.predict import predict_logits
-from classificador.training.batches import Batches, load_teacher
+from classificador.training.batches import Batches, balanced, load_teacher
 from classificador.training.history import History
 from classificador.training.loop import train_epoch
 from classificador.training.resume import restore_state
@@ -67,12 +67,9 @@ def fit(
 
 def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Settings) -> None:
     """Raise the errors that need no training to be seen."""
-    if settings.batch_size > len(data.train.labels):
-        raise SettingsError(
-            f"{settings.batch_size} é maior que as {len(data.train.labels)} imagens de treino; "
-            f"use um menor, como {max(2, len(data.train.labels) // 8)}.",
-            "batch_size",
-        )
+    if settings.batch_size > (shown := len(balanced(data.train.labels))):
+        remedy = f"{settings.batch_size} é maior que as {shown} imagens de uma época; use um menor, como {shown // 8}."
+        raise SettingsError(remedy, "batch_size")
     if settings.batch_size < processes.size():
         raise SettingsError(f"precisa ser pelo menos {processes.size()}, o número de processos.", "batch_size")
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
