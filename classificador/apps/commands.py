@@ -259,7 +259,7 @@ def example_command(options) -> tuple[int, dict]:
 
     count = write_example(options.pasta)
     print(f"{count} imagens em {options.pasta}, uma pasta por classe. Agora:")
-    choices = "--epocas 20 --lote 32 --sem-espelho --modelo numeros.pth"
+    choices = "--sem-espelho --modelo numeros.pth"
     print(f"python -m classificador treinar --dados {shlex.quote(options.pasta)} {choices}")
     return 0, {"images": count}
 
