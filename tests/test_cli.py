@@ -252,6 +252,7 @@ def test_a_teacher_is_trained_and_taught_from(tmp_path, monkeypatch, capsys):
         for number in range(8):
             Image.new("RGB", (40, 40), colour).save(tmp_path / "fotos" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)  # where the recipe looks for its teacher
+    monkeypatch.setattr("classificador.training.batches.SHOWN", 1)  # a thousand pictures are many for the teacher
     options = ["--dados", "fotos", "--epocas", "1", "--lote", "4", "--lado", "48", "--sem-espelho"]
     assert cli.main(["treinar", "--receita", "destilado", *options]) == 1
     assert "\nerro: Falta o professor (professor.pth). Treine-o" in capsys.readouterr().err

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 def teacher(toy, tmp_path_factory):
     """A small teacher, trained for a few seconds."""
     path = tmp_path_factory.mktemp("teacher") / "professor.pth"
-    settings = replace(TEACHER, epochs=12, batch_size=32, device="cpu")
+    settings = replace(TEACHER, epochs=6, batch_size=32, device="cpu")
     torch.manual_seed(0)
     model = make_network(Teacher, widths=(8, 16, 16))
     fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, path)
