@@ -197,6 +197,23 @@ def test_folders_called_train_and_test_are_the_split(tmp_path, names):
     assert size(data) == 2 * sum(counts)
 
 
+def test_two_folders_for_one_part_are_an_error_and_loose_pictures_beside_the_parts_are_told(tmp_path, capsys):
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "val", count=1)
+    paint(tmp_path / "solta.png", (0, 0, 0))
+    load_data(tmp_path)
+    assert "não são de nenhuma classe e ficaram de fora: 1." in capsys.readouterr().out
+    class_folders(tmp_path / "valid", count=1)
+    with pytest.raises(DataError, match="duas são a mesma parte da divisão"):
+        load_data(tmp_path)
+
+
+def test_a_browsers_unfinished_download_makes_no_place_for_cifar10(tmp_path):
+    class_folders(tmp_path)
+    (tmp_path / "foto.jpg.part").write_bytes(b"x")
+    assert load_data(tmp_path).classes == ("a", "b")
+
+
 def test_loose_pictures_in_a_test_folder_are_an_error_that_says_so(tmp_path):
     class_folders(tmp_path / "train")
     paint(tmp_path / "test" / "1.png", (0, 0, 0))

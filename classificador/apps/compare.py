@@ -29,25 +29,16 @@ class Run:
 def read_runs(folders: list[str]) -> list[Run]:
     """Return the runs in these folders, oldest first; a folder that holds folders of runs gives all of them.
 
-    One inside a folder of runs that cannot be read is named, and the others are returned. Raises DataError when there
-    is none, or one given by itself cannot be read.
+    One that cannot be read is named, and the others are returned. Raises DataError when none is left.
     """
-    found: list[Path] = []
-    alone: set[Path] = set()
-    for folder in map(Path, folders):
-        inside = [file.parent for file in folder.glob("*/run.json")]
-        found += [path.resolve() for path in inside]
-        if (folder / "run.json").is_file():
-            alone.add(folder.resolve())
-    if not found and not alone:
+    files = [file for folder in map(Path, folders) for file in (*folder.glob("run.json"), *folder.glob("*/run.json"))]
+    if not files:
         raise DataError(f"Não há run.json em {', '.join(folders)}. Cada treino deixa o seu em uma pasta de runs/.")
     runs, errors = [], []
-    for folder in sorted({*found, *alone}, key=lambda folder: folder.name):
+    for folder in sorted({file.parent.resolve() for file in files}, key=lambda folder: folder.name):
         try:
             runs.append(_read(folder))
         except DataError as error:
-            if folder in alone:
-                raise
             errors.append(error)
     if not runs:
         raise errors[0]

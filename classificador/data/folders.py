@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from classificador.data import formats
 from classificador.data.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
+from classificador.data.download import is_half_fetched
 from classificador.data.finding import count_class_folders, find_classes
 from classificador.data.pictures import open_image, to_tensor
 from classificador.errors import DataError, ImageError
@@ -24,7 +25,7 @@ from classificador.portuguese import number, reason
 
 SIDES = (32, 48, 64, 96)  # pixels; with more the first linear layer would dwarf the rest
 HELD_OUT = 0.15  # of each class's pictures: for the test, and as many for the validation
-LEAST = 4  # pictures a class needs: one for the test, one for the validation, two to learn from
+LEAST = 2  # pictures of a class to learn from, beside one for each part that is drawn from them
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
 
 Drawn = tuple[float, torch.Tensor]  # a number in [0, 1) that a file's content decides, and its picture
@@ -50,7 +51,7 @@ def load_data(root: str | Path = "data", source: str | Path | None = None, side:
 
 def is_for_cifar10(root: Path) -> bool:
     """Whether CIFAR-10 is meant by this folder, and not pictures in it, which are then mentioned."""
-    meant = root == Path("data") or (root.is_dir() and bool(formats.find(root) or list(root.glob("*.part"))))
+    meant = root == Path("data") or (root.is_dir() and bool(formats.find(root) or is_half_fetched(root)))
     if meant and (count := count_class_folders(root)):
         print(f"Em {root} há pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: {count}.")
     return meant
@@ -95,7 +96,7 @@ def _split(
 ) -> dict[str, list[torch.Tensor]]:
     """The pictures of one class by part; those of "train" serve for the parts that are not given."""
     pictures, missing = given["train"], [part for part in ("test", "val") if part not in given]
-    least = 2 + len(missing)
+    least = LEAST + len(missing)
     if len(pictures) < least:
         errors = [error for path in paths if isinstance(error := read[path], str)]
         why = f" {errors[0]}" if errors else ""
@@ -106,7 +107,7 @@ def _split(
     draws, start = [draw for draw, _ in pictures], 0
     for place, part in enumerate(missing, 1):
         # By the place of each draw between 0 and 1; of few pictures at least one each, and two to learn from.
-        most = len(pictures) - 2 - (len(missing) - place)
+        most = len(pictures) - LEAST - (len(missing) - place)
         end = cut = min(max(start + 1, bisect(draws, place * HELD_OUT)), most)
         while end < most and draws[end] == draws[end - 1]:  # copies of one picture stay together, where that can be
             end += 1
@@ -139,6 +140,7 @@ def _read_all(root: Path, paths: list[Path], side: int) -> Iterator[tuple[Path, 
     """Yield each file with what was read of it, or what is wrong with it."""
 
     def read(path: Path) -> Drawn | str:
+        """One of them."""
         try:
             image = to_tensor(open_image(path), side)
             return int.from_bytes(sha256(path.read_bytes()).digest()[:4], "big") / 2**32, image

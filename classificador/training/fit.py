@@ -45,7 +45,7 @@ def fit(
     from at most a minute before; on a CPU the result is that of an uninterrupted run, bit for bit.
     Called by several processes (processes.py) it trains in all of them, and the first writes the files.
     watch: called with the history a few times an epoch and after each one, to draw it.
-    Raises SettingsError (batch larger than the set or than the GPU holds, device missing, resumed with other settings),
+    Raises SettingsError (batch larger than an epoch or the memory, device missing, resumed with other settings),
     CheckpointError (file cannot be written, or in use, or nothing to resume) and DivergenceError (loss NaN or infinite;
     the file keeps the best weights reached before).
     """
