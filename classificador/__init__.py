@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps
     from classificador.show.summary import layer_table
     from classificador.training.fit import fit
     from classificador.training.history import History
+    from classificador.training.start import find_start
 
 _NAMES = {
     "data.dataset": "CLASSES ImageData load_cifar10",
@@ -37,6 +38,7 @@ _NAMES = {
     "show.summary": "layer_table",
     "training.fit": "fit",
     "training.history": "History",
+    "training.start": "find_start",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)

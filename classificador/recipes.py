@@ -33,12 +33,15 @@ class Settings:
     # distillation
     teacher: str = ""  # the file of the network whose answers to the training images are learnt; "": their labels
     # run
+    start_from: str = "auto"  # the file of the model whose weights it begins with; "auto": see find_start(); "zero"
     seed: int = 42
     device: str = "auto"
 
     def __post_init__(self):
         _require(_number(self.mixup) and 0 <= self.mixup <= 1, "mixup", "precisa estar entre 0 e 1")
         _require(isinstance(self.teacher, str), "teacher", 'precisa ser o nome de um arquivo, ou "" para nenhum')
+        start = isinstance(self.start_from, str) and self.start_from
+        _require(bool(start), "start_from", 'precisa ser o nome de um arquivo, "auto" ou "zero"')
         for name in ("epochs", "batch_size", "hidden"):
             _require(_whole(getattr(self, name), 1), name, "precisa ser um inteiro a partir de 1")
         _require(self.epochs <= MAX_EPOCHS, "epochs", f"no máximo {MAX_EPOCHS}")
@@ -116,6 +119,7 @@ TEACHER = Settings(
 
 # What parameters of the notebook were called until 2026-11-28; papermill passes them on by name.
 FORMER_NAMES = {"LADO": "SIDE", "ESPELHAR": "MIRROR", "RETOMAR": "RESUME", "ROBUSTEZ": "ROBUSTNESS"}
+FORMER_NAMES |= {"PARTIR_DE": "START_FROM", "ENQUADRAR": "FRAMING"}  # what they are called in Portuguese
 
 
 def rename_parameters(names: dict[str, object]) -> None:

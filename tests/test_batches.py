@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from classificador import processes
-from classificador.data.dataset import CLASSES
 from classificador.recipes import make_settings
 from classificador.training.batches import Batches
 
@@ -12,7 +11,7 @@ ROWS = torch.arange(0, 60, 2)
 
 
 def batch(toy, teacher=None, **changes):
-    return Batches(toy.train, make_settings(shift=0, symmetric=False, **changes), list(CLASSES), teacher).make(ROWS)
+    return Batches(toy, make_settings(shift=0, symmetric=False, **changes), teacher).make(ROWS)
 
 
 def test_unmixed_it_is_the_images_and_their_labels(toy):
@@ -38,7 +37,7 @@ def test_mixed_images_and_their_targets_have_the_same_shares(toy):
 
 
 def test_the_asked_fraction_of_the_batches_is_mixed(toy):
-    batches = Batches(toy.train, make_settings(mixup=0.25), list(CLASSES))
+    batches = Batches(toy, make_settings(mixup=0.25))
     mixed = [(batches.make(ROWS[:4])[1].max(1).values < 1).any().item() for _ in range(400)]
     assert 0.17 < sum(mixed) / 400 < 0.33
 
@@ -58,7 +57,7 @@ def test_a_teacher_answers_to_what_the_network_sees(toy):
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
 def test_the_parts_of_several_processes_make_up_the_whole(toy, monkeypatch, mixup):
     def make():
-        return Batches(toy.train, make_settings(mixup=mixup), list(CLASSES)).make(ROWS)
+        return Batches(toy, make_settings(mixup=mixup)).make(ROWS)
 
     whole, parts = make(), []
     for part in (slice(0, 13), slice(13, len(ROWS))):

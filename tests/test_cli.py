@@ -13,6 +13,7 @@ from PIL import Image
 
 from classificador.apps import cli
 from classificador.files.model_file import read_checkpoint, save_checkpoint
+from classificador.files.model_info import describe_checkpoint
 from classificador.network.build import make_network
 from classificador.network.cnn import CNN
 from classificador.training import run as run_module
@@ -190,11 +191,12 @@ def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys):
         for number in range(20):
             Image.new("RGB", (60, 50), colour).save(tmp_path / "fotos" / name / f"{number}.png")
     data, path = ["--dados", str(tmp_path / "fotos")], str(tmp_path / "m.pth")
-    options = ["--epocas", "4", "--lote", "8", "--lado", "48", "--sem-espelho"]
+    options = ["--epocas", "4", "--lote", "8", "--lado", "48", "--sem-espelho", "--enquadrar", "inteira"]
     assert cli.main(["treinar", *data, *options, "--modelo", path]) == 0
     info = read_checkpoint(path).info
     assert info.classes == ("azul", "verde", "vermelho")
-    assert info.side == 48
+    assert (info.side, info.framing) == (48, "inteira")
+    assert "Enquadra:    a imagem inteira" in describe_checkpoint(info)
     assert info.settings["symmetric"] is False
     capsys.readouterr()
     assert cli.main(["avaliar", *data, "--json", "--modelo", path]) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from classificador.apps import export
 from classificador.apps.cli import main
@@ -19,7 +19,7 @@ from classificador.errors import ExportError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.build import make_network
 from classificador.network.cnn import CNN
-from classificador.results.predict import predict
+from classificador.results.predict import predict, predict_image
 from conftest import INFO, ROOT
 
 pytestmark = pytest.mark.slow
@@ -88,6 +88,58 @@ def test_missing_packages_are_told_with_the_remedy(shipped, cifar10, tmp_path, m
         export_model(shipped, cifar10.test.images[:10], tmp_path / "m.onnx", "onnx")
 
 
+def documented_example() -> str:
+    text = (ROOT / "docs" / "avancado.md").read_text("utf-8")
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in code)
+    return example
+
+
+def draw(shade: float, size=(90, 40)) -> np.ndarray:
+    """A picture no two parts of which are alike, rows×columns×3."""
+    rows, columns = np.mgrid[0 : size[1], 0 : size[0]] / size[1]
+    return (255 * np.stack([columns / 2.3, rows, np.full_like(rows, shade)], 2)).clip(0, 255).astype(np.uint8)
+
+
+def write_pictures(folder) -> list:
+    """What phones, scanners and drawing programs write."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter
+    alpha = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (40, 1))[:, :, None]
+    deep = np.linspace(200, 3800, 90 * 40).reshape(40, 90).astype(np.uint16)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    plain, clear = Image.fromarray(draw(0.5)), Image.fromarray(np.concatenate([draw(0.1), alpha], 2))
+    plain.save(folder / "a.jpg", exif=exif)
+    plain.convert("P").save(folder / "b.gif", transparency=7)
+    plain.convert("CMYK").save(folder / "c.tif")
+    plain.save(folder / "d.png", icc_profile=profile)
+    clear.save(folder / "e.png")
+    clear.convert("LA").save(folder / "f.webp")
+    Image.fromarray(deep).save(folder / "g.png")
+    Image.fromarray(draw(0.9, (7, 20))).save(folder / "h.bmp")
+    return sorted(folder.glob("?.*"))
+
+
+@pytest.mark.parametrize(("side", "framing"), [(32, "centro"), (64, "centro"), (64, "inteira")])
+def test_the_documented_example_answers_as_prever_does(tmp_path, capsys, side, framing):
+    torch.manual_seed(side)
+    network, info = make_network(CNN, channels=(4, 8), hidden=16, classes=3, side=side), INFO | {"framing": framing}
+    network.fc2.weight.data *= 8  # or all its answers would be nearly alike
+    save_checkpoint(tmp_path / "modelo.pth", network, info | {"classes": ["a", "b", "c"]})
+    model, answers = load_model(tmp_path / "modelo.pth"), set()
+    images = torch.randint(256, (4, 3, side, side), dtype=torch.uint8)
+    export_model(model, images, tmp_path / "best_model.onnx", "onnx")
+    example = documented_example().replace("best_model.onnx", str(tmp_path / "best_model.onnx"))
+    for path in write_pictures(tmp_path):
+        found: dict = {}
+        exec(example.replace("foto.jpg", str(path)), found)
+        expected = predict_image(model, path)
+        found = dict(zip(model.info.classes, found["probabilities"].tolist(), strict=True))
+        assert max(found, key=found.get) == next(iter(expected)), path
+        assert found == pytest.approx(expected, abs=0.01), path
+        answers.add(tuple(round(value, 2) for value in found.values()))
+    assert len(answers) > 5  # they are not alike
+
+
 def test_the_documented_example_works_without_torch(shipped, cifar10, tmp_path):
     assert (
         main(
@@ -98,9 +150,7 @@ def test_the_documented_example_works_without_torch(shipped, cifar10, tmp_path):
     )
     photo = ROOT / "docs" / "fotos" / "gato.png"
     (tmp_path / "foto.jpg").write_bytes(photo.read_bytes())
-    text = (ROOT / "docs" / "avancado.md").read_text("utf-8")
-    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in code)
-    blocked = "import sys\nsys.modules['torch'] = sys.modules['classificador'] = None\n"
+    example, blocked = documented_example(), "import sys\nsys.modules['torch'] = sys.modules['classificador'] = None\n"
     done = subprocess.run(
         [sys.executable, "-c", blocked + example], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
     )

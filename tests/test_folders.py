@@ -53,6 +53,16 @@ def test_pictures_have_the_side_asked_for(root, side):
     assert load_data(root, side=side).train.images.shape[1:] == (3, side, side)
 
 
+def test_pictures_are_framed_as_asked_for(root):
+    for name in ("centro", "inteira"):
+        data = load_data(root, framing=name)
+        assert data.framing == name
+        white = (data.train.images == 255).all(1).any((1, 2))  # what is left of the square beside the picture
+        assert bool(white.any()) == (name == "inteira")
+    with pytest.raises(DataError, match="precisa ser centro ou inteira; veio metade"):
+        load_data(root, framing="metade")
+
+
 @pytest.mark.parametrize("side", [0, -1, 7, 512, "32"])
 def test_other_sides_are_refused(root, side):
     with pytest.raises(DataError, match=f"precisa ser 32, 48, 64 ou 96; veio {side}"):

@@ -29,6 +29,22 @@ def test_a_picture_becomes_a_square_tensor(tmp_path):
     assert tensor[:, 16, 30].tolist() == [255, 255, 255]
 
 
+def test_framed_whole_a_picture_is_all_there_on_white(tmp_path):
+    picture = Image.new("RGB", (144, 48), "blue")
+    picture.paste(RED, (0, 0, 48, 48))  # which its central square leaves out
+    cut, whole = (to_tensor(picture, 48, framing) for framing in ("centro", "inteira"))
+    assert cut.float().mean((1, 2)).tolist() == [0, 0, 255]
+    assert whole[:, 24, 5].tolist() == [255, 0, 0] and whole[:, 24, 40].tolist() == [0, 0, 255]
+    assert (whole[:, :16] == 255).all() and (whole[:, 32:] == 255).all()
+    assert torch.equal(to_tensor(picture.rotate(90, expand=True), 48, "inteira"), whole.rot90(1, (1, 2)))
+
+
+@pytest.mark.parametrize("size", [(1, 900), (900, 1), (1, 1), (33, 31)])
+def test_framed_whole_any_shape_will_do(size):
+    tensor = to_tensor(Image.new("RGB", size), 32, "inteira")
+    assert tensor.shape == (3, 32, 32) and tensor.min() == 0
+
+
 def test_exif_rotation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down: left and right change places

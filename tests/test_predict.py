@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
+from classificador.data.pictures import to_tensor
 from classificador.network.build import make_network
 from classificador.network.cnn import CNN
 from classificador.results.predict import predict, predict_image
@@ -68,6 +70,15 @@ def test_numpys_own_kind_of_float_will_do(model):
 def test_images_of_another_side_are_refused(model):
     with pytest.raises(ValueError, match="imagens de 32×32"):
         predict(model, torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+
+
+def test_a_picture_is_framed_as_those_that_were_learnt(model):
+    picture = Image.linear_gradient("L").resize((200, 60)).convert("RGB")
+    for framing in ("centro", "inteira"):
+        model.info = replace(model.info, framing=framing)
+        expected = predict(model, to_tensor(picture, 32, framing)[None])[0]
+        found = predict_image(model, picture)
+        assert [found[name] for name in model.info.classes] == expected.tolist()
 
 
 def test_a_picture_gives_its_classes_most_probable_first(model, tmp_path):

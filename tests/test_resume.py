@@ -14,13 +14,13 @@ from torch import nn
 
 from classificador.errors import CheckpointError, SettingsError
 from classificador.files.model_file import load_model, save_checkpoint
-from classificador.network.build import build, make_network, make_optimizer
+from classificador.network.build import build, make_network, make_optimizer, network_sizes
 from classificador.network.cnn import CNN
 from classificador.recipes import make_settings
 from classificador.training import run as run_module
 from classificador.training.fit import fit
 from classificador.training.history import Tally
-from classificador.training.resume import resumed_settings
+from classificador.training.resume import check_network, read_resume
 from classificador.training.run_folder import find_interrupted
 from conftest import INFO, ROOT, runs_of
 
@@ -519,8 +519,9 @@ def test_a_hostile_state_is_refused_in_one_line_and_the_best_file_stays(toy, set
     assert stopped.read_bytes() == before
 
 
-def test_the_command_line_refuses_sizes_before_it_makes_them(stopped):
+def test_the_command_line_refuses_sizes_before_it_makes_them(stopped, toy):
     content = torch.load(find_interrupted(stopped), weights_only=True)
     hostile(stopped, settings=content["settings"] | {"channels": [10**6, 10**6]})
+    settings = read_resume(stopped).settings
     with pytest.raises(CheckpointError, match="outra rede"):
-        resumed_settings(stopped)
+        check_network(stopped, settings, network_sizes(settings, toy))

@@ -163,6 +163,8 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--lr", type=float, metavar="X", help="taxa de aprendizado máxima do Adam (padrão: a da receita)"
     )
+    text = "o modelo treinado de cujos pesos partir; zero: de nenhum (padrão: best_model.pth, para classes suas)"
+    train.add_argument("--partir-de", metavar="ARQUIVO", help=text)
     text = "o professor da receita destilado (padrão: professor.pth)"
     train.add_argument("--professor", metavar="ARQUIVO", help=text)
     _data_options(train)
@@ -192,6 +194,8 @@ def _run_options(train: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: 32)",
     )
+    text = "de cada imagem sua, o quadrado do centro ou ela inteira, sobre fundo branco (padrão: centro)"
+    train.add_argument("--enquadrar", default="centro", choices=("centro", "inteira"), help=text)
 
 
 def _port(text: str) -> int:

@@ -23,14 +23,16 @@ OPTIONS = {
     "device": "--dispositivo",
     "symmetric": "--sem-espelho",
     "teacher": "--professor",
+    "start_from": "--partir-de",
 }
 
 
 def train_command(options) -> tuple[int, dict]:
     """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
-    from classificador import CNN, build, load_data, make_settings, processes
+    from classificador import CNN, build, find_start, load_data, make_settings, processes
     from classificador.device import choose_device
-    from classificador.training.resume import left_by_job, resumed_settings
+    from classificador.network.build import network_sizes
+    from classificador.training.resume import check_network, left_by_job, read_resume
 
     restarted = processes.restarted()
     left = processes.from_first(lambda: left_by_job(options.modelo, restarted))
@@ -38,13 +40,17 @@ def train_command(options) -> tuple[int, dict]:
         print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
         return 0, {}
     goes_on = options.retomar or left == "interrupted"
-    earlier = processes.from_first(lambda: resumed_settings(options.modelo) if goes_on else None)
+    earlier = processes.from_first(lambda: read_resume(options.modelo).settings if goes_on else None)
     given = {name: getattr(options, option.strip("-").replace("-", "_")) for name, option in OPTIONS.items()}
     given = {name: value for name, value in given.items() if value is not None}
     settings = replace(earlier, **given) if earlier else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
-    data = load_data(options.dados, options.fonte, options.lado)
-    model = build(settings, data, CNN)
+    data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
+    start = processes.from_first(lambda: find_start(settings.start_from, data.classes))
+    if goes_on:
+        sizes = network_sizes(settings, data, start)
+        processes.from_first(lambda: check_network(options.modelo, settings, sizes))
+    model = build(settings, data, CNN, start)
     return _train(model, data, settings, options.modelo, resume=goes_on)
 
 
@@ -60,7 +66,7 @@ def teacher_command(options) -> tuple[int, dict]:
     given = {name: value for name, value in given.items() if value is not None}
     earlier = read_resume(options.modelo).settings if options.retomar else None
     settings = replace(earlier or TEACHER, **given)
-    data = load_data(options.dados, options.fonte, options.lado)
+    data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
     # The mirror image is no part of it: twice the cost for each of its many answers.
     teacher = build(replace(settings, symmetric=False), data, Teacher)
     return _train(teacher, data, settings, options.modelo, options.retomar)
@@ -89,7 +95,7 @@ def evaluate_command(options) -> tuple[int, dict]:
     from classificador import evaluate, load_data, load_model
 
     model = load_model(options.modelo)
-    data = load_data(options.dados, options.fonte, model.info.side)
+    data = load_data(options.dados, options.fonte, model.info.side, model.info.framing)
     report = evaluate(model, data.test, data.classes)
     print(report.table(), report.summary(), sep="\n")
     return 0, report.to_dict()
@@ -209,7 +215,7 @@ def export_command(options) -> tuple[int, dict]:
     from classificador.apps.export import CHECKED, export_model
 
     model = load_model(options.modelo)
-    data = load_data(options.dados, options.fonte, model.info.side)
+    data = load_data(options.dados, options.fonte, model.info.side, model.info.framing)
     if list(data.classes) != list(model.info.classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
     path = Path(options.saida or Path(options.modelo).with_suffix(f".{options.formato}"))
@@ -228,7 +234,7 @@ def card_command(options) -> tuple[int, dict]:
     from classificador.apps.model_card import write_cards
 
     model = load_model(options.modelo)
-    data = load_data(options.dados, options.fonte, model.info.side)
+    data = load_data(options.dados, options.fonte, model.info.side, model.info.framing)
     path = Path(options.modelo)
     folder = Path(options.saida or ("docs" if options.modelo == "best_model.pth" else path.parent))
     files = [str(card) for card in write_cards(model, path, data, folder)]

@@ -64,13 +64,16 @@ def check(expected: torch.Tensor, found: torch.Tensor) -> float:
 
 def describe(model: LoadedModel) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
-    facts = ["preset", "settings", "teacher", "epoch", "val_accuracy", "temperature"]
+    facts = ["preset", "settings", "teacher", "start", "epoch", "val_accuracy", "temperature"]
     facts += ["created", "device", "precision", "versions", "split"]
     info = model.info.to_dict()
     side = model.info.side
     return {
         "classes": json.dumps(info["classes"], ensure_ascii=False),
         "input": f"images: uint8, N×3×{side}×{side}, RGB, 0-255",
+        "side": str(side),
+        "framing": model.info.framing,
+        "background": "white",  # under transparency, and around a picture that is framed whole
         "output": f"probabilities: float32, N×{len(info['classes'])}, calibrated",
         "doubt_below": str(info["doubt_below"]),
         "provenance": json.dumps({name: info[name] for name in facts}, ensure_ascii=False),

@@ -57,6 +57,19 @@ class _Words:
         )
         return text.format(self.percent(info.teacher["val_accuracy"], 2))
 
+    def start(self, info: ModelInfo) -> str:
+        """Whose weights the training began with."""
+        if not info.start:
+            return "It began with new weights" if self.english else "Começou de pesos novos"
+        text = "It began with the weights of {}" if self.english else "Partiu dos pesos de {}"
+        return text.format(info.start)
+
+    def framing(self, info: ModelInfo) -> str:
+        """What part of a photo the model sees."""
+        if info.framing == "inteira":
+            return "all, on white" if self.english else "o todo, sobre fundo branco"
+        return "the central square" if self.english else "o quadrado do centro"
+
     def source(self, classes: tuple[str, ...], side: int) -> str:
         """Where the images come from."""
         if classes == CLASSES:
@@ -102,6 +115,8 @@ def _facts_of_training(info: ModelInfo, say: _Words) -> dict[str, object]:
         "doubt_below": say.percent(info.doubt_below),
         "side": info.side,
         "distillation": say.distillation(info),
+        "start": say.start(info),
+        "framing": say.framing(info),
     }
 
 

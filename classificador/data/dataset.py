@@ -31,12 +31,16 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in three parts (of CIFAR-10: 45000, 5000 and 10000 images), and the class names, by label."""
+    """A data set in three parts (of CIFAR-10: 45000, 5000 and 10000 images), and the class names, by label.
+
+    framing: how pictures are made square for a network that learns from it, as in to_tensor().
+    """
 
     train: Split
     val: Split
     test: Split
     classes: tuple[str, ...] = CLASSES
+    framing: str = "centro"
 
 
 def load_cifar10(root: str | Path = "data", source: str | Path | None = None) -> ImageData:

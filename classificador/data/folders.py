@@ -6,6 +6,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from classificador.data import formats
 from classificador.data.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
 from classificador.data.download import is_half_fetched
 from classificador.data.finding import count_class_folders, find_classes
-from classificador.data.pictures import open_image, to_tensor
+from classificador.data.pictures import FRAMINGS, open_image, to_tensor
 from classificador.errors import DataError, ImageError
 from classificador.portuguese import number, reason
 
@@ -31,8 +32,10 @@ MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training ne
 Drawn = tuple[float, torch.Tensor]  # a number in [0, 1) that a file's content decides, and its picture
 
 
-def load_data(root: str | Path = "data", source: str | Path | None = None, side: int = 32) -> ImageData:
-    """Return the pictures in the class folders of `root`, scaled to side×side, or CIFAR-10.
+def load_data(
+    root: str | Path = "data", source: str | Path | None = None, side: int = 32, framing: str = "centro"
+) -> ImageData:
+    """Return the pictures in the class folders of `root`, of this side and framing as in to_tensor(), or CIFAR-10.
 
     CIFAR-10 it is where a `source` is given, where `root` is the default, and where it holds CIFAR-10: then as by
     load_cifar10(root, source). Nothing is written to any other folder. Raises DataError when the data cannot be used.
@@ -41,12 +44,14 @@ def load_data(root: str | Path = "data", source: str | Path | None = None, side:
         raise DataError(
             f"O lado das imagens precisa ser {', '.join(map(str, SIDES[:-1]))} ou {SIDES[-1]}; veio {side}."
         )
+    if framing not in FRAMINGS:
+        raise DataError(f"O enquadramento precisa ser {' ou '.join(FRAMINGS)}; veio {framing}.")
     root = Path(os.path.expanduser(root))
     if source is None and not is_for_cifar10(root):
-        return load_folder(root, side)
+        return load_folder(root, side, framing)
     if side != 32:
         raise DataError(f"O lado {side} vale só para imagens suas; as do CIFAR-10 têm 32. Use lado 32.")
-    return load_cifar10(root, source)
+    return replace(load_cifar10(root, source), framing=framing)
 
 
 def is_for_cifar10(root: Path) -> bool:
@@ -57,8 +62,8 @@ def is_for_cifar10(root: Path) -> bool:
     return meant
 
 
-def load_folder(root: Path, side: int = 32) -> ImageData:
-    """Return the pictures of a folder of class folders, cut square and scaled to side×side.
+def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageData:
+    """Return the pictures of a folder of class folders, of this side and framing as in to_tensor().
 
     Labels follow the names of the classes in order. Where the folder has no parts of its own (see find_classes), of
     each class 15 % (at least one) are for the test and as many for the validation, chosen by the file's content alone:
@@ -69,7 +74,7 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
     found = find_classes(root)
     every = [path for classes in found.values() for paths in classes.values() for path in paths]
     _check_memory(root, len(every), side)
-    read = dict(_read_all(root, every, side))
+    read = dict(_read_all(root, every, side, framing))
     names = tuple(found["train"])
     parts: dict[str, list] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(names):
@@ -82,7 +87,7 @@ def load_folder(root: Path, side: int = 32) -> ImageData:
     for images in parts.values():
         random.Random(SPLIT_SEED).shuffle(images)  # the first layer is computed from the first images: of all classes
     train, val, test = (_stack(parts[part], part, root) for part in ("train", "val", "test"))
-    return ImageData(train, val, test, names)
+    return ImageData(train, val, test, names, framing)
 
 
 def _readable(paths: list[Path], read: dict[Path, Drawn | str]) -> list[Drawn]:
@@ -136,13 +141,13 @@ def write_example(root: str | Path) -> int:
     return len(digits.images)
 
 
-def _read_all(root: Path, paths: list[Path], side: int) -> Iterator[tuple[Path, Drawn | str]]:
+def _read_all(root: Path, paths: list[Path], side: int, framing: str) -> Iterator[tuple[Path, Drawn | str]]:
     """Yield each file with what was read of it, or what is wrong with it."""
 
     def read(path: Path) -> Drawn | str:
         """One of them."""
         try:
-            image = to_tensor(open_image(path), side)
+            image = to_tensor(open_image(path), side, framing)
             return int.from_bytes(sha256(path.read_bytes()).digest()[:4], "big") / 2**32, image
         except ImageError as error:
             return str(error)

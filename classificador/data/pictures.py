@@ -23,6 +23,7 @@ else:
     FORMATS.append("HEIF")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
+FRAMINGS = ("centro", "inteira")  # of a picture that is not square: see to_tensor()
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
@@ -77,11 +78,21 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
         raise ImageError(f"{name} está danificado ou incompleto. Escolha outra imagem.") from error
 
 
-def to_tensor(image: Image.Image, side: int = 32) -> torch.Tensor:
-    """Return the picture's central square, scaled to side×side, as a uint8 tensor of 3×side×side."""
-    square = ImageOps.fit(
-        image, (side, side), method=Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
-    )
+def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> torch.Tensor:
+    """Return the picture as the network takes it, a uint8 tensor of 3×side×side.
+
+    framing: "centro" takes its central square; "inteira", all of it, on a white square. It is made smaller by the mean
+    of the pixels that become one, and larger by a bicubic curve.
+    """
+    whole = framing == "inteira"
+    filled = max(image.size) if whole else min(image.size)
+    method = Image.Resampling.BOX if filled > side else Image.Resampling.BICUBIC
+    if whole:
+        width, height = (max(1, round(length / filled * side)) for length in image.size)
+        square = Image.new("RGB", (side, side), "white")
+        square.paste(image.resize((width, height), method), (round((side - width) / 2), round((side - height) / 2)))
+    else:
+        square = ImageOps.fit(image, (side, side), method)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from torch import nn
 
+from classificador.data.pictures import FRAMINGS
 from classificador.portuguese import duration, number, percent
 
 LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
@@ -37,15 +38,17 @@ class ModelInfo:
     temperature: float = 1.0  # what logits are divided by, for calibrated probabilities
     doubt_below: float = 0.0  # the best probability under which a picture may well show none of the classes
     teacher: dict = field(default_factory=dict)  # empty for a network that learnt labels
+    start: str = ""  # the file of the network whose weights this training began with, its recipe and date
     earlier_epochs: float = 0.0  # of the trainings whose weights this one began with
     run: str = ""  # the name of the run's folder
+    framing: str = "centro"  # how pictures are made square, as in to_tensor()
 
     def __post_init__(self):
         kinds = {float: int | float, tuple[str, ...]: tuple}
         if not all(isinstance(getattr(self, part.name), kinds.get(part.type, part.type)) for part in fields(self)):
             raise ValueError("metadados de outro tipo")
         epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss]
-        texts = [self.preset, self.split, self.device, self.precision, self.run, self.versions.get("torch")]
+        texts = [self.preset, self.split, self.device, self.precision, self.start, self.run, self.versions.get("torch")]
         if not (
             architecture_is_sound(self.architecture)
             and all(map(_printable, [*texts, *self.classes]))
@@ -53,6 +56,7 @@ class ModelInfo:
             and type(epochs) is int
             and all(abs(value) < HUGE for value in [self.epoch, epochs, *scores, self.seconds, self.earlier_epochs])
             and 0 <= self.doubt_below <= 1
+            and self.framing in FRAMINGS
             and COLDEST <= self.temperature <= HOTTEST
             and (not self.teacher or isinstance(self.teacher.get("val_accuracy"), float))
         ):
@@ -110,7 +114,10 @@ def describe_checkpoint(info: ModelInfo) -> str:
         score = percent(info.teacher["val_accuracy"], 2)
         lines.append(f"Destilação:  aprendeu as respostas de um professor, com {score} na validação")
     if info.earlier_epochs:
-        lines.append(f"Partiu de:   pesos já treinados, {number(info.earlier_epochs, 1)} épocas")
+        origin = info.start or "pesos já treinados"
+        lines.append(f"Partiu de:   {origin}, {number(info.earlier_epochs, 1)} épocas")
+    if info.framing == "inteira":
+        lines.append("Enquadra:    a imagem inteira, sobre fundo branco")
     lines += [
         f"Calibração:  temperatura {number(info.temperature, 3)}",
         f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info.device}, {info.precision}, torch {info.versions['torch']}",

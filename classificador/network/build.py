@@ -12,8 +12,15 @@ from classificador.network.cnn import CNN, Symmetric, bare
 from classificador.recipes import Settings
 
 
-def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module] = CNN) -> nn.Module:
+def build(
+    settings: Settings,
+    data: ImageData,
+    network: Callable[..., nn.Module] = CNN,
+    start: nn.Module | None = None,
+) -> nn.Module:
     """Return a network of class `network` with this run's reproducible starting weights.
+
+    start: a trained network, as of find_start(), whose sizes and weights the new one takes: see take_weights().
 
     Only the sizes in which the recipe differs from CNN's defaults are passed on, so that new defaults in an edited
     class take effect. Symmetric stands around the network unless the classes change their meaning in a mirror.
@@ -21,15 +28,43 @@ def build(settings: Settings, data: ImageData, network: Callable[..., nn.Module]
     """
     torch.manual_seed(settings.seed)
     defaults = inspect.signature(CNN).parameters
-    wanted = settings.sizes | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+    wanted = network_sizes(settings, data, start)
     changed = {name: value for name, value in wanted.items() if value != defaults[name].default}
     model = make_network(network, settings.symmetric, **changed)
     first = getattr(bare(model), "conv1", None)
     if isinstance(first, nn.Conv2d):
         whiten(first, data.train.images)
         first.weight.requires_grad_(settings.train_first)
+    if start:
+        take_weights(bare(model), bare(start))
+        vars(model).update({name: value for name, value in vars(start).items() if name in ("start", "epochs_trained")})
     vars(model)["seed"] = settings.seed  # its file tells, whatever seed the training has
     return model
+
+
+def network_sizes(settings: Settings, data: ImageData, start: nn.Module | None = None) -> dict:
+    """Return the arguments with which CNN builds the network of build()."""
+    known = architecture_of(start).items() if start else ()
+    own = settings.sizes | {name: value for name, value in known if name in settings.sizes}
+    return own | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+
+
+def take_weights(model: nn.Module, start: nn.Module) -> None:
+    """Copy into `model` the weights of `start` wherever they fit by name and shape, and fix its convolutions.
+
+    The last layer, fc2, stays new, because its classes are others; so does fc1 where the images have another side. Of
+    pictures too few to learn to see from, only these two layers learn: benchmarks/start.py has what that is worth.
+    """
+    own = model.state_dict()
+    fitting = {
+        name: weight
+        for name, weight in start.state_dict().items()
+        if name in own and own[name].shape == weight.shape and not name.startswith("fc2.")
+    }
+    model.load_state_dict(own | fitting)
+    for name, weight in model.named_parameters():
+        if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2"):
+            weight.requires_grad_(False)
 
 
 def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:

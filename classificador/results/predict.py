@@ -69,7 +69,7 @@ def predict_image(model: LoadedModel, picture: str | Path | Image.Image) -> dict
     picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
     """
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
-    pixels = to_tensor(image, model.info.side)
+    pixels = to_tensor(image, model.info.side, model.info.framing)
     probabilities = predict(model, pixels[None])[0]
     classes = model.info.classes
     return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}

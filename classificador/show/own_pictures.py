@@ -26,7 +26,7 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     """
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
     probabilities = predict_image(model, image)
-    seen = to_tensor(image, model.info.side)
+    seen = to_tensor(image, model.info.side, model.info.framing)
     target = model.info.classes.index(next(iter(probabilities)))
     warning = DOUBT if is_doubtful(model, probabilities) else ""
     return figures.own_picture(image, seen, probabilities, occlusion_map(model, seen, target), warning)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from classificador import processes
-from classificador.data.dataset import ImageData, Split
+from classificador.data.dataset import ImageData
 from classificador.device import autocast, place
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model
@@ -26,9 +26,9 @@ class Batches:
     Its state is all that decides the batches still to come. Of several processes each is given its part of every batch.
     """
 
-    def __init__(self, split: Split, settings: Settings, classes: list[str], teacher: Teacher | None = None):
-        self.split, self.settings, self.classes, self.teacher = split, settings, classes, teacher
-        device = split.images.device
+    def __init__(self, data: ImageData, settings: Settings, teacher: Teacher | None = None):
+        self.data, self.settings, self.teacher = data, settings, teacher
+        split, device = data.train, data.train.images.device
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         self.mirrored_first = torch.randint(2, (len(split),), generator=self.generator, device=device) > 0
         self.rows = balanced(split.labels)
@@ -63,7 +63,7 @@ class Batches:
         them, mixed ones too (Beyer et al. 2022, arXiv 2106.05237).
         """
         settings, generator, mine = self.settings, self.generator, processes.part(len(rows))
-        images, targets = self.split.images[rows], self.split.labels[rows]
+        images, targets = self.data.train.images[rows], self.data.train.labels[rows]
         # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
         mirrored = self.mirrored_first[rows] ^ bool(self.epoch % 2) if settings.symmetric else None
         images = augment(images, draw_moves(len(rows), settings.shift, generator), mirrored)
@@ -75,7 +75,7 @@ class Batches:
             share = torch.where(mixing < settings.mixup, share, 1.0)
             images = torch.lerp(images.flip(0).float(), images.float(), share).div_(255)
             if self.teacher is None:
-                own = F.one_hot(targets, len(self.classes)).float()
+                own = F.one_hot(targets, len(self.data.classes)).float()
                 targets = torch.lerp(own.flip(0), own, share)
         images, targets = images[mine], targets[mine]
         if self.teacher is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ def fit(
     _check(model, data, optimizer, settings)
     files = RunFolder(checkpoint) if processes.rank() == 0 else nullcontext()  # the first process writes
     with stop_requests() as stop, files as folder, _full_memory_told(settings):
-        run = Run(model, *_bring(data, settings), criterion, optimizer)
+        run = Run(model, _bring(data, settings), criterion, optimizer)
         _start(run, folder, checkpoint, resume)
         if watch:
             watch(run.history)  # before the bar, so that in a notebook the curves stand above it
@@ -94,20 +95,20 @@ def _full_memory_told(settings: Settings) -> Iterator[None]:
         raise SettingsError(remedy, "batch_size") from error
 
 
-def _bring(data: ImageData, settings: Settings) -> tuple[Batches, Split]:
-    """Return the batches and the validation images on the device. Raises as load_teacher and choose_device."""
+def _bring(data: ImageData, settings: Settings) -> Batches:
+    """Return the batches, with the images they need on the device. Raises as load_teacher and choose_device."""
     device = choose_device(settings.device)
     teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
     train, val = (Split(part.images.to(device), part.labels.to(device)) for part in (data.train, data.val))
-    return Batches(train, settings, list(data.classes), teacher), val
+    return Batches(replace(data, train=train, val=val), settings, teacher)
 
 
 def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: bool) -> None:
     """Bring the run to where it begins: the weights of its network, or the point where it was interrupted."""
     saved = restore_state(checkpoint, run, run.settings, run.setup()) if resume else None
-    if not resume and run.history.earlier_epochs:
+    if not resume and run.history.earlier_epochs and "start" not in vars(run.model):
         earlier = number(run.history.earlier_epochs, 1)
         print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) cria outra.")
     if folder is None:
@@ -172,8 +173,8 @@ def _train_epoch(run: Run, stop: StopRequest) -> bool:
 def _validate(run: Run) -> None:
     """Add the epoch to the history."""
     with autocast(run.device):
-        run.logits = predict_logits(run.model, run.val.images)
-    labels, history = run.val.labels, run.history
+        run.logits = predict_logits(run.model, run.data.val.images)
+    labels, history = run.data.val.labels, run.history
     val_loss = run.criterion(run.logits, labels).item()
     if not abs(val_loss) < HOPELESS:
         raise run.divergence()

@@ -54,21 +54,21 @@ def left_by_job(checkpoint: str | Path, restarted: bool) -> str:
     return "finished" if any(record.items() >= ours for record in records) else ""
 
 
-def resumed_settings(checkpoint: str | Path) -> Settings:
-    """Return the settings of the interrupted run, for the command line, which trains the package's own network.
+def check_network(checkpoint: str | Path, settings: Settings, sizes: dict) -> None:
+    """Check that the interrupted run is of the package's network of these sizes, which the command line trains.
 
-    Raises CheckpointError, before any memory is asked for, when the state is of another network.
+    sizes: of network_sizes(); other data than that run's are for restore_state() to tell. Raises CheckpointError if
+    not, and before any memory for the network is asked for.
     """
-    path, content, settings = read_resume(checkpoint)
+    path, content, _ = read_resume(checkpoint)
     try:
+        classes, _, _, side, _ = content["setup"]["dados"]
+        sizes = sizes | {"classes": len(classes), "side": side}
         with torch.device("meta"):
-            classes, _, _, side, _ = content["setup"]["dados"]
-            sizes = settings.sizes | {"classes": len(classes), "side": side}
             check_fit(make_network(CNN, settings.symmetric, **sizes), content["state"]["model"])
     except Exception as error:
         text = f"{path} é de outra rede ({brief(error)}). Retome no caderno que a define"
         raise CheckpointError(f"{text}. {REMEDY}.") from error
-    return settings
 
 
 class Stateful(Protocol):

@@ -32,9 +32,9 @@ class Run:
     Raises DataError when several processes have different data or teachers.
     """
 
-    def __init__(self, model: nn.Module, batches: Batches, val: Split, criterion: nn.Module, optimizer: Optimizer):
-        self.model, self.batches, self.val, self.criterion, self.optimizer = model, batches, val, criterion, optimizer
-        self.settings, self.device = batches.settings, val.images.device
+    def __init__(self, model: nn.Module, batches: Batches, criterion: nn.Module, optimizer: Optimizer):
+        self.model, self.batches, self.criterion, self.optimizer = model, batches, criterion, optimizer
+        self.data, self.settings, self.device = batches.data, batches.settings, batches.data.val.images.device
         place(model, self.device)
         self.network = processes.wrap(model)  # the model as it is called in training
         for group in optimizer.param_groups:
@@ -56,7 +56,7 @@ class Run:
         self.kept_at = 0.0  # seconds of the run
         self.reporting = False  # whether the sums were read after the last batch
         self.logits = torch.empty(0)  # what the network answers to the validation images, after an epoch
-        self.fingerprint = _check_sum([batches.split, val])
+        self.fingerprint = _check_sum([self.data.train, self.data.val])
         processes.check_same((self.fingerprint, batches.teacher and batches.teacher.facts))
 
     def report(self) -> None:
@@ -109,9 +109,10 @@ class Run:
 
     def setup(self) -> dict:
         """What must be as it was for the run to go on, under the names a reader finds in the message."""
-        train, teacher = self.batches.split, self.batches.teacher
+        data, teacher = self.data, self.batches.teacher
+        images = [len(data.train), len(data.val), data.train.images.shape[-1]]
         return {
-            "dados": [self.batches.classes, len(train), len(self.val), train.images.shape[-1], self.fingerprint],
+            "dados": [list(data.classes), *images, self.fingerprint],
             "otimizador": OptimizerState(self.optimizer).options(),
             "critério": [type(self.criterion).__name__, _plain_attributes(self.criterion)],
             "dispositivo": self.device.type,
@@ -119,7 +120,7 @@ class Run:
 
     def facts(self) -> dict:
         """What its record says of the run."""
-        data = {"classes": self.batches.classes, "train": len(self.batches.split), "val": len(self.val)}
+        data = {"classes": list(self.data.classes), "train": len(self.data.train), "val": len(self.data.val)}
         return {
             "device": describe_device(self.device),
             "processes": processes.size(),

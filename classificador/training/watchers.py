@@ -39,7 +39,7 @@ class KeepFiles(Watcher):
     def epoch(self, run: "Run") -> None:
         """Save, with the temperature and the threshold of doubt that fit these weights."""
         if self.folder.score is None or run.history.best == len(run.history.val_loss) - 1:
-            temperature = fit_temperature(run.logits, run.val.labels)
+            temperature = fit_temperature(run.logits, run.data.val.labels)
             doubt = fit_doubt((run.logits / temperature).softmax(1))
             self.folder.save(run.model, describe(run) | {"temperature": temperature, "doubt_below": doubt})
         self.folder.record(run.history)
@@ -58,12 +58,14 @@ def trained_with(run: "Run") -> dict:
 
 def describe(run: "Run") -> dict:
     """The plain metadata that travels with the weights: what they are, how good, when and how made."""
-    history, train, val = run.history, len(run.batches.split), len(run.val)
+    history, data = run.history, run.data
     return {
         "preset": run.settings.preset,
         "settings": trained_with(run),
+        "start": vars(run.model).get("start", ""),
         "earlier_epochs": history.earlier_epochs,
-        "classes": run.batches.classes,
+        "classes": list(data.classes),
+        "framing": data.framing,
         "epoch": len(history.val_loss),
         "val_accuracy": history.val_accuracy[-1],
         "val_loss": history.val_loss[-1],
@@ -73,7 +75,7 @@ def describe(run: "Run") -> dict:
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
         "precision": precision(run.logits.device),
         "teacher": run.batches.teacher.facts if run.batches.teacher else {},
-        "split": f"{number(train, 0)} imagens de treino, {number(val, 0)} de validação",
+        "split": f"{number(len(data.train), 0)} imagens de treino, {number(len(data.val), 0)} de validação",
     }
 
 

@@ -1,0 +1,121 @@
+"""A training that begins with the weights of a network that has learnt other classes."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from classificador.apps import cli
+from classificador.data.dataset import CLASSES
+from classificador.errors import CheckpointError, SettingsError
+from classificador.files.model_file import copy_weights, load_model, read_checkpoint, save_checkpoint
+from classificador.files.model_info import describe_checkpoint
+from classificador.network.build import build, make_network, make_optimizer
+from classificador.network.cnn import CNN, bare
+from classificador.recipes import make_settings
+from classificador.training import run as run_module
+from classificador.training.fit import fit
+from classificador.training.start import find_start
+from conftest import INFO, ROOT
+
+OWN = tuple("abcdefghij")  # as many classes as CIFAR-10 has, so that the last layer would fit
+SIZES = {"channels": (6, 10), "hidden": 12}
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with a best_model.pth of CIFAR-10's classes."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("best_model.pth", make_network(CNN, **SIZES), INFO | {"epoch": 3})
+    return tmp_path
+
+
+def test_all_but_the_last_layer_comes_from_it_and_the_convolutions_stay(workplace, toy, small):
+    start, data = find_start("auto", OWN), replace(toy, classes=OWN)
+    model = build(small, data, start=start)
+    old, new = copy_weights(bare(start)), copy_weights(bare(model))
+    assert {name for name in new if not torch.equal(old[name], new[name])} == {"fc2.weight", "fc2.bias"}
+    fit(model, data, nn.CrossEntropyLoss(), make_optimizer(model, small), small, workplace / "own.pth")
+    trained = bare(model).state_dict()
+    same = {name for name, _ in bare(model).named_parameters() if torch.equal(new[name], trained[name])}
+    assert same == {"conv1.weight", "conv2.weight", "norm2.weight", "norm2.bias"}
+
+
+def test_where_the_side_differs_only_the_convolutions_come_from_it(workplace, toy, small):
+    larger = replace(toy.train, images=toy.train.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    start = find_start("best_model.pth", CLASSES)
+    model = bare(build(small, replace(toy, train=larger), start=start))
+    assert model.conv2.weight.shape[:2] == (10, 6) and torch.equal(model.conv2.weight, bare(start).conv2.weight)
+    assert model.fc1.weight.shape == (12, 2 * 10 * 8 * 8)
+    assert model(larger.images[:2]).shape == (2, 10)
+
+
+def test_new_weights_unless_classes_are_ones_own_or_a_file_is_named(workplace, capsys):
+    assert find_start("auto", CLASSES) is None
+    assert find_start("zero", OWN) is None
+    assert capsys.readouterr().out == ""
+    for given, classes in (("auto", OWN), ("best_model.pth", CLASSES)):
+        assert find_start(given, classes).info.epoch == 3
+        assert "Os pesos partem de best_model.pth: rapido, 10 classes, 50,0% na validação" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match=r"outro\.pth"):
+        find_start("outro.pth", OWN)
+
+
+def test_the_model_of_ones_own_classes_that_took_its_place_is_not_taken_for_it(workplace, capsys):
+    (workplace / "runs" / "x-anterior").mkdir(parents=True)
+    (workplace / "best_model.pth").rename(workplace / "runs" / "x-anterior" / "best_model.pth")
+    save_checkpoint("best_model.pth", make_network(CNN, **SIZES), INFO | {"classes": list(OWN)})
+    assert find_start("auto", OWN).info.classes == CLASSES
+    assert "runs/x-anterior/best_model.pth" in capsys.readouterr().out.replace("\\", "/")
+    (workplace / "runs" / "x-anterior" / "best_model.pth").write_bytes(b"damaged")
+    assert find_start("auto", OWN) is None
+    assert "os pesos começam ao acaso" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["", None, 3])
+def test_impossible_values_are_refused(value):
+    if value is not None:  # which stands for the recipe's
+        with pytest.raises(SettingsError, match='"auto" ou "zero"'):
+            make_settings(start_from=value)
+    assert make_settings(start_from=None).start_from == "auto"
+
+
+def paint(folder):
+    for name, colour in (("azul", (0, 0, 200)), ("verde", (0, 200, 0))):
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (40, 60), colour).save(folder / name / f"{number}.png")
+
+
+def test_the_file_and_the_card_say_where_the_weights_come_from(workplace, capsys):
+    paint(workplace / "cores")
+    own = ["--dados", "cores", "--modelo", "cores.pth"]
+    assert cli.main(["treinar", *own, "--epocas", "1", "--partir-de", "best_model.pth"]) == 0
+    info = read_checkpoint("cores.pth").info
+    assert (info.start, info.earlier_epochs) == ("best_model.pth (rapido, 2026-01-01)", 3)
+    assert (info.architecture["channels"], info.settings["hidden"]) == ([6, 10], 12)
+    assert "Partiu de:   best_model.pth (rapido, 2026-01-01), 3,0 épocas" in describe_checkpoint(info)
+    assert cli.main(["ficha", *own]) == 0
+    assert "Partiu dos pesos de best_model.pth (rapido, 2026-01-01)." in (workplace / "ficha.md").read_text("utf-8")
+    assert cli.main(["treinar", *own, "--epocas", "1", "--partir-de", "zero"]) == 0
+    assert read_checkpoint("cores.pth").info.start == ""
+    assert "Começou de pesos novos." in (ROOT / "docs" / "ficha.md").read_text("utf-8")
+
+
+def test_interrupted_it_goes_on_also_where_it_has_taken_the_place_of_its_start(workplace, monkeypatch, capsys):
+    paint(workplace / "cores")
+    command = ["treinar", "--dados", "cores", "--epocas", "3", "--lote", "16"]
+    assert cli.main([*command, "--modelo", "uninterrupted.pth"]) == 0
+    whole = load_model("uninterrupted.pth").state_dict()
+
+    with monkeypatch.context() as patch:
+        save = run_module.save_state
+        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        assert cli.main(command) == 130
+    assert read_checkpoint("best_model.pth").info.classes == ("azul", "verde")
+    assert cli.main([*command, "--retomar"]) == 0
+    again = load_model("best_model.pth").state_dict()
+    assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
