@@ -33,9 +33,9 @@ def test_runs_are_compared_side_by_side(runs, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["test", "single_view"])  # the second in folders from before 2026-11-27
 def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys, name):
     folder = min(runs.iterdir())
-    (folder / "metricas.json").write_text(json.dumps({name: {"accuracy": 0.8125}}))
+    (folder / "metricas.json").write_text(json.dumps({name: {"accuracy": 0.8125, "macro_f1": 0.8099}}))
     assert main(["comparar", str(folder), "--figura", str(tmp_path / "c.png")]) == 0
-    assert "81,25%" in capsys.readouterr().out
+    assert "81,25% (0,8099)" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -4,18 +4,29 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from classificador.data.dataset import Split
 from classificador.network.build import build
 from classificador.recipes import make_settings
 from classificador.results import calibration
 from classificador.results.metrics import Report
 from classificador.results.robustness import DAMAGES
-from classificador.show import figures, live
+from classificador.show import figures, live, names
 from classificador.training.history import History
+
+
+@pytest.fixture(autouse=True)
+def afresh():
+    """Each test has no figures but its own, and looks for fonts anew."""
+    names.fonts_for.cache_clear()
+    yield
+    names.fonts_for.cache_clear()
+    plt.close("all")
 
 
 @pytest.fixture
@@ -193,6 +204,63 @@ def test_a_model_without_mistakes_is_told_so(toy):
     ):
         draw(figure)
         assert figures.NO_MISTAKE in texts(figure)
+
+
+def every_figure(classes, monkeypatch):
+    """The figures of a data set and of a report that name classes, each with ten images."""
+    usual = [font for font in names.fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(names.fontManager, "ttflist", usual)  # as on a machine without others
+    labels = np.arange(10 * len(classes)) % len(classes)
+    images = torch.randint(256, (len(labels), 3, 32, 32), dtype=torch.uint8)
+    random = np.random.RandomState(0)
+    report = Report(classes, labels, random.dirichlet(np.ones(len(classes)), len(labels)))
+    split = Split(images, torch.from_numpy(labels))
+    return {
+        "samples": figures.sample_grid(split, classes),
+        "counts": figures.class_counts({"teste": split}, classes),
+        "confusion": figures.confusion_matrices(report),
+        "pairs": figures.confused_pairs(report, images),
+        "typical": figures.typical_and_hardest(report, images),
+        "predictions": figures.prediction_grid(report, images, [0, 1]),
+    }
+
+
+@pytest.mark.slow
+def test_of_many_classes_twenty_are_shown_and_the_figure_says_which(monkeypatch):
+    drawn = every_figure(tuple(f"classe {i}" for i in range(120)), monkeypatch)
+    for name, which in [
+        ("samples", "as primeiras"),
+        ("counts", "as de menos imagens"),
+        ("confusion", "as de mais erros"),
+        ("typical", "as de mais erros"),
+    ]:
+        draw(drawn[name])
+        assert f"20 das 120 classes: {which}" in texts(drawn[name]), name
+    assert len(drawn["confusion"].axes[0].get_yticklabels()) == 20
+    assert "das 120" not in texts(drawn["pairs"]) + texts(drawn["predictions"])
+
+
+@pytest.mark.slow
+def test_names_without_a_font_or_alike_at_the_start_stay_apart(monkeypatch):
+    classes = ("猫", "แมว", "Fotos da praia em 2024", "Fotos da praia em 2025", "Sol")
+    for name, figure in every_figure(classes, monkeypatch).items():
+        draw(figure)  # with warnings as errors, one of a missing glyph would be one
+        assert "nº: o lugar da classe na lista" in texts(figure), name
+    assert names.short_names(classes, set("Fotos da praia em 2024 2025 Sol")) == [
+        "nº 1",
+        "nº 2",
+        "Fotos d… em 2024",
+        "Fotos d… em 2025",
+        "Sol",
+    ]
+
+
+def test_another_font_draws_letters_that_the_usual_one_lacks(toy):
+    figure = figures.class_counts(
+        {"teste": toy.test}, ("ᶁᶄ", *toy.classes[1:])
+    )  # STIX, which matplotlib brings, has them
+    draw(figure)
+    assert "ᶁᶄ" in texts(figure) and "nº" not in texts(figure)
 
 
 def test_class_names_with_dollars_or_many_letters_are_drawn_as_they_are_or_cut(toy):

@@ -56,6 +56,17 @@ def test_texts_are_in_portuguese_with_decimal_comma(report):
     assert len({len(line) for line in report.table().splitlines()}) == 1  # aligned
 
 
+def test_classes_with_fewer_than_ten_images_are_told():
+    labels = np.repeat([0, 1, 2], [10, 9, 0])
+    report = Report(CLASSES, labels, np.eye(3)[labels])
+    assert report.few == report.to_dict()["few_images"] == ["Navio", "Sapo"]
+    assert report.summary().splitlines()[1].startswith("Menos de 10 imagens de teste: Navio, Sapo. ")
+    many = Report(CLASSES, np.repeat([0, 1, 2], 10), np.eye(3)[np.repeat([0, 1, 2], 10)])
+    assert many.few == [] and "\n" not in many.summary()
+    seven = Report(tuple("abcdefg"), np.arange(7), np.eye(7))
+    assert "a, b, c, d, e e mais 2." in seven.summary()
+
+
 def test_the_dict_is_json(report):
     assert json.loads(json.dumps(report.to_dict()))["per_class"]["Navio"]["recall"] == 0.75
 

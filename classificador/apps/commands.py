@@ -77,14 +77,14 @@ def _train(model, data, settings, path: str, resume: bool) -> tuple[int, dict]:
     from torch import nn
 
     from classificador import fit, make_optimizer
-    from classificador.portuguese import duration, percent
+    from classificador.portuguese import duration, number, percent
 
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     history = fit(model, data, criterion, make_optimizer(model, settings), settings, path, resume=resume)
     if history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
-        distilled = ", destilado" if settings.teacher else ""
-        print(f"Melhor acurácia de validação: {best} (época {history.best + 1}{distilled}), em {seconds}: {path}")
+        facts = f"época {history.best + 1}, n = {number(len(data.val), 0)}{', destilado' if settings.teacher else ''}"
+        print(f"Melhor acurácia de validação: {best} ({facts}), em {seconds}: {path}")
     if history.interrupted:
         print("Para continuar: o mesmo comando, com --retomar.")
     return 128 + history.interrupted if history.interrupted else 0, history.to_dict()
@@ -206,7 +206,7 @@ def compare_command(options) -> tuple[int, dict]:
     runs = read_runs(options.pastas)
     print(comparison_table(runs))
     print(f"Curvas em {draw_comparison(runs, options.figura)}.")
-    return 0, {"runs": [{"name": run.name, "test_accuracy": run.test_accuracy} | run.facts for run in runs]}
+    return 0, {"runs": [{"name": run.name, "test": run.test} | run.facts for run in runs]}
 
 
 def export_command(options) -> tuple[int, dict]:

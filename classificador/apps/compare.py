@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from classificador.errors import DataError, printable
-from classificador.portuguese import duration, percent, reason
+from classificador.portuguese import duration, number, percent, reason
 from classificador.show.figures import COMMA, PERCENT, STYLE
 from classificador.training.history import STATUS
 
@@ -18,12 +18,12 @@ COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 
 @dataclass(frozen=True)
 class Run:
-    """What write_record() left of a run; test_accuracy (a fraction) only where the whole notebook ran."""
+    """What write_record() left of a run; test: accuracy, a fraction, and macro F1, where the whole notebook ran."""
 
     name: str
     facts: dict
     epochs: list[dict[str, float]]
-    test_accuracy: float | None
+    test: dict | None
 
 
 def read_runs(folders: list[str]) -> list[Run]:
@@ -55,7 +55,7 @@ def _read(folder: Path) -> Run:
         test = None
         with suppress(FileNotFoundError):
             metrics = json.loads((folder / "metricas.json").read_text(encoding="utf-8"))
-            test = float(metrics.get("test", metrics.get("single_view"))["accuracy"])  # single_view: until 2026-11-27
+            test = metrics.get("test", metrics.get("single_view"))  # as it was called until 2026-11-27
         run = Run(folder.name, facts, epochs, test)
         _row(run)  # fails where something that is shown is missing
         return run
@@ -72,7 +72,7 @@ def _row(run: Run) -> list[str]:
         run.name,
         f"{metrics['epochs']}/{settings['epochs']}",
         f"{percent(metrics['val_accuracy'], 2)} ({metrics['best_epoch']})" if known else "—",
-        "—" if run.test_accuracy is None else percent(run.test_accuracy, 2),
+        f"{percent(run.test['accuracy'], 2)} ({number(run.test['macro_f1'], 4)})" if run.test else "—",
         duration(metrics["seconds"]) if known else "—",
         STATUS[run.facts["status"]],
     ]
@@ -80,7 +80,7 @@ def _row(run: Run) -> list[str]:
 
 def comparison_table(runs: list[Run]) -> str:
     """Return the runs as aligned text, one a line, and below the settings in which they differ."""
-    head = ["Treino", "Épocas", "Validação (época)", "Teste", "Tempo", "Estado"]
+    head = ["Treino", "Épocas", "Validação (época)", "Teste (F1 macro)", "Tempo", "Estado"]
     rows = [head, *map(_row, runs)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [

@@ -9,7 +9,7 @@ from classificador.device import precision
 from classificador.files.model_info import LoadedModel, ModelInfo
 from classificador.portuguese import duration, number
 from classificador.results.calibration import calibration_error
-from classificador.results.metrics import Report, evaluate
+from classificador.results.metrics import FEW, Report, evaluate
 
 # CIFAR-10's own names, for the English card; other classes keep theirs.
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -69,6 +69,13 @@ class _Words:
         if info.framing == "inteira":
             return "all, on white" if self.english else "o todo, sobre fundo branco"
         return "the central square" if self.english else "o quadrado do centro"
+
+    def few(self, classes: list[str]) -> str:
+        """A line about the classes with few test images; nothing where there are none."""
+        if not classes:
+            return ""
+        text = "- Fewer than {} test images: {}." if self.english else "- Menos de {} imagens de teste: {}."
+        return "\n" + text.format(FEW, ", ".join(classes))
 
     def source(self, classes: tuple[str, ...], side: int) -> str:
         """Where the images come from."""
@@ -140,4 +147,5 @@ def _facts_of_test(report: Report, say: _Words) -> dict[str, object]:
         "confused": ", ".join(confused) or "—",
         "worst": names[worst],
         "worst_recall": say.percent(report.per_class[worst, 1]),
+        "few": say.few(report.few),
     }

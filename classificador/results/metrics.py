@@ -16,6 +16,8 @@ from classificador.portuguese import number, percent
 from classificador.results.calibration import calibration_error
 from classificador.results.predict import predict
 
+FEW = 10  # images of a class: even if all are right, its recall may well be 72 % (Wilson's interval)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -78,13 +80,22 @@ class Report:
         own = np.flatnonzero(self.labels == label)
         return own[np.argsort(-self.probabilities[own, label], kind="stable")]
 
+    @property
+    def few(self) -> list[str]:
+        """The classes with fewer than FEW images, whose figures say little."""
+        return [name for name, images in zip(self.classes, self.per_class[:, 3], strict=True) if images < FEW]
+
     def summary(self) -> str:
-        """One line in Portuguese: accuracy with its interval, macro F1, n, and whether distilled."""
+        """In Portuguese: accuracy with its interval, macro F1, n, whether distilled; and a line of classes with few."""
         low, high = (percent(bound, 1) for bound in self.interval)
-        return (
+        line = (
             f"Acurácia {percent(self.accuracy, 2)} (IC de 95%: {low} a {high}), F1 macro {number(self.macro[2], 4)}, "
             f"n = {number(len(self.labels), 0)}{', destilado' if self.distilled else ''}"
         )
+        if not self.few:
+            return line
+        some = ", ".join(self.few[:5]) + (f" e mais {len(self.few) - 5}" if len(self.few) > 5 else "")
+        return f"{line}\nMenos de {FEW} imagens de teste: {some}. Os números destas classes dizem pouco."
 
     def table(self) -> str:
         """Precision, recall and F1 per class and macro, as aligned text in Portuguese."""
@@ -115,6 +126,7 @@ class Report:
             "macro_f1": float(self.macro[2]),
             "expected_calibration_error": calibration_error(self.probabilities, self.labels),
             "images": len(self.labels),
+            "few_images": self.few,
             "distilled": self.distilled,
             "per_class": rows,
             "confusion": self.confusion.tolist(),
