@@ -207,6 +207,19 @@ def test_folders_called_train_and_test_are_the_split(tmp_path, names):
     assert size(data) == 2 * sum(counts)
 
 
+def test_folders_without_pictures_beside_the_parts_do_not_matter_and_are_told(tmp_path, capsys):
+    for part in ("train", "test"):
+        for name, colour in (("a", "red"), ("b", "blue")):
+            for number in range(6):
+                paint(tmp_path / part / name / f"{number}.png", colour)
+    (tmp_path / "runs" / "2026-11-28_10-00-00-rapido").mkdir(parents=True)
+    assert len(load_data(tmp_path).test) == 12
+    assert "Outras, sem imagens: runs." in capsys.readouterr().out
+    paint(tmp_path / "mais" / "0.png", "red")  # which is no part, and may not be left out
+    with pytest.raises(DataError, match="As classes parecem estar em"):
+        load_data(tmp_path)
+
+
 def test_two_folders_for_one_part_are_an_error_and_loose_pictures_beside_the_parts_are_told(tmp_path, capsys):
     class_folders(tmp_path / "train")
     class_folders(tmp_path / "val", count=1)

@@ -1,11 +1,13 @@
 """A training that begins with the weights of a network that has learnt other classes."""
 
+import json
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import nn
 
 from classificador.apps import cli
@@ -103,6 +105,44 @@ def test_the_file_and_the_card_say_where_the_weights_come_from(workplace, capsys
     assert cli.main(["treinar", *own, "--epocas", "1", "--partir-de", "zero"]) == 0
     assert read_checkpoint("cores.pth").info.start == ""
     assert "Começou de pesos novos." in (ROOT / "docs" / "ficha.md").read_text("utf-8")
+
+
+def draw_shape(name: str, random: np.random.Generator) -> Image.Image:
+    """One of five shapes somewhere in a picture, in any two colours that can be told apart, under noise."""
+    back = fore = np.zeros(3, int)
+    while abs(back - fore).sum() < 150:
+        back, fore = random.integers(0, 256, (2, 3))
+    picture = Image.new("RGB", (64, 64), tuple(back.tolist()))
+    pen, colour, r = ImageDraw.Draw(picture), tuple(fore.tolist()), random.uniform(16, 29)
+    x, y = random.uniform(r, 64 - r, 2)
+    if name == "anel":
+        pen.ellipse((x - r, y - r, x + r, y + r), outline=colour, width=round(r / 3))
+    elif name == "disco":
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+    elif name == "quadrado":
+        pen.rectangle((x - 0.85 * r, y - 0.85 * r, x + 0.85 * r, y + 0.85 * r), fill=colour)
+    elif name == "triângulo":
+        pen.polygon([(x, y - r), (x - r, y + 0.8 * r), (x + r, y + 0.8 * r)], fill=colour)
+    else:
+        pen.rectangle((x - r, y - r / 3, x + r, y + r / 3), fill=colour)
+        pen.rectangle((x - r / 3, y - r, x + r / 3, y + r), fill=colour)
+    noisy = np.asarray(picture) + random.normal(0, 40, (64, 64, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.slow
+def test_five_classes_of_sixty_noisy_shapes_are_learnt_from_the_shipped_model(tmp_path, capsys):
+    random, shapes = np.random.default_rng(0), ("anel", "cruz", "disco", "quadrado", "triângulo")
+    for part, count in (("train", 60), ("test", 100)):
+        for name in shapes:
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                draw_shape(name, random).save(tmp_path / part / name / f"{number}.png")
+    own = ["--dados", str(tmp_path), "--modelo", str(tmp_path / "m.pth")]
+    assert cli.main(["treinar", *own, "--partir-de", str(ROOT / "best_model.pth")]) == 0
+    capsys.readouterr()
+    assert cli.main(["avaliar", *own, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] >= 0.8
 
 
 def test_interrupted_it_goes_on_also_where_it_has_taken_the_place_of_its_start(workplace, monkeypatch, capsys):

@@ -25,14 +25,16 @@ def find_classes(root: Path) -> dict[str, Classes]:
     """
     if not root.is_dir():
         raise DataError(f"{root} não existe. Corrija o caminho." if not root.exists() else f"{root} não é uma pasta.")
-    named = [(SPLITS.get(_composed(folder.name).lower(), ""), folder) for folder in _folders(root)]
+    every = [(SPLITS.get(_composed(folder.name).lower(), ""), folder) for folder in _folders(root)]
+    named = [(part, folder) for part, folder in every if part or pictures(folder) or count_class_folders(folder)]
     inside = dict(named)
     if "train" in inside and "" not in inside:
         places = ", ".join(str(folder) for _, folder in named)
         if len(inside) < len(named):
             raise DataError(f"Das pastas {places} duas são a mesma parte da divisão. Junte-as em uma.")
         parts = {part: _classes(folder) for part, folder in named}
-        print(f"A divisão é a das pastas {places}.")
+        others = [brief(folder.name) for part, folder in every if (part, folder) not in named]
+        print(f"A divisão é a das pastas {places}." + (f" Outras, sem imagens: {', '.join(others)}." if others else ""))
         _tell_loose(root)
         if unknown := sorted({name for part in parts.values() for name in part} - set(parts["train"])):
             raise DataError(f"A classe {brief(unknown[0])} não tem imagens em {inside['train']}. Ponha-as lá também.")
