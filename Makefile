@@ -41,6 +41,7 @@ bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, pass
 	@$(BIN)/python -m benchmarks.use
 	@$(BIN)/python -m benchmarks.robustness
 	@$(BIN)/python -m benchmarks.unknown
+	@$(BIN)/python -m benchmarks.start
 	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.export
 	@$(BIN)/python -m benchmarks.time_to_accuracy

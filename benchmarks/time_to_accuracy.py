@@ -97,7 +97,9 @@ def settings_of(line: str) -> dict:
     """The settings of a line, as the JSON file keeps them; empty for the original, which has none of ours."""
     if line == ORIGINAL:
         return {}
-    return recipe_settings(line, seed=0).to_dict() | {"images": IMAGES.get(line.removesuffix(FLOAT32), 45_000)}
+    settings = recipe_settings(line, seed=0).to_dict()
+    del settings["start_from"]  # CIFAR-10's classes begin with new weights
+    return settings | {"images": IMAGES.get(line.removesuffix(FLOAT32), 45_000)}
 
 
 def still_true(result: dict | None, line: str) -> bool:
