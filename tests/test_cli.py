@@ -226,6 +226,8 @@ def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, monkeypatch, c
         assert cli.main(["treinar", *data, "--epocas", "2", "--lote", "8", "--modelo", path]) == 130
     assert cli.main(["treinar", *data[:2], "--retomar", "--modelo", path]) == 1
     assert "não serve para retomar" in capsys.readouterr().err
+    assert cli.main(["treinar", "--dados", str(ROOT / "data"), "--retomar", "--modelo", path]) == 1
+    assert "outras classes (azul, error). Dê as imagens dele com --dados" in capsys.readouterr().err
     assert cli.main(["treinar", *data, "--retomar", "--modelo", path]) == 0
     picture = str(tmp_path / "fotos" / "error" / "1.png")
     capsys.readouterr()

@@ -207,6 +207,35 @@ def test_folders_called_train_and_test_are_the_split(tmp_path, names):
     assert size(data) == 2 * sum(counts)
 
 
+@pytest.mark.parametrize("count", [20, 30])
+def test_of_few_pictures_no_part_is_left_with_one(tmp_path, count):
+    random = np.random.default_rng(0)
+    for name in "abcdefgh":
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    data = load_data(tmp_path)
+    for part in (data.val, data.test):
+        counts = part.labels.bincount().tolist()
+        assert min(counts) >= count // 10 and max(counts) <= count / 5, counts
+
+
+def test_copies_in_train_and_test_and_pictures_that_are_cut_or_too_deep_are_told(tmp_path, capsys):
+    for part in ("train", "test"):
+        for name, colour in (("a", "red"), ("b", "blue")):
+            for number in range(6):
+                paint(tmp_path / part / name / f"{number}.png", colour, (40 + number, 20))
+    paint(tmp_path / "train" / "a" / "2024" / "x.png", "red")
+    load_data(tmp_path)
+    said = capsys.readouterr().out
+    assert "Em mais de uma parte, e por isso fáceis demais: 12, como " in said
+    assert f"Imagens em pastas dentro das classes, como {tmp_path / 'train' / 'a' / '2024'}: 1." in said
+    assert "que é o dobro do outro, ou mais: 24. Delas só conta o meio" in said
+    load_data(tmp_path, framing="inteira")
+    assert "o dobro do outro" not in capsys.readouterr().out
+
+
 def test_folders_without_pictures_beside_the_parts_do_not_matter_and_are_told(tmp_path, capsys):
     for part in ("train", "test"):
         for name, colour in (("a", "red"), ("b", "blue")):
@@ -304,7 +333,7 @@ def test_a_picture_in_two_classes_is_told(tmp_path, capsys):
     class_folders(tmp_path)
     shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "zero.png")
     load_data(tmp_path)
-    assert "em mais de uma classe: 1." in capsys.readouterr().out
+    assert "Em mais de uma classe: 1, como " in capsys.readouterr().out
 
 
 def test_pictures_beside_cifar10_are_used_only_where_asked_for(tmp_path, cifar10, capsys):

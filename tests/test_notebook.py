@@ -257,7 +257,7 @@ def test_cells_executed_again_in_any_order_leave_a_true_record(workplace, tmp_pa
         return nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in values.items()))
 
     small = {"EPOCHS": 1, "BATCH_SIZE": 4096, "DEVICE": "cpu", "CHECKPOINT": str(checkpoint)}
-    network = [cell("class CNN"), cell("model = build(")]
+    network = [cell("class CNN"), cell("start = find_start(")]
     network[0].source = network[0].source.replace("hidden=384", "hidden=8").replace("(64, 128)", "(4, 8)")
     settings, optimizer, train = cell("import math"), cell("criterion = nn.CrossEntropyLoss(label"), cell("curves =")
     facts = "from classificador import read_checkpoint\ninfo = read_checkpoint(CHECKPOINT).info\n"
@@ -267,7 +267,7 @@ def test_cells_executed_again_in_any_order_leave_a_true_record(workplace, tmp_pa
         cell("PRESET"),
         changed(**small, LR=0.01),
         settings,
-        cell("data = load_data(DATA_DIR, side=SIDE)"),
+        cell("data = load_data(DATA_DIR"),
         cell("def contrast"),
         *network,
     ]

@@ -524,4 +524,4 @@ def test_the_command_line_refuses_sizes_before_it_makes_them(stopped, toy):
     hostile(stopped, settings=content["settings"] | {"channels": [10**6, 10**6]})
     settings = read_resume(stopped).settings
     with pytest.raises(CheckpointError, match="outra rede"):
-        check_network(stopped, settings, network_sizes(settings, toy))
+        check_network(stopped, settings, network_sizes(settings, toy), toy.classes)

@@ -49,7 +49,7 @@ def train_command(options) -> tuple[int, dict]:
     start = processes.from_first(lambda: find_start(settings.start_from, data.classes))
     if goes_on:
         sizes = network_sizes(settings, data, start)
-        processes.from_first(lambda: check_network(options.modelo, settings, sizes))
+        processes.from_first(lambda: check_network(options.modelo, settings, sizes, data.classes))
     model = build(settings, data, CNN, start)
     return _train(model, data, settings, options.modelo, resume=goes_on)
 
@@ -180,7 +180,7 @@ def print_csv(results: dict[str, dict]) -> None:
     rows.writerow(["arquivo", "classe", "probabilidade", "erro", *map(text, classes)])
     for path, result in results.items():
         if path in failed:
-            rows.writerow([text(path), "", "", text(failed[path])])
+            rows.writerow([text(path), "", "", text(failed[path]), *("" for _ in classes)])
         else:
             best, probability = next(iter(result.items()))
             rows.writerow([text(path), text(best), probability, "", *(result[name] for name in classes)])

@@ -90,6 +90,10 @@ def _tell_left_out(root: Path, found: Classes, empty: list[Path]) -> None:
             f"Dentro das classes de {root} só valem imagens ({', '.join(sorted(SUFFIXES))}); ficaram de fora: "
             f"{_most_common(left)}."
         )
+    inner = [folder for paths in found.values() for folder in _folders(paths[0].parent) if pictures(folder)]
+    if inner:
+        count = sum(len(pictures(folder)) for folder in inner)
+        print(f"Imagens em pastas dentro das classes, como {inner[0]}: {number(count, 0)}. Mova-as para a da classe.")
 
 
 def _tell_loose(root: Path) -> None:

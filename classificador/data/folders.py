@@ -27,9 +27,11 @@ from classificador.portuguese import number, reason
 SIDES = (32, 48, 64, 96)  # pixels; with more the first linear layer would dwarf the rest
 HELD_OUT = 0.15  # of each class's pictures: for the test, and as many for the validation
 LEAST = 2  # pictures of a class to learn from, beside one for each part that is drawn from them
+FEW = 40  # pictures of a class: of fewer, chance alone would give a part one or a third of them
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
 
-Drawn = tuple[float, torch.Tensor]  # a number in [0, 1) that a file's content decides, and its picture
+# A number in [0, 1) that a file's content decides; its picture; whether one of its sides is twice the other.
+Drawn = tuple[float, torch.Tensor, bool]
 
 
 def load_data(
@@ -67,7 +69,7 @@ def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageDat
 
     Labels follow the names of the classes in order. Where the folder has no parts of its own (see find_classes), of
     each class 15 % (at least one) are for the test and as many for the validation, chosen by the file's content alone:
-    pictures added later do not move the others, except in classes of a few, and copies of a picture stay together.
+    pictures added later do not move the others, but in classes of fewer than FEW, and copies of one stay together.
     Classes and their counts are printed, and so is what is left out.
     Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
     """
@@ -75,6 +77,11 @@ def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageDat
     every = [path for classes in found.values() for paths in classes.values() for path in paths]
     _check_memory(root, len(every), side)
     read = dict(_read_all(root, every, side, framing))
+    if framing == "centro" and (long := sum(not isinstance(entry, str) and entry[2] for entry in read.values())):
+        print(
+            f"Imagens com um lado que é o dobro do outro, ou mais: {number(long, 0)}. Delas só conta o meio; "
+            'FRAMING = "inteira" (no terminal, --enquadrar inteira) as usa inteiras.'
+        )
     names = tuple(found["train"])
     parts: dict[str, list] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(names):
@@ -108,17 +115,19 @@ def _split(
         raise DataError(
             f"A classe {name} tem {len(pictures)} imagens legíveis em {root}; precisa de ao menos {least}.{why}"
         )
-    parts = {part: [image for _, image in entries] for part, entries in given.items()}
-    draws, start = [draw for draw, _ in pictures], 0
+    parts = {part: [image for _, image, _ in entries] for part, entries in given.items()}
+    draws, start = [draw for draw, _, _ in pictures], 0
     for place, part in enumerate(missing, 1):
-        # By the place of each draw between 0 and 1; of few pictures at least one each, and two to learn from.
-        most = len(pictures) - LEAST - (len(missing) - place)
-        end = cut = min(max(start + 1, bisect(draws, place * HELD_OUT)), most)
+        # By the place of each draw between 0 and 1; of few pictures a tenth to a fifth, at least one, and two to learn.
+        count = len(pictures)
+        fewest, most = (count // 10, -(-count // 5)) if count < FEW else (0, count)
+        most = min(count - LEAST - (len(missing) - place), start + most)
+        end = cut = min(max(start + max(1, fewest), bisect(draws, place * HELD_OUT)), most)
         while end < most and draws[end] == draws[end - 1]:  # copies of one picture stay together, where that can be
             end += 1
         end = end if draws[end] != draws[end - 1] else cut
-        parts[part], start = [image for _, image in pictures[start:end]], end
-    parts["train"] = [image for _, image in pictures[start:]]
+        parts[part], start = [image for _, image, _ in pictures[start:end]], end
+    parts["train"] = [image for _, image, _ in pictures[start:]]
     return parts
 
 
@@ -147,8 +156,9 @@ def _read_all(root: Path, paths: list[Path], side: int, framing: str) -> Iterato
     def read(path: Path) -> Drawn | str:
         """One of them."""
         try:
-            image = to_tensor(open_image(path), side, framing)
-            return int.from_bytes(sha256(path.read_bytes()).digest()[:4], "big") / 2**32, image
+            image = open_image(path)
+            draw = int.from_bytes(sha256(path.read_bytes()).digest()[:4], "big") / 2**32
+            return draw, to_tensor(image, side, framing), max(image.size) >= 2 * min(image.size)
         except ImageError as error:
             return str(error)
         except OSError as error:
@@ -166,16 +176,23 @@ def _tell_of_files(found: dict[str, dict[str, list[Path]]], read: dict[Path, Dra
     if bad:
         more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
         print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {' '.join(bad[:3])}{more}")
-    homes: dict[float, list[str]] = {}
-    for classes in found.values():
+    homes: dict[float, list[tuple[str, str, Path]]] = {}  # of each content: part, class and file
+    for part, classes in found.items():
         for name, paths in classes.items():
             for path in paths:
                 if not isinstance(entry := read[path], str):
-                    homes.setdefault(entry[0], []).append(name)
-    if copies := sum(len(names) - 1 for names in homes.values()):
-        twice = sum(len(set(names)) > 1 for names in homes.values())
-        where = f"; em mais de uma classe: {number(twice, 0)}" if twice else ""
-        print(f"Cópias exatas de outras imagens: {number(copies, 0)}, cada uma na parte da outra{where}.")
+                    homes.setdefault(entry[0], []).append((part, name, path))
+    if not (copies := sum(len(files) - 1 for files in homes.values())):
+        return
+    print(f"Cópias exatas de outras imagens: {number(copies, 0)}.", end=" ")
+    apart = [files for files in homes.values() if len({part for part, _, _ in files}) > 1]
+    twice = [files for files in homes.values() if len({name for _, name, _ in files}) > 1]
+    if not apart:
+        print("Cada uma fica na parte da outra.", end=" ")
+    for groups, text in ((apart, "Em mais de uma parte, e por isso fáceis demais"), (twice, "Em mais de uma classe")):
+        if groups:
+            print(f"{text}: {number(len(groups), 0)}, como {groups[0][0][2]} e {groups[0][-1][2]}.", end=" ")
+    print()
 
 
 def _check_memory(root: Path, count: int, side: int) -> None:

@@ -54,18 +54,25 @@ def left_by_job(checkpoint: str | Path, restarted: bool) -> str:
     return "finished" if any(record.items() >= ours for record in records) else ""
 
 
-def check_network(checkpoint: str | Path, settings: Settings, sizes: dict) -> None:
+def check_network(checkpoint: str | Path, settings: Settings, sizes: dict, classes: tuple[str, ...]) -> None:
     """Check that the interrupted run is of the package's network of these sizes, which the command line trains.
 
-    sizes: of network_sizes(); other data than that run's are for restore_state() to tell. Raises CheckpointError if
-    not, and before any memory for the network is asked for.
+    sizes: of network_sizes(), for data of these classes; that its pictures are others is for restore_state() to tell.
+    Raises CheckpointError if not, and before any memory for the network is asked for.
     """
     path, content, _ = read_resume(checkpoint)
     try:
-        classes, _, _, side, _ = content["setup"]["dados"]
-        sizes = sizes | {"classes": len(classes), "side": side}
+        learnt, _, _, side, _ = content["setup"]["dados"]
+        if learnt != list(classes):
+            names = brief(", ".join(learnt))
+            raise CheckpointError(
+                f"{path} é de um treino com outras classes ({names}). Dê as imagens dele com --dados."
+            )
+        sizes = sizes | {"side": side}
         with torch.device("meta"):
             check_fit(make_network(CNN, settings.symmetric, **sizes), content["state"]["model"])
+    except CheckpointError:
+        raise
     except Exception as error:
         text = f"{path} é de outra rede ({brief(error)}). Retome no caderno que a define"
         raise CheckpointError(f"{text}. {REMEDY}.") from error
