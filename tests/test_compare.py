@@ -30,6 +30,16 @@ def test_runs_are_compared_side_by_side(runs, tmp_path, capsys):
         assert drawn.size == (1000, 400)
 
 
+def test_runs_on_other_data_or_for_other_files_are_told_apart(toy, small, tmp_path, capsys):
+    for name, classes in (("a.pth", toy.classes), ("b.pth", tuple("abcdefghij"))):
+        shorter = replace(toy.train, images=toy.train.images[:500], labels=toy.train.labels[:500])
+        run(replace(toy, classes=classes, train=toy.train if name == "a.pth" else shorter), small, tmp_path / name)
+    assert main(["comparar", str(tmp_path / "runs"), "--figura", str(tmp_path / "c.png")]) == 0
+    table = capsys.readouterr().out
+    assert "modelo: a.pth, b.pth" in table
+    assert "dados: 10 classes, 520 imagens, " in table and ", 10 classes, 500 imagens, " in table
+
+
 @pytest.mark.parametrize("name", ["test", "single_view"])  # the second in folders from before 2026-11-27
 def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys, name):
     folder = min(runs.iterdir())

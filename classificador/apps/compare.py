@@ -57,7 +57,7 @@ def _read(folder: Path) -> Run:
             metrics = json.loads((folder / "metricas.json").read_text(encoding="utf-8"))
             test = metrics.get("test", metrics.get("single_view"))  # as it was called until 2026-11-27
         run = Run(folder.name, facts, epochs, test)
-        _row(run)  # fails where something that is shown is missing
+        _row(run), _origin(run)  # fails where something that is shown is missing
         return run
     except OSError as error:
         raise DataError(f"{folder} não pôde ser lida: {reason(error)}.") from error
@@ -88,12 +88,19 @@ def comparison_table(runs: list[Run]) -> str:
         for row in rows
     ]
     lines.insert(1, "─" * len(lines[0]))
-    names = dict.fromkeys(name for run in runs for name in run.facts["settings"])
-    for name in names:
-        values = [run.facts["settings"].get(name) for run in runs]
+    facts = [run.facts["settings"] | _origin(run) for run in runs]
+    for name in dict.fromkeys(name for values in facts for name in values):
+        values = [run.get(name) for run in facts]
         if any(value != values[0] for value in values):
             lines.append(f"{name}: {', '.join(map(str, values))}")
     return "\n".join(map(printable, lines))
+
+
+def _origin(run: Run) -> dict[str, str]:
+    """The file that a run renewed, and what it learnt from."""
+    data = run.facts.get("data", {})
+    images = f"{len(data.get('classes', []))} classes, {data.get('train')} imagens, {data.get('crc32')}"
+    return {"modelo": run.facts.get("checkpoint", ""), "dados": images}
 
 
 def draw_comparison(runs: list[Run], path: str) -> str:
