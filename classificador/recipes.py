@@ -117,16 +117,22 @@ TEACHER = Settings(
 )
 
 
-# What parameters of the notebook were called until 2026-11-28; papermill passes them on by name.
-FORMER_NAMES = {"LADO": "SIDE", "ESPELHAR": "MIRROR", "RETOMAR": "RESUME", "ROBUSTEZ": "ROBUSTNESS"}
-FORMER_NAMES |= {"PARTIR_DE": "START_FROM", "ENQUADRAR": "FRAMING"}  # what they are called in Portuguese
+# Parameters of the notebook by their Portuguese names, as papermill may pass them on; until 2026-11-28 its own names.
+PORTUGUESE_NAMES = {
+    "LADO": "SIDE",
+    "ESPELHAR": "MIRROR",
+    "RETOMAR": "RESUME",
+    "ROBUSTEZ": "ROBUSTNESS",
+    "PARTIR_DE": "START_FROM",
+    "ENQUADRAR": "FRAMING",
+}
 
 
 def rename_parameters(names: dict[str, object]) -> None:
-    """Let parameters of the notebook that were given under a former name take effect; names: the notebook's globals."""
-    for former, name in FORMER_NAMES.items():
-        if former in names:
-            names[name] = names.pop(former)
+    """Let parameters of the notebook that were given in Portuguese take effect; names: the notebook's globals."""
+    for portuguese, name in PORTUGUESE_NAMES.items():
+        if portuguese in names:
+            names[name] = names.pop(portuguese)
 
 
 def make_settings(preset: str = "rapido", **changes) -> Settings:

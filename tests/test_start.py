@@ -77,12 +77,20 @@ def test_the_model_of_ones_own_classes_that_took_its_place_is_not_taken_for_it(w
     assert "os pesos começam ao acaso" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("value", ["", None, 3])
+@pytest.mark.parametrize("value", ["", 3, True])
 def test_impossible_values_are_refused(value):
-    if value is not None:  # which stands for the recipe's
-        with pytest.raises(SettingsError, match='"auto" ou "zero"'):
-            make_settings(start_from=value)
-    assert make_settings(start_from=None).start_from == "auto"
+    with pytest.raises(SettingsError, match='"auto" ou "zero"'):
+        make_settings(start_from=value)
+
+
+def test_trained_again_it_says_that_it_goes_on(workplace, toy, small, capsys):
+    data = replace(toy, classes=OWN)
+    model, criterion = build(small, data, start=find_start("auto", OWN)), nn.CrossEntropyLoss()
+    for already in ("3,0", "5,0"):
+        fit(model, data, criterion, make_optimizer(model, small), small, workplace / "own.pth")
+        assert f"Esta rede já treinou {already} épocas" in capsys.readouterr().out
+    info = read_checkpoint(workplace / "own.pth").info
+    assert info.settings["start_from"] == info.start == "best_model.pth (rapido, 2026-01-01)"
 
 
 def paint(folder):
@@ -103,7 +111,8 @@ def test_the_file_and_the_card_say_where_the_weights_come_from(workplace, capsys
     assert cli.main(["ficha", *own]) == 0
     assert "Partiu dos pesos de best_model.pth (rapido, 2026-01-01)." in (workplace / "ficha.md").read_text("utf-8")
     assert cli.main(["treinar", *own, "--epocas", "1", "--partir-de", "zero"]) == 0
-    assert read_checkpoint("cores.pth").info.start == ""
+    info = read_checkpoint("cores.pth").info
+    assert (info.start, info.settings["start_from"]) == ("", "zero")
     assert "Começou de pesos novos." in (ROOT / "docs" / "ficha.md").read_text("utf-8")
 
 

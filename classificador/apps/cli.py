@@ -138,8 +138,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "--enquadrar": {
         "default": "centro",
-        "choices": ("centro", "inteira"),
-        "help": "de cada imagem sua, o quadrado do centro ou ela inteira, sobre fundo branco (padrão: centro)",
+        "metavar": "MODO",
+        "help": "de cada imagem sua, o centro, ou a inteira, sobre fundo branco: centro, inteira (padrão: centro)",
     },
     "--dados": {
         "default": "data",

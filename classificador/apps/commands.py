@@ -206,7 +206,9 @@ def compare_command(options) -> tuple[int, dict]:
     runs = read_runs(options.pastas)
     print(comparison_table(runs))
     print(f"Curvas em {draw_comparison(runs, options.figura)}.")
-    return 0, {"runs": [{"name": run.name, "test": run.test} | run.facts for run in runs]}
+    scores = {"test_accuracy": "accuracy", "test_f1": "macro_f1"}
+    named = [(run, {name: run.test and run.test[key] for name, key in scores.items()}) for run in runs]
+    return 0, {"runs": [{"name": run.name} | tested | run.facts for run, tested in named]}
 
 
 def export_command(options) -> tuple[int, dict]:

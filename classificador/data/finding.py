@@ -83,15 +83,15 @@ def _tell_left_out(root: Path, found: Classes, empty: list[Path]) -> None:
         print(f"Pastas de {root} sem imagens diretamente nelas, que não são classes: {len(empty)}. {names}")
     _tell_loose(root)
     left: Counter[str] = Counter()
-    for folder in {path.parent for paths in found.values() for path in paths}:
+    homes = sorted({path.parent for paths in found.values() for path in paths})
+    for folder in homes:
         left.update(_others(folder))
     if left:
         print(
             f"Dentro das classes de {root} só valem imagens ({', '.join(sorted(SUFFIXES))}); ficaram de fora: "
             f"{_most_common(left)}."
         )
-    inner = [folder for paths in found.values() for folder in _folders(paths[0].parent) if pictures(folder)]
-    if inner:
+    if inner := [folder for home in homes for folder in _folders(home) if pictures(folder)]:
         count = sum(len(pictures(folder)) for folder in inner)
         print(f"Imagens em pastas dentro das classes, como {inner[0]}: {number(count, 0)}. Mova-as para a da classe.")
 

@@ -184,15 +184,15 @@ def _tell_of_files(found: dict[str, dict[str, list[Path]]], read: dict[Path, Dra
                     homes.setdefault(entry[0], []).append((part, name, path))
     if not (copies := sum(len(files) - 1 for files in homes.values())):
         return
-    print(f"Cópias exatas de outras imagens: {number(copies, 0)}.", end=" ")
+    texts = [f"Cópias exatas de outras imagens: {number(copies, 0)}."]
     apart = [files for files in homes.values() if len({part for part, _, _ in files}) > 1]
     twice = [files for files in homes.values() if len({name for _, name, _ in files}) > 1]
     if not apart:
-        print("Cada uma fica na parte da outra.", end=" ")
+        texts.append("Cada uma fica na parte da outra.")
     for groups, text in ((apart, "Em mais de uma parte, e por isso fáceis demais"), (twice, "Em mais de uma classe")):
         if groups:
-            print(f"{text}: {number(len(groups), 0)}, como {groups[0][0][2]} e {groups[0][-1][2]}.", end=" ")
-    print()
+            texts.append(f"{text}: {number(len(groups), 0)}, como {groups[0][0][2]} e {groups[0][-1][2]}.")
+    print(" ".join(texts))
 
 
 def _check_memory(root: Path, count: int, side: int) -> None:

@@ -87,7 +87,7 @@ def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> to
     whole = framing == "inteira"
     filled = max(image.size) if whole else min(image.size)
     method = Image.Resampling.BOX if filled > side else Image.Resampling.BICUBIC
-    if whole:
+    if whole:  # as ImageOps.pad() does, which fails where the shorter side would be less than half a pixel
         width, height = (max(1, round(length / filled * side)) for length in image.size)
         square = Image.new("RGB", (side, side), "white")
         square.paste(image.resize((width, height), method), (round((side - width) / 2), round((side - height) / 2)))

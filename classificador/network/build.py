@@ -21,7 +21,6 @@ def build(
     """Return a network of class `network` with this run's reproducible starting weights.
 
     start: a trained network, as of find_start(), whose sizes and weights the new one takes: see take_weights().
-
     Only the sizes in which the recipe differs from CNN's defaults are passed on, so that new defaults in an edited
     class take effect. Symmetric stands around the network unless the classes change their meaning in a mirror.
     Raises TypeError when an edited class lacks an argument that the recipe needs.
@@ -53,7 +52,8 @@ def take_weights(model: nn.Module, start: nn.Module) -> None:
     """Copy into `model` the weights of `start` wherever they fit by name and shape, and fix its convolutions.
 
     The last layer, fc2, stays new, because its classes are others; so does fc1 where the images have another side. Of
-    pictures too few to learn to see from, only these two layers learn: benchmarks/start.py has what that is worth.
+    pictures too few to learn to see from, only the linear layers and the normalisation between them learn:
+    benchmarks/start.py has what that is worth.
     """
     own = model.state_dict()
     fitting = {

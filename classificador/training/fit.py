@@ -108,9 +108,9 @@ def _bring(data: ImageData, settings: Settings) -> Batches:
 def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: bool) -> None:
     """Bring the run to where it begins: the weights of its network, or the point where it was interrupted."""
     saved = restore_state(checkpoint, run, run.settings, run.setup()) if resume else None
-    if not resume and run.history.earlier_epochs and "start" not in vars(run.model):
+    if not resume and run.history.earlier_epochs:
         earlier = number(run.history.earlier_epochs, 1)
-        print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) cria outra.")
+        print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")
     if folder is None:
         return
     if not resume and (left := find_interrupted(checkpoint)):

@@ -51,6 +51,7 @@ def trained_with(run: "Run") -> dict:
     read = {name: architecture[name] for name in ("symmetric", *run.settings.sizes) if name in architecture}
     read |= {"optimizer": type(run.optimizer).__name__, "lr": group["initial_lr"]}
     read |= {name: group[name] for name in ("weight_decay", "betas") if name in group}
+    read["start_from"] = vars(run.model).get("start", "zero")
     read |= {"loss": type(run.criterion).__name__, "network_seed": vars(run.model).get("seed")}
     read |= {name: value for name, value in vars(run.criterion).items() if name == "label_smoothing"}
     return run.settings.to_dict() | {name: list(v) if isinstance(v, tuple) else v for name, v in read.items()}
