@@ -62,7 +62,8 @@ def test_a_run_leaves_its_history_settings_versions_data_and_metrics(toy, small,
     assert [float(row["val_loss"]) for row in rows] == history.val_loss
     facts = record(folder)
     assert facts["status"] == "finished"
-    assert facts["settings"] == facts["settings"] | small.to_dict() | {"label_smoothing": 0.0}  # what run() trains with
+    trained = {"label_smoothing": 0.0, "start_from": "zero"}  # what run() trains with
+    assert facts["settings"] == facts["settings"] | small.to_dict() | trained
     assert facts["versions"]["torch"].startswith("2.")
     assert facts["data"]["train"] == 520
     assert facts["metrics"]["val_accuracy"] == max(history.val_accuracy)
