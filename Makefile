@@ -56,8 +56,8 @@ model: .venv/.pronto  ## treina de novo o best_model.pth do projeto; antes: pyth
 
 # An install that was cut off leaves UNFINISHED behind: pip would take half-written packages for installed, so start anew.
 .venv/.pronto: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "Preciso do Python 3.10 ou mais novo: make run PYTHON=caminho/do/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Preciso do Python 3.11 ou mais novo: make run PYTHON=caminho/do/python3"; exit 1; }
 	@if [ -e $(UNFINISHED) ]; then echo "Uma instalação anterior não terminou; recomeçando."; rm -rf .venv; fi
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Instale o módulo venv do Python (no Debian e no Ubuntu: python3-venv)."; exit 1; }
 	@touch $(UNFINISHED)

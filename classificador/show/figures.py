@@ -20,7 +20,7 @@ from classificador.training.history import History
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, and by lightness when printed in grey.
 BLUE, ORANGE, BLACK = "#0072B2", "#D55E00", "#222222"
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long list of literals
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
     "font.size": 10,

@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import torch
@@ -72,7 +72,7 @@ def describe(run: "Run") -> dict:
         "val_loss": history.val_loss[-1],
         "seconds": history.seconds[-1],
         "history": history.to_dict(),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
         "precision": precision(run.logits.device),
         "teacher": run.batches.teacher.facts if run.batches.teacher else {},
