@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import shutil
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from string import digits
@@ -14,6 +16,7 @@ from classificador.errors import CheckpointError
 from classificador.portuguese import reason
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what file systems without locks answer
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between the attempts of insist()
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -29,7 +32,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        insist(os.replace, unfinished, path)
         _sync_folder(path.parent)
     except OSError as error:
         there = os.path.isdir(path.parent)
@@ -38,6 +41,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def insist(action: Callable[..., object], *arguments: Path) -> None:
+    """Call `action`, such as os.replace; while it is not permitted, again, for about a second.
+
+    On Windows nobody can replace or remove a file that another program, such as a virus scanner, has open.
+    """
+    for pause in PAUSES:
+        with suppress(PermissionError):
+            action(*arguments)
+            return
+        time.sleep(pause)
+    action(*arguments)
 
 
 def temporary(path: Path) -> Path:

@@ -1,7 +1,9 @@
 """Where the computation runs, and the one allocator setting that makes it fast on a CPU."""
 
 import ctypes
+import re
 import sys
+from functools import cache
 
 import torch
 from torch import nn
@@ -15,10 +17,12 @@ EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few en
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device called `name`; "auto" takes CUDA, then Apple MPS, then the CPU.
 
+    A GPU that is too old for this torch counts as none, which is said in one line, once.
+
     Of several processes that torchrun started each takes its own GPU.
     Raises SettingsError when the name is unknown or this machine lacks the device.
     """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda, mps = cuda_works(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
     if name == "cuda" and (rank := processes.local_rank()) is not None:
@@ -34,6 +38,21 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f'{name!r} não existe; há {torch.cuda.device_count()} GPU(s). Use "auto".', "device")
     return device
+
+
+@cache
+def cuda_works() -> bool:
+    """Whether there is a GPU for CUDA, and this torch holds code for it: each release leaves out the oldest ones."""
+    if not torch.cuda.is_available():
+        return False
+    major, minor = torch.cuda.get_device_capability()
+    built_for = [int(digits) for name in torch.cuda.get_arch_list() for digits in re.findall(r"^sm_(\d+)", name)]
+    if 10 * major + minor >= min(built_for, default=0):
+        return True
+    needed = "{}.{}".format(*divmod(min(built_for), 10))
+    name = f"{torch.cuda.get_device_name()} (capacidade {major}.{minor})"
+    print(f"A GPU {name} é antiga demais para o torch {torch.__version__}, que pede {needed}: fica a CPU.")
+    return False
 
 
 def describe_device(device: torch.device) -> str:

@@ -54,7 +54,7 @@ def committed_model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, cifar10):
     """A copy of what a user has, to run notebooks in without touching the repository's model."""
-    folder = tmp_path_factory.mktemp("projeto")
+    folder = tmp_path_factory.mktemp("projeto de ação")  # with a space and accents, as people name them
     shutil.copytree(ROOT / "classificador", folder / "classificador")
     (folder / "best_model.pth").write_bytes(model_of("Pytorch.ipynb", folder).read_bytes())
     (folder / "data").symlink_to(ROOT / "data")
@@ -172,14 +172,18 @@ def test_papermill_runs_it_with_other_parameters(workplace, tmp_path):
     assert "Acurácia" in outputs(nbformat.read(tmp_path / "saida.ipynb", as_version=4))
 
 
-def test_the_prediction_section_runs_alone_and_gives_the_committed_numbers(workplace, committed, committed_model):
+def test_the_prediction_section_runs_alone_and_gives_the_committed_numbers(
+    workplace, committed, committed_model, tmp_path, monkeypatch
+):
     notebook = read_notebook(only_prediction=True)
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # a backend that shows nothing, set for all programs
     assert "fit(" not in "".join(cell.source for cell in notebook.cells)
     metrics = execute(notebook, workplace)
     text = outputs(committed)
     assert model_info.describe_checkpoint(committed_model.info) in text
     shown = re.findall(r"Acurácia (\d+,\d+)% .*?F1 macro (\d,\d+)", text)
     ((accuracy, f1),) = ((float(figure.replace(",", ".")) for figure in figures) for figures in shown)
+    assert save_figures(notebook, tmp_path) == save_figures(committed, tmp_path) - 4  # which the training shows
     assert metrics["test"]["images"] == 10_000
     # Another processor rounds otherwise; that turns a few of the 10 000 predictions at most.
     assert accuracy == pytest.approx(100 * metrics["test"]["accuracy"], abs=0.1)
@@ -196,6 +200,7 @@ def test_the_prediction_section_runs_in_a_tree_that_cannot_be_written(workplace,
     for path in [*tree.rglob("*"), tree]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     source = "\n".join(cell.source for cell in read_notebook(only_prediction=True).cells if cell.cell_type == "code")
+    source = source.replace("%matplotlib inline", "")
     check = "import os\nassert not any(os.access(path, os.W_OK) for path in ('.', 'data', 'data/cifar-10.bin'))\n"
 
     def obey_permissions():  # PR_CAPBSET_DROP of CAP_DAC_OVERRIDE; nothing to drop where tests do not run as root
@@ -204,7 +209,7 @@ def test_the_prediction_section_runs_in_a_tree_that_cannot_be_written(workplace,
     ran = subprocess.run(
         [sys.executable, "-c", check + source],
         cwd=tree,
-        env=os.environ | {"MPLBACKEND": "agg"},
+        env=os.environ | {"MPLBACKEND": "agg", "HOME": os.devnull},
         preexec_fn=obey_permissions,
         capture_output=True,
         text=True,

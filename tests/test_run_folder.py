@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from torch import nn
@@ -251,3 +252,21 @@ def test_a_name_that_reads_like_a_pattern_is_found_again(toy, small, tmp_path, m
     assert len(run(toy, small, path, resume=True).val_loss) == 2
     leave(path, 0.4)
     assert f"está guardado em {runs_of(tmp_path)[0] / path.name}" in capsys.readouterr().out  # not kept twice
+
+
+def test_a_file_that_another_program_holds_for_a_moment_is_waited_for(toy, small, tmp_path, monkeypatch):
+    """As on Windows, where a virus scanner looks at every new file."""
+    refusals = {os.replace: 2, os.unlink: 2}
+
+    def held(action, *arguments):
+        if str(arguments[-1]).endswith("best.retomar.pth") and refusals[action]:
+            refusals[action] -= 1
+            raise PermissionError(13, "held")
+        return action(*arguments)
+
+    for action in refusals:
+        monkeypatch.setattr(os, action.__name__, partial(held, action))
+    run(toy, small, tmp_path / "best.pth")
+    assert set(refusals.values()) == {0}
+    assert load_model(tmp_path / "best.pth").info.epoch == small.epochs
+    assert record(runs_of(tmp_path)[0])["status"] == "finished"

@@ -46,7 +46,8 @@ def test_no_unsafe_call_in_the_package(path):
 
 def test_no_unsafe_call_in_the_notebook():
     cells = nbformat.read(ROOT / "Pytorch.ipynb", as_version=4).cells
-    assert [call for cell in cells if cell.cell_type == "code" for call in unsafe_calls(cell.source)] == []
+    sources = [cell.source.replace("%matplotlib inline", "") for cell in cells if cell.cell_type == "code"]
+    assert [call for source in sources for call in unsafe_calls(source)] == []
 
 
 @pytest.mark.parametrize(

