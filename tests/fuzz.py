@@ -46,6 +46,13 @@ def checkpoint_seed() -> bytes:
     return buffer.getvalue()
 
 
+def plain_seed() -> bytes:
+    """The weights of a small network alone."""
+    buffer = io.BytesIO()
+    torch.save({"state_dict": CNN(channels=(2, 2), hidden=2).state_dict()}, buffer)
+    return buffer.getvalue()
+
+
 def picture_seeds() -> list[bytes]:
     """A small sound picture in every format, and in every mode that the format can hold."""
     seeds = []
@@ -103,7 +110,7 @@ def work(folder: Path, seed: int, report) -> None:
     """Try files without end; the file being tried lies in `folder`/now, so that it is there after a crash."""
     warnings.simplefilter("ignore")
     draw, now = random.Random(seed), folder / "now"
-    checkpoint, pictures = checkpoint_seed(), picture_seeds()
+    checkpoints, pictures = [checkpoint_seed(), plain_seed()], picture_seeds()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
     torch.set_num_threads(1)
@@ -112,7 +119,7 @@ def work(folder: Path, seed: int, report) -> None:
         if is_picture:
             data = mutate(draw.choice(pictures), draw)
         else:
-            data = (mutate_inside if draw.random() < 0.8 else mutate)(checkpoint, draw)
+            data = (mutate_inside if draw.random() < 0.8 else mutate)(draw.choice(checkpoints), draw)
         now.write_bytes(data)
         report.put(("begin", ""))
         try:

@@ -12,7 +12,7 @@ from classificador.errors import ClassificadorError, DataError
 from classificador.portuguese import number, percent
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pillow", "jupyter", "nbclient", "tqdm")
-OLDEST_TORCH = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 break weights_only=True in older releases
+OLDEST_TORCH = (2, 8)  # the oldest that the project was tried on
 NEEDED_DISK = 1 << 30  # bytes: the archive, the cache and a run's files
 
 
@@ -42,7 +42,7 @@ def _package(name: str) -> Row:
     except PackageNotFoundError:
         return Row(name, "não instalado", "execute `pip install -r requirements.txt`")
     if name == "torch" and tuple(map(int, found.split("+")[0].split(".")[:2])) < OLDEST_TORCH:
-        return Row(name, found, "antigo demais para abrir arquivos .pth com segurança: use 2.10 ou mais novo")
+        return Row(name, found, "antigo demais: use 2.8 ou mais novo")
     return Row(name, found)
 
 
@@ -89,4 +89,6 @@ def _checkpoint(path: str) -> Row:
         info = load_model(path).info
     except ClassificadorError as error:
         return Row("modelo", path, str(error))
+    if not info.preset:
+        return Row("modelo", f"{path}, só pesos, de uma rede para {len(info.classes)} classes")
     return Row("modelo", f"{path}, receita {info.preset}, validação {percent(info.val_accuracy, 2)}")

@@ -64,8 +64,6 @@ def check(expected: torch.Tensor, found: torch.Tensor) -> float:
 
 def describe(model: LoadedModel) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
-    facts = ["preset", "settings", "teacher", "start", "epoch", "val_accuracy", "temperature"]
-    facts += ["created", "device", "precision", "versions", "split"]
     info = model.info.to_dict()
     side = model.info.side
     return {
@@ -76,7 +74,7 @@ def describe(model: LoadedModel) -> dict[str, str]:
         "background": "white",  # under transparency, and around a picture that is framed whole
         "output": f"probabilities: float32, N×{len(info['classes'])}, calibrated",
         "doubt_below": str(info["doubt_below"]),
-        "provenance": json.dumps({name: info[name] for name in facts}, ensure_ascii=False),
+        "provenance": json.dumps(model.info.provenance, ensure_ascii=False),
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from classificador.atomic import write_bytes
 from classificador.data.dataset import CLASSES, ImageData
 from classificador.device import precision
+from classificador.errors import CheckpointError
 from classificador.files.model_info import LoadedModel, ModelInfo
 from classificador.portuguese import duration, number
 from classificador.results.calibration import calibration_error
@@ -20,8 +21,11 @@ TEMPLATES = ("ficha.md", "model_card.md")  # beside this file: Portuguese, Engli
 def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -> list[Path]:
     """Write ficha.md and model_card.md of the model in the file `path` into `folder`; return their places.
 
-    data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written.
+    data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written, and
+    for weights that came alone.
     """
+    if not model.info.preset:
+        raise CheckpointError(f"{path} traz só pesos: não conta como foi treinado, e sem isso não há ficha.")
     report = evaluate(model, data.test, data.classes)
     for name in TEMPLATES:
         card = Path(__file__).with_name(name).read_text(encoding="utf-8")

@@ -33,11 +33,7 @@ PREDICTION_TAG = "predicao"  # of the heading where the prediction section begin
 # Run in the kernel after the last cell, to hand the figures over.
 METRICS = """
 from IPython.display import JSON, display
-facts = ("preset", "epoch", "val_accuracy", "seconds", "created", "device", "precision", "versions")
-display(JSON({
-    "test": report.to_dict(),
-    "model": {fact: getattr(model.info, fact) for fact in facts},
-}))
+display(JSON({"test": report.to_dict(), "model": model.info.provenance}))
 """
 
 

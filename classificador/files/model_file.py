@@ -1,6 +1,5 @@
 """The file of a trained network, `best_model.pth`: its weights, and what it says about itself."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,18 @@ from typing import cast
 import torch
 from torch import nn
 
+from classificador.data.dataset import CLASSES
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.files.model_info import LoadedModel, ModelInfo, architecture_is_sound
+from classificador.files.plain import find_weights, recognise, unwrapped
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
 from classificador.network.build import architecture_of, make_network
-from classificador.network.cnn import CNN, bare
+from classificador.network.cnn import CNN, OriginalFromPixels, bare
 
+# Of a file of weights alone:
+ASSUMED = "as dez classes do CIFAR-10, na ordem dele, e pixels normalizados com média 0,5 e desvio padrão 0,5"
+ASSUMED_OF_OTHERS = "classes sem nome, numeradas desde 0, e pixels normalizados com média 0,5 e desvio padrão 0,5"
 RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
 
 
@@ -24,10 +28,12 @@ class Checkpoint:
     """What a model file holds. Raises ValueError for weights that are none.
 
     weights: tensors on the CPU under the network's own names; that Symmetric stands around it, the architecture tells.
+    network: whose they are.
     """
 
     info: ModelInfo
     weights: dict[str, torch.Tensor]
+    network: type[nn.Module] = CNN
 
     def __post_init__(self):
         if not isinstance(self.weights, dict):
@@ -85,10 +91,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     content = read_file(path, BEST, model_remedy(path))
     try:
-        return Checkpoint(ModelInfo.from_dict(content.get("info")), content.get("weights", {}))
+        if "kind" in content:
+            return Checkpoint(ModelInfo.from_dict(content.get("info")), content.get("weights", {}))
+        weights = find_weights(content)
     except ValueError as error:
         text = f"{path} não foi gravado por este projeto e foi recusado. {model_remedy(path)}."
         raise CheckpointError(text) from error
+    try:
+        network, architecture = recognise(weights)
+        info = ModelInfo.of_weights_alone(architecture)
+        return Checkpoint(info, {name.removeprefix("network."): value for name, value in weights.items()}, network)
+    except Exception as error:  # whatever shapes a file makes up
+        text = f"{path} traz pesos de outra rede, e não da deste projeto nem da original: {brief(error)}"
+        raise CheckpointError(f"{text}. {model_remedy(path)}.") from error
 
 
 def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> LoadedModel:
@@ -96,12 +111,13 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
 
     network: builds the model from the saved architecture; give the notebook's own class after editing it. Floating
     point weights of any precision take the network's own, float32.
+    A file of weights alone, ours or the original network's, is opened too; what is then assumed is printed.
     Raises CheckpointError when the file cannot be used or its weights do not fit the network.
     """
     saved = read_checkpoint(path)
-    architecture = saved.info.architecture
-    # What DistributedDataParallel and torch.compile put before the names.
-    weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in saved.weights.items()}
+    architecture, weights = saved.info.architecture, unwrapped(saved.weights)
+    if saved.network is OriginalFromPixels:
+        network = OriginalFromPixels
     try:
         with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
             expected = make_network(network, **architecture)
@@ -116,6 +132,8 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
             f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
             f"antes a célula que a define, ou treine de novo. Primeira diferença: {brief(error)}"
         ) from error
+    if not saved.info.preset:
+        print(f"{path} traz só pesos. Suponho {ASSUMED if saved.info.classes == CLASSES else ASSUMED_OF_OTHERS}.")
     model.info, model.epochs_trained = saved.info, saved.info.epoch + saved.info.earlier_epochs
     return cast(LoadedModel, model.eval())
 

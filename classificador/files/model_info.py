@@ -5,6 +5,7 @@ from datetime import datetime
 
 from torch import nn
 
+from classificador.data.dataset import CLASSES
 from classificador.data.pictures import FRAMINGS
 from classificador.portuguese import duration, number, percent
 
@@ -21,7 +22,7 @@ class ModelInfo:
     Every text in it can be printed and every number is of a size, whoever wrote the file: ValueError otherwise.
     """
 
-    preset: str
+    preset: str  # "": the file holds weights alone, and only architecture and classes are known
     settings: dict  # of the training: plain values, "epochs" among them
     classes: tuple[str, ...]  # names, by label
     epoch: float  # the epoch, from 1, after which these weights were kept
@@ -74,6 +75,19 @@ class ModelInfo:
         except TypeError as error:  # a part is missing, or a class is no name
             raise ValueError(str(error)) from error
 
+    @classmethod
+    def of_weights_alone(cls, architecture: dict) -> "ModelInfo":
+        """Return what can be said of weights that nothing is said about: ten classes are taken for CIFAR-10's.
+
+        Raises ValueError for an impossible architecture.
+        """
+        ten = architecture["classes"] == len(CLASSES)
+        names = CLASSES if ten else [f"classe {label}" for label in range(architecture["classes"])]
+        unknown: dict[str, object] = dict.fromkeys(("preset", "split", "device", "precision"), "")
+        unknown |= dict.fromkeys(("epoch", "val_accuracy", "val_loss", "seconds"), 0.0)
+        unknown |= {"settings": {"epochs": 0}, "history": {}, "versions": {"torch": ""}, "created": "1970-01-01"}
+        return cls.from_dict(unknown | {"classes": list(names), "architecture": architecture})
+
     def to_dict(self) -> dict:
         """The info as the plain values that a file holds."""
         return {part.name: getattr(self, part.name) for part in fields(self)} | {"classes": list(self.classes)}
@@ -82,6 +96,13 @@ class ModelInfo:
     def side(self) -> int:
         """Of the images that the network takes, pixels."""
         return self.architecture.get("side", 32)
+
+    @property
+    def provenance(self) -> dict:
+        """How the weights were made, as plain values; nothing for weights that came alone."""
+        facts = ["preset", "settings", "teacher", "start", "epoch", "val_accuracy", "temperature", "seconds"]
+        facts += ["created", "device", "precision", "versions", "split"]
+        return {name: getattr(self, name) for name in facts} if self.preset else {}
 
     @property
     def distilled(self) -> bool:
@@ -103,9 +124,12 @@ def info_of(model: nn.Module) -> ModelInfo | None:
 
 def describe_checkpoint(info: ModelInfo) -> str:
     """Return in a few Portuguese lines what a model is: recipe, epoch, validation score, when and where it was made."""
+    size = ", ".join(f"{name} {value}" for name, value in info.architecture.items())
+    network = [f"Rede:        {size}", f"Classes:     {', '.join(info.classes)}"]
+    if not info.preset:
+        return "\n".join(["Origem:      não se sabe; o arquivo traz só os pesos", *network])
     created = datetime.fromisoformat(info.created)
     epoch = number(info.epoch, 0 if info.epoch == round(info.epoch) else 1)
-    size = ", ".join(f"{name} {value}" for name, value in info.architecture.items())
     lines = [
         f"Receita:     {info.preset}, época {epoch} de {info.settings['epochs']}, {duration(info.seconds)}",
         f"Validação:   acurácia {percent(info.val_accuracy, 2)}, perda {number(info.val_loss, 3)}",
@@ -122,10 +146,8 @@ def describe_checkpoint(info: ModelInfo) -> str:
         f"Calibração:  temperatura {number(info.temperature, 3)}",
         f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info.device}, {info.precision}, torch {info.versions['torch']}",
         f"Divisão:     {info.split}",
-        f"Rede:        {size}",
-        f"Classes:     {', '.join(info.classes)}",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines + network)
 
 
 def architecture_is_sound(architecture: dict) -> bool:

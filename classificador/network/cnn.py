@@ -74,17 +74,26 @@ def bare(model: nn.Module) -> nn.Module:
 class OriginalCNN(nn.Module):
     """Two convolutions of 3×3, two linear layers, dropout; no normalisation within. 2 122 186 weights."""
 
-    def __init__(self):
+    def __init__(self, channels=(32, 64), hidden=512, classes=10, side=32):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 32, 3, padding=1)
-        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
-        self.fc1 = nn.Linear(64 * 8 * 8, 512)
+        self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1)
+        self.conv2 = nn.Conv2d(channels[0], channels[1], 3, padding=1)
+        self.fc1 = nn.Linear(channels[1] * (side // 4) ** 2, hidden)
         self.dropout = nn.Dropout(0.25)
-        self.fc2 = nn.Linear(512, 10)
+        self.fc2 = nn.Linear(hidden, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits, N×10, for images of N×3×32×32 that are normalised already: pixels from -1 to 1."""
+        """Return logits, N×classes, for images of N×3×side×side, normalised already: pixels from -1 to 1."""
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc2(self.dropout(x))
+
+
+class OriginalFromPixels(OriginalCNN):
+    """The original network behind the interface of this project's own."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits, N×classes, for images of N×3×side×side (uint8, or float in [0, 1])."""
+        x = images / 255 if images.dtype == torch.uint8 else images
+        return super().forward((x - 0.5) / 0.5)

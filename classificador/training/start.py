@@ -4,8 +4,9 @@ from pathlib import Path
 
 from classificador.data.dataset import CLASSES
 from classificador.errors import CheckpointError
-from classificador.files.model_file import load_model
+from classificador.files.model_file import load_model, read_checkpoint
 from classificador.files.model_info import LoadedModel
+from classificador.network.cnn import OriginalCNN
 from classificador.portuguese import percent
 
 SHIPPED = Path("best_model.pth")  # which knows CIFAR-10, until a training on other classes takes its place
@@ -22,6 +23,8 @@ def find_start(start_from: str, classes: tuple[str, ...]) -> LoadedModel | None:
         return None
     if start_from != "auto":
         path, model = Path(start_from), load_model(start_from)
+        if isinstance(model, OriginalCNN):
+            raise CheckpointError(f"{path} tem os pesos da rede original, de que a deste projeto não pode partir.")
     else:
         kept = sorted(Path("runs").glob(f"*/{SHIPPED}"), reverse=True)
         found = next(filter(None, map(_of_cifar10, [SHIPPED, *kept])), None)
@@ -30,10 +33,12 @@ def find_start(start_from: str, classes: tuple[str, ...]) -> LoadedModel | None:
             return None
         path, model = found
     info = model.info
-    vars(model)["start"] = f"{path.name[:100]} ({info.preset}, {info.created[:10]})"
+    made = f"{info.preset}, {info.created[:10]}" if info.preset else "só pesos"
+    score = f", {percent(info.val_accuracy)} na validação" if info.preset else ""
+    vars(model)["start"] = f"{path.name[:100]} ({made})"
     print(
-        f"Os pesos partem de {path}: {info.preset}, {len(info.classes)} classes, {percent(info.val_accuracy)} na "
-        'validação. (Do zero: START_FROM = "zero"; no terminal, --partir-de zero.)'
+        f"Os pesos partem de {path}: {info.preset or made}, {len(info.classes)} classes{score}. "
+        '(Do zero: START_FROM = "zero"; no terminal, --partir-de zero.)'
     )
     return model
 
@@ -41,7 +46,7 @@ def find_start(start_from: str, classes: tuple[str, ...]) -> LoadedModel | None:
 def _of_cifar10(path: Path) -> tuple[Path, LoadedModel] | None:
     """The model in this file, if it is one of CIFAR-10's classes."""
     try:
-        model = load_model(path)
+        info = read_checkpoint(path).info
+        return (path, load_model(path)) if info.preset and info.classes == CLASSES else None
     except CheckpointError:
         return None
-    return (path, model) if model.info.classes == CLASSES else None

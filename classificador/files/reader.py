@@ -1,0 +1,133 @@
+"""A pickle of torch.save, read so that it can make nothing but plain values and tensors, whoever wrote it.
+
+torch.load with weights_only looks at no check sums, lets a kilobyte ask for gigabytes, and before torch 2.10, which
+Colab and Kaggle had until 2026, can be made to write beyond its memory (CVE-2026-24747).
+"""
+
+import io
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+MAX_PICKLE, MAX_ENTRIES = 2 * 2**20, 10_000  # far above what any network of this shape needs
+STORAGES = {
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "ByteStorage": torch.uint8,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+    "BoolStorage": torch.bool,
+}
+# All that torch.save writes into the pickle of plain values and tensors; the last four for tensors and state_dicts.
+PLAIN = "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT SETITEM"
+PLAIN += (
+    " SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 BINPUT LONG_BINPUT BINGET LONG_BINGET"
+)
+OPCODES = [*PLAIN.split(), "GLOBAL", "REDUCE", "BINPERSID", "BUILD"]
+# Of the opcodes that fill a container: its type, and where it lies when they are met.
+FILLING: dict[str, tuple[type, Callable]] = {
+    "SETITEM": (dict, lambda reader: reader.stack[-3]),
+    "SETITEMS": (dict, lambda reader: reader.metastack[-1][-1]),
+    "APPEND": (list, lambda reader: reader.stack[-2]),
+    "APPENDS": (list, lambda reader: reader.metastack[-1][-1]),
+}
+
+
+def open_archive(data: bytes) -> zipfile.ZipFile:
+    """The zip in these bytes, its entries stored and whole. Raises any error."""
+    if data.count(b"PK\1\2") > MAX_ENTRIES:
+        raise ValueError("entradas demais")
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("compactado")
+    if len({entry.filename.lower() for entry in entries}) < len(entries):
+        raise ValueError("duas entradas de um nome")
+    if sum(entry.file_size for entry in entries) > len(data):
+        raise ValueError("uma entrada dentro de outra")
+    if bad := archive.testzip():
+        raise ValueError(f"soma de {bad}")
+    return archive
+
+
+def unpickle(archive: zipfile.ZipFile) -> dict:
+    """Return the dict that the archive's one pickle makes. Raises any error for what torch.save would not write."""
+    if not isinstance(content := _Unpickler(archive).load(), dict):
+        raise ValueError("não é um dict")
+    return content
+
+
+class _Unpickler(pickle._Unpickler):
+    """Calls nothing that the pickle names. (The reader in Python: what an opcode does can be set.)"""
+
+    stack: list
+
+    def __init__(self, archive: zipfile.ZipFile):
+        (entry,) = (entry for entry in archive.infolist() if entry.filename.lower().endswith(".pkl"))
+        if entry.file_size > MAX_PICKLE:
+            raise ValueError("pickle longo demais")
+        super().__init__(io.BytesIO(archive.read(entry)))
+        self.archive, self.folder = archive, entry.filename.rpartition("/")[0]
+        self.storages: dict[str, torch.Tensor] = {}
+        order = f"{self.folder}/byteorder"
+        if order in archive.namelist() and archive.read(order) != sys.byteorder.encode():
+            raise ValueError("de um processador com outra ordem de bytes")
+
+    def find_class(self, module: str, name: str) -> object:
+        """What a name stands for: a type of number, or one of our own functions."""
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        return {"collections OrderedDict": _dict, "torch._utils _rebuild_tensor_v2": _tensor}[f"{module} {name}"]
+
+    def persistent_load(self, pid: tuple) -> torch.Tensor:
+        """The numbers of a tensor, which lie in an entry of their own, in a row."""
+        _, dtype, key, _, count = pid
+        if key not in self.storages:
+            data = bytearray(self.archive.read(f"{self.folder}/data/{key}"))
+            self.storages[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        storage = self.storages[key]
+        if storage.dtype != dtype or len(storage) != count:
+            raise ValueError(f"{key}: {count} números de {dtype}")
+        return storage
+
+    def load_nothing(self) -> None:
+        """Drop what a state_dict says besides its weights: the versions of its modules."""
+        self.stack.pop()
+
+
+def _dict() -> dict:
+    return {}
+
+
+def _filler(name: str) -> Callable[[Any], None]:
+    """What fills a dict or a list, and nothing else that takes items, such as a tensor."""
+    kind, find = FILLING[name]
+
+    def load(reader: Any) -> None:
+        if type(find(reader)) is not kind:
+            raise ValueError(f"{name} de {type(find(reader))}")
+        pickle._Unpickler.dispatch[getattr(pickle, name)[0]](reader)
+
+    return load
+
+
+READ: dict[int, Callable[[Any], None]] = (
+    {code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in OPCODES)}
+    | {getattr(pickle, name)[0]: _filler(name) for name in FILLING}
+    | {pickle.BUILD[0]: _Unpickler.load_nothing}
+)
+_Unpickler.dispatch = READ
+
+
+def _tensor(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: object) -> torch.Tensor:
+    """What torch calls _rebuild_tensor_v2, for numbers that lie in the storage in a row. Raises any error."""
+    tensor = torch.as_strided(storage, size, stride, offset)  # which refuses what goes beyond the storage
+    if not tensor.is_contiguous():
+        raise ValueError(f"{size}, {stride}")
+    return tensor

@@ -1,0 +1,154 @@
+"""Files of weights alone, as torch.save(net.state_dict()) writes them: the original network's, and our own."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from classificador.apps import cli
+from classificador.apps.model_card import write_cards
+from classificador.data.dataset import CLASSES
+from classificador.errors import CheckpointError
+from classificador.files.model_file import load_model, read_checkpoint
+from classificador.files.model_info import describe_checkpoint
+from classificador.network.build import make_network
+from classificador.network.cnn import CNN, OriginalCNN
+from classificador.results.predict import predict
+from classificador.training.start import find_start
+
+IMAGES = torch.arange(4 * 3 * 32 * 32).reshape(4, 3, 32, 32).remainder(251).to(torch.uint8)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "pesos.pth"
+
+
+def small(**sizes) -> nn.Module:
+    return make_network(CNN, **{"channels": (4, 8), "hidden": 16} | sizes).eval()
+
+
+def test_the_original_networks_weights_open_and_answer_as_it_does(path, capsys):
+    network = OriginalCNN().eval()
+    torch.save(network.state_dict(), path)
+    loaded = load_model(path)
+    with torch.no_grad():
+        expected = network((IMAGES / 255 - 0.5) / 0.5).softmax(1)
+    assert torch.allclose(predict(loaded, IMAGES), expected, atol=1e-6)
+    assert loaded.info.classes == CLASSES
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "só pesos. Suponho as dez classes do CIFAR-10, na ordem dele" in said
+    assert "média 0,5" in said
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"classes": 3, "side": 64}, {"channels": (6, 10), "hidden": 12, "kernels": (3, 5)}, {"side": 96}],
+    ids=str,
+)
+def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symmetric, capsys):
+    network = small(symmetric=symmetric, **sizes)
+    torch.save(network.state_dict(), path)
+    loaded = load_model(path)
+    side = sizes.get("side", 32)
+    images = torch.randint(256, (3, 3, side, side), dtype=torch.uint8)
+    assert torch.equal(loaded(images), network(images))
+    assert loaded.info.side == side
+    assert len(loaded.info.classes) == sizes.get("classes", 10)
+    assert ("classes sem nome" in capsys.readouterr().out) == ("classes" in sizes)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: {"state_dict": weights},
+        lambda weights: {"epoch": 3, "optimizer_state_dict": {"state": {}}, "model_state_dict": weights},
+        lambda weights: {f"module.{name}": value for name, value in weights.items()},
+        lambda weights: {name: value.half() if value.is_floating_point() else value for name, value in weights.items()},
+    ],
+    ids=["state_dict", "checkpoint of a tutorial", "DataParallel", "half precision"],
+)
+def test_weights_are_found_however_they_are_packed(path, wrap):
+    network = small()
+    torch.save(wrap(network.state_dict()), path)
+    assert torch.allclose(load_model(path).fc1.weight, network.fc1.weight, atol=1e-3)
+
+
+def test_what_weights_alone_do_not_say_is_not_made_up(path, toy):
+    torch.save(small().state_dict(), path)
+    model = load_model(path)
+    info = model.info
+    assert info.provenance == {}
+    text = describe_checkpoint(info)
+    assert "não se sabe" in text
+    assert "Validação" not in text
+    with pytest.raises(CheckpointError, match="não conta como foi treinado"):
+        write_cards(model, path, toy, path.parent)
+
+
+def test_the_command_line_takes_them(path, tmp_path, capsys):
+    torch.save(small().state_dict(), path)
+    Image.effect_noise((40, 40), 90).save(tmp_path / "foto.png")
+    assert cli.main(["prever", str(tmp_path / "foto.png"), "--modelo", str(path), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)[str(tmp_path / "foto.png")]) == set(CLASSES)
+    assert "Suponho" in printed.err
+    assert cli.main(["diagnostico", "--modelo", str(path), "--json"]) in (0, 1)
+    assert "só pesos" in json.loads(capsys.readouterr().out)["modelo"]["value"]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [nn.Linear(2, 2), nn.Sequential(nn.Conv2d(3, 4, 3)), nn.ModuleDict({"conv1": nn.Conv2d(3, 4, 3)})],
+    ids=["linear", "sequential", "conv1 alone"],
+)
+def test_weights_of_another_network_are_refused_in_one_line(path, network):
+    torch.save(network.state_dict(), path)
+    with pytest.raises(CheckpointError, match="foi recusado|de outra rede") as caught:
+        load_model(path)
+    assert str(caught.value).isprintable()
+
+
+def test_weights_that_almost_fit_name_the_first_difference(path):
+    torch.save(OriginalCNN().state_dict() | {"fc2.bias": torch.zeros(9)}, path)
+    with pytest.raises(CheckpointError, match=r"fc2.bias: na rede \[10\], no arquivo \[9\]"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("shape", [(20_000, 3, 3, 3), (4, 3), (0, 3, 5, 5)])
+def test_impossible_sizes_are_refused(path, shape):
+    weights = small().state_dict() | {"conv1.weight": torch.zeros(shape)}
+    torch.save(weights, path)
+    with pytest.raises(CheckpointError):
+        load_model(path)
+
+
+def test_a_whole_pickled_network_is_refused_with_the_line_that_saves_it_right(path):
+    network = OriginalCNN()
+    torch.save(network, path)
+    with pytest.raises(CheckpointError, match="executaria código") as caught:
+        load_model(path)
+    (line,) = (part for part in str(caught.value).split("`") if part.startswith("torch.save"))
+    right = path.with_name("certo.pth")
+    exec(line.replace('"pesos.pth"', "right"), {"torch": torch, "rede": network, "right": right})
+    assert torch.equal(load_model(right).fc1.weight, network.fc1.weight)
+
+
+def test_a_training_starts_from_our_weights_and_not_from_the_original_ones(path, capsys):
+    torch.save(small().state_dict(), path)
+    assert vars(find_start(str(path), ("a", "b")))["start"] == "pesos.pth (só pesos)"
+    assert "validação" not in capsys.readouterr().out
+    torch.save(OriginalCNN().state_dict(), path)
+    with pytest.raises(CheckpointError, match="não pode partir"):
+        find_start(str(path), ("a", "b"))
+
+
+def test_auto_does_not_take_weights_of_which_nothing_is_known(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save(small().state_dict(), "best_model.pth")
+    assert find_start("auto", ("a", "b")) is None
+    assert read_checkpoint("best_model.pth").info.preset == ""
