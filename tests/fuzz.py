@@ -61,7 +61,7 @@ def picture_seeds() -> list[bytes]:
             buffer = io.BytesIO()
             try:
                 Image.effect_noise((20, 12), 90).convert(mode).save(buffer, form)
-            except (OSError, ValueError):
+            except (OSError, ValueError, KeyError):
                 continue
             seeds.append(buffer.getvalue())
     return seeds

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import onnxruntime
 import pytest
+import safetensors
 import torch
 from PIL import Image, ImageCms
 
@@ -171,3 +173,35 @@ def test_the_model_itself_and_other_classes_are_refused(cifar10, tmp_path, capsy
     save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16, classes=2), INFO | {"classes": ["céu", "mato"]})
     assert main(["exportar", "--modelo", str(path), "--dados", data]) == 1
     assert "não são das classes" in capsys.readouterr().err
+
+
+def test_weights_alone_open_again_and_answer_the_same(shipped, cifar10, tmp_path, capsys):
+    path, images = tmp_path / "m.pesos.pth", cifar10.test.images[:300]
+    assert export_model(shipped, images, path, "pesos") < 1e-5
+    again = load_model(path)
+    assert again.info.architecture | {"pools": [2, 4]} == shipped.info.architecture
+    with torch.no_grad():
+        torch.testing.assert_close(again(images), shipped(images))
+
+
+def test_the_documented_lines_open_the_weights_with_torch_alone(shipped, cifar10, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    export_model(shipped, cifar10.test.images[:10], tmp_path / "best_model.pesos.pth", "pesos")
+    cells = nbformat.read(ROOT / "Pytorch.ipynb", as_version=4).cells
+    network = "\n".join(cell.source for cell in cells if re.match("class CNN|def contrast", cell.source))
+    (example,) = re.findall(r"```python\n(weights = .*?)```", (ROOT / "docs" / "avancado.md").read_text(), re.DOTALL)
+    names = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional, "images": cifar10.test.images[:300]}
+    exec(network + "\n" + example, names)
+    expected = predict(shipped, names["images"])
+    found = (names["logits"] / shipped.info.temperature).softmax(1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=LARGEST_DIFFERENCE)
+
+
+def test_safetensors_hold_the_weights_and_say_what_they_are(shipped, cifar10, tmp_path):
+    path = tmp_path / "m.safetensors"
+    assert export_model(shipped, cifar10.test.images[:300], path, "safetensors") < 1e-5
+    with safetensors.safe_open(path, "pt") as file:
+        facts, names = file.metadata(), file.keys()
+    assert set(names) == set(shipped.state_dict())
+    assert json.loads(facts["architecture"]) == shipped.info.architecture
+    assert json.loads(facts["provenance"])["created"] == shipped.info.created

@@ -157,6 +157,12 @@ def test_a_tensor_cannot_reach_beyond_its_bytes(path, count, size):
     assert isinstance(refused(path).__cause__.__cause__, ValueError | RuntimeError)
 
 
+def test_many_tensors_of_the_same_bytes_are_refused_before_they_are_looked_through(path):
+    shared = torch.zeros(2**22)
+    torch.save(content(history={"x": [shared.view(2**22) for _ in range(5000)]}), path)
+    refused(path)
+
+
 def test_numbers_of_another_byte_order_are_refused(path):
     buffer = io.BytesIO()
     torch.save(content(), buffer)

@@ -68,9 +68,13 @@ def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symm
         lambda weights: {"state_dict": weights},
         lambda weights: {"epoch": 3, "optimizer_state_dict": {"state": {}}, "model_state_dict": weights},
         lambda weights: {f"module.{name}": value for name, value in weights.items()},
+        lambda weights: {
+            name: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
+            for name, value in weights.items()
+        },
         lambda weights: {name: value.half() if value.is_floating_point() else value for name, value in weights.items()},
     ],
-    ids=["state_dict", "checkpoint of a tutorial", "DataParallel", "half precision"],
+    ids=["state_dict", "checkpoint of a tutorial", "DataParallel", "channels last", "half precision"],
 )
 def test_weights_are_found_however_they_are_packed(path, wrap):
     network = small()

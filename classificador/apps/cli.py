@@ -159,7 +159,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "metavar": "ARQUIVO",
         "help": "onde gravar as curvas (padrão: comparacao.png)",
     },
-    "--formato": {"default": "onnx", "choices": ("onnx", "pt2"), "help": "(padrão: onnx)"},
+    "--formato": {"default": "onnx", "choices": ("onnx", "pt2", "pesos", "safetensors"), "help": "(padrão: onnx)"},
     "--saida:exportar": {"metavar": "ARQUIVO", "help": "(padrão: o nome de --modelo com o final do formato)"},
     "--saida:ficha": {
         "metavar": "PASTA",

@@ -220,7 +220,8 @@ def export_command(options) -> tuple[int, dict]:
     data = load_data(options.dados, options.fonte, model.info.side, model.info.framing)
     if list(data.classes) != list(model.info.classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
-    path = Path(options.saida or Path(options.modelo).with_suffix(f".{options.formato}"))
+    ending = ".pesos.pth" if options.formato == "pesos" else f".{options.formato}"
+    path = Path(options.saida or Path(options.modelo).with_suffix(ending))
     if path.exists() and path.samefile(options.modelo):
         raise DataError(f"{path} é o próprio modelo, que se perderia. Dê outro nome com --saida.")
     difference = export_model(model, data.test.images, path, options.formato)

@@ -1,12 +1,17 @@
-"""The model as a file for other programs: ONNX, or PyTorch's own .pt2. Pixels in, calibrated probabilities out."""
+"""The model as a file for other programs.
 
+ONNX, and PyTorch's own .pt2: pixels in, calibrated probabilities out. Weights alone, for a network of the same class:
+as torch.save writes a state_dict, or as safetensors.
+"""
+
+import copy
 import importlib
 import io
 import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -38,10 +43,10 @@ def export_model(model: LoadedModel, images: torch.Tensor, path: Path, form: str
     """Write `model` to `path` in the format `form`, and return the largest difference of a probability.
 
     images: uint8, N×3×S×S: the first 1000 are classified by the file and by the model before the file is written.
-    form: "onnx" or "pt2". Raises ExportError when the packages for ONNX are missing, or when the file answers otherwise
+    form: of FORMATS. Raises ExportError when a package that it needs is missing, or when the file answers otherwise
     than the model.
     """
-    data, run = {"onnx": as_onnx, "pt2": as_pt2}[form](Probabilities(model).eval(), describe(model))
+    data, run = FORMATS[form](Probabilities(model).eval(), describe(model))
     images = images[:CHECKED]
     expected = predict(model, images)
     difference = check(expected, torch.cat([run(batch) for batch in images.split(len(images) // 2 + 1)]))
@@ -96,11 +101,7 @@ def as_pt2(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner
 
 def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
     """Return the bytes of an ONNX file that holds `facts`, and a function that runs them. Raises ExportError."""
-    try:
-        onnx, runtime, _ = map(importlib.import_module, ("onnx", "onnxruntime", "onnxscript"))
-    except ImportError as error:
-        text = f'Falta o pacote {error.name}: execute `python -m pip install -e ".[onnx]"`'
-        raise ExportError(f"{text}, ou exporte com --formato pt2.") from error
+    onnx, runtime, _ = _packages("onnx", "pt2", "onnx", "onnxruntime", "onnxscript")
     program = torch.onnx.export(
         _program(network), input_names=["images"], output_names=["probabilities"], external_data=False, verbose=False
     )
@@ -109,3 +110,41 @@ def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runne
     data = proto.SerializeToString()
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return data, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def as_weights(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a plain state_dict, which holds no facts, and a function that runs a network with them."""
+    file = io.BytesIO()
+    torch.save(network.model.state_dict(), file)
+    weights = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    return file.getvalue(), _with_weights(network, weights)
+
+
+def as_safetensors(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a safetensors file that holds `facts`, and a function that runs a network with its weights.
+
+    Raises ExportError.
+    """
+    (safetensors,) = _packages("safetensors", "pesos", "safetensors.torch")
+    weights = {name: weight.contiguous() for name, weight in network.model.state_dict().items()}
+    architecture = {"architecture": json.dumps(network.info.architecture)}
+    data = safetensors.save(weights, facts | architecture)
+    return data, _with_weights(network, safetensors.load(data))
+
+
+def _with_weights(network: Probabilities, weights: dict[str, torch.Tensor]) -> Runner:
+    other = copy.deepcopy(network)
+    other.model.load_state_dict(weights)
+    return torch.no_grad()(other)
+
+
+def _packages(extra: str, instead: str, *names: str) -> list[Any]:
+    """The packages of these names. Raises ExportError naming the extra that brings them, and a format without them."""
+    try:
+        return [importlib.import_module(name) for name in names]
+    except ImportError as error:
+        text = f'Falta o pacote {error.name}: execute `python -m pip install -e ".[{extra}]"`'
+        raise ExportError(f"{text}, ou exporte com --formato {instead}.") from error
+
+
+FORMATS = {"onnx": as_onnx, "pt2": as_pt2, "pesos": as_weights, "safetensors": as_safetensors}

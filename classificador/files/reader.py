@@ -126,8 +126,13 @@ _Unpickler.dispatch = READ
 
 
 def _tensor(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: object) -> torch.Tensor:
-    """What torch calls _rebuild_tensor_v2, for numbers that lie in the storage in a row. Raises any error."""
-    tensor = torch.as_strided(storage, size, stride, offset)  # which refuses what goes beyond the storage
-    if not tensor.is_contiguous():
-        raise ValueError(f"{size}, {stride}")
-    return tensor
+    """What torch calls _rebuild_tensor_v2, for numbers that lie in the storage in a row, in any order of dimensions.
+
+    Raises any error.
+    """
+    apart = 1  # how far two neighbours along a dimension lie from each other, if none in between is left out or shared
+    for step, count in sorted(zip(stride, size, strict=True)):
+        if count != 1 and step != apart:
+            raise ValueError(f"{size}, {stride}")
+        apart *= count
+    return torch.as_strided(storage, size, stride, offset)  # which refuses what goes beyond the storage

@@ -106,7 +106,11 @@ def _parse(data: bytes, kind: str) -> dict:
         raise CheckpointError("é de uma versão anterior deste projeto, com outra rede, e só abre com o código dela")
     if found != kind:
         raise CheckpointError(f"é {name}, e aqui se esperava {NAMES[kind]}")
+    total = 0
     for key, value in _tensors(content):
+        total += value.nbytes
+        if total > 2 * len(data):  # many tensors of the same bytes would take hours to look through
+            raise foreign
         if not torch.isfinite(value).all():
             raise NotFiniteError(f"contém valores não finitos em {brief(key)}")
     return content
