@@ -5,7 +5,7 @@ UNFINISHED := .venv/.instalacao-incompleta
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run predict lab demo test test-fast test-browser lint bench notebook model
+.PHONY: help run predict lab avulso demo test test-fast test-browser lint bench notebook model
 
 help:  ## mostra esta lista
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,6 +18,9 @@ predict: .venv/.pronto  ## só a seção de predição, com o best_model.pth que
 
 lab: .venv/.pronto  ## abre o caderno no JupyterLab
 	@$(BIN)/jupyter lab Pytorch.ipynb
+
+avulso: .venv/.pronto  ## grava dist/Pytorch.ipynb, o caderno em um arquivo só, para o Colab ou o Kaggle
+	@$(BIN)/python -m classificador avulso
 
 demo: .venv/.pronto-demo  ## põe no ar uma página local que diz a classe de fotos suas
 	@$(BIN)/python -m classificador demo

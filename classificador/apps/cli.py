@@ -19,6 +19,7 @@ from classificador.apps.commands import (
     export_command,
     predict_command,
     print_csv,
+    standalone_command,
     teacher_command,
     train_command,
 )
@@ -165,6 +166,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "metavar": "PASTA",
         "help": "onde gravá-la (padrão: a pasta do modelo; para best_model.pth, docs)",
     },
+    "--saida:avulso": {
+        "default": "dist/Pytorch.ipynb",
+        "metavar": "ARQUIVO",
+        "help": "onde gravá-lo (padrão: dist/Pytorch.ipynb)",
+    },
     "--json": {"action": "store_true", "help": "resultado em JSON na saída padrão, para outro programa ler"},
     "--traceback": {"action": "store_true", "help": "em caso de erro, mostra onde no código ele surgiu"},
 }
@@ -194,6 +200,11 @@ COMMANDS = {
         card_command,
         "grava a ficha do modelo (model card), em português e inglês",
         "--saida:ficha --dados --fonte --modelo",
+    ),
+    "avulso": (
+        standalone_command,
+        "grava o caderno com o pacote dentro, para o Colab, o Kaggle ou outra pasta",
+        "--saida:avulso",
     ),
     "dados": (data_command, "traz e confere o CIFAR-10, ou conta as imagens de uma pasta sua", "--dados --fonte"),
     "exemplo": (example_command, "grava números escritos à mão, para treinar classes suas", "pasta"),

@@ -262,6 +262,16 @@ def data_command(options) -> tuple[int, dict]:
     return 0, sizes | {"classes": list(data.classes)}
 
 
+def standalone_command(options) -> tuple[int, dict]:
+    """Write the notebook that carries the package."""
+    from classificador.apps.standalone import write_standalone
+
+    path = Path(options.saida)
+    write_standalone(path)
+    print(f"{path}: o caderno com o pacote dentro. Leve este arquivo, e best_model.pth para só predizer.")
+    return 0, {"file": str(path)}
+
+
 def example_command(options) -> tuple[int, dict]:
     """Write a data set of class folders to try one's own classes with."""
     from classificador.data.folders import write_example

@@ -1,0 +1,101 @@
+"""The notebook as one file that needs no package beside it, for Colab, Kaggle, or to send to somebody."""
+
+import base64
+import io
+import re
+import tarfile
+import textwrap
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+
+import nbformat
+
+from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG
+from classificador.atomic import write_bytes
+from classificador.errors import ClassificadorError
+from classificador.portuguese import reason
+
+PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
+# What only the terminal needs; and torchvision, which would bring another torch: one that is there has it.
+LEFT_OUT = {"jupyter", "nbclient", "nbformat", "torchvision"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
+CARRIER = """\
+# @title O pacote `classificador`: execute esta célula antes das outras
+import base64, importlib.util, io, os, subprocess, sys, tarfile, tempfile
+
+NEEDED = <needed>
+if "<name>" not in os.environ.get("PYTHONPATH", ""):  # senão, uma célula como esta já foi executada
+    folder = tempfile.mkdtemp(prefix="<name>-")
+    with tarfile.open(fileobj=io.BytesIO(base64.b85decode('''\\
+<data>
+'''.replace("\\n", ""))), mode="r:xz") as archive:
+        archive.extractall(folder, filter="data")
+    sys.path.insert(0, folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])  # para !python -m
+
+missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+if missing:
+    print("Instalando:", *missing)
+    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing]).returncode:
+        print("A instalação falhou. Há internet? No Kaggle, ligue-a em Settings, Internet; depois execute de novo.")
+    importlib.invalidate_caches()
+"""
+
+
+def make_standalone() -> nbformat.NotebookNode:
+    """Return the notebook with the package inside, at its beginning and at that of the prediction section.
+
+    Raises ClassificadorError where the package lies without the project's other files.
+    """
+    try:
+        notebook = nbformat.read(NOTEBOOK, as_version=4)
+        project = tomllib.loads(NOTEBOOK.with_name("pyproject.toml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ClassificadorError("O caderno avulso se faz só na pasta do projeto, que tem o Pytorch.ipynb.") from error
+    hidden = {"cellView": "form", "jupyter": {"source_hidden": True}}  # for Colab, and for JupyterLab
+    cells = []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if PACKAGE_TAG not in tags:
+            cells.append(cell)
+        if {PACKAGE_TAG, PREDICTION_TAG} & set(tags):
+            cells.append(nbformat.v4.new_code_cell(_carrier(project["project"]["dependencies"]), metadata=hidden))
+    notebook.cells = cells
+    for number, cell in enumerate(cells):
+        cell["id"] = f"celula-{number}"  # the same file every time
+    return notebook
+
+
+def write_standalone(path: Path) -> None:
+    """Write the notebook of make_standalone(). Raises ClassificadorError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClassificadorError(f"Não é possível criar a pasta {path.parent}: {reason(error)}.") from error
+    write_bytes(path, (nbformat.writes(make_standalone()) + "\n").encode())
+
+
+def _carrier(dependencies: list[str]) -> str:
+    """The source of the cell that brings the package."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:xz") as tar:
+        for file in sorted(PACKAGE.rglob("*")):
+            if file.suffix in (".py", ".md", ".typed"):
+                entry, data = (
+                    tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix()),
+                    file.read_bytes(),
+                )
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+    needed = {}
+    for requirement in dependencies:
+        name = re.split("[<>=!~]", requirement)[0]
+        if name not in LEFT_OUT:
+            needed[IMPORTED_AS.get(name, name)] = requirement
+    data = archive.getvalue()
+    lines = textwrap.wrap(base64.b85encode(data).decode(), 120)
+    name = f"classificador-{sha256(data).hexdigest()[:8]}"
+    source = CARRIER.replace("<needed>", repr(needed)).replace("<name>", name)
+    return source.replace("<data>", "\n".join(lines)).rstrip()

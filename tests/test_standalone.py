@@ -1,0 +1,123 @@
+"""The notebook that carries its package, in an empty folder and an environment without the package."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import sysconfig
+import venv
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import torch
+from nbclient.exceptions import CellExecutionError
+from test_notebook import outputs, with_parameters
+
+from classificador.apps import cli, standalone
+from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, execute, read_notebook, save_figures
+from classificador.apps.standalone import make_standalone
+from classificador.files.model_file import load_model
+from classificador.network.cnn import OriginalCNN
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A Python with this one's packages, but for the package itself; as JUPYTER_PATH, its kernel is `python3`."""
+    folder = tmp_path_factory.mktemp("outro")
+    venv.create(folder / "env")
+    paths = {"base": str(folder / "env"), "platbase": str(folder / "env")}
+    # Paths in a .pth file are searched, but the .pth files in them, as of an editable install, are not read.
+    own = sysconfig.get_path("purelib")
+    (next((folder / "env").rglob("site-packages")) / "rest.pth").write_text(own)
+    python = sysconfig.get_path("scripts", vars=paths) + "/python"
+    kernel = folder / "share" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+    return SimpleNamespace(path=folder / "share", python=python)
+
+
+@pytest.fixture
+def empty(elsewhere, tmp_path, monkeypatch, cifar10):
+    """A folder with nothing in it, for a kernel without the package; the data are not brought once more."""
+    monkeypatch.setenv("JUPYTER_PATH", str(elsewhere.path))
+    monkeypatch.setenv("CLASSIFICADOR_DADOS", str(ROOT / "data" / "cifar-10.bin"))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    folder = tmp_path / "pasta de ninguém"
+    folder.mkdir()
+    missing = subprocess.run(
+        [elsewhere.python, "-c", "import classificador"], cwd=folder, capture_output=True, text=True
+    )
+    assert "No module named 'classificador'" in missing.stderr
+    return folder
+
+
+def from_prediction(notebook):
+    """The prediction section alone."""
+    start = next(i for i, cell in enumerate(notebook.cells) if PREDICTION_TAG in cell.metadata.get("tags", []))
+    notebook.cells = notebook.cells[start:]
+    return notebook
+
+
+def test_it_runs_from_top_to_bottom_in_an_empty_folder(empty):
+    metrics = execute(with_parameters(make_standalone(), EPOCHS=1, DEVICE="cpu"), empty)
+    assert metrics["test"]["accuracy"] > 0.65  # one epoch; a network that learns nothing has 0.10
+    assert load_model(empty / "best_model.pth").info.epoch == 1
+    assert sorted(path.name for path in empty.iterdir() if path.suffix != ".lock") == ["best_model.pth", "runs"]
+
+
+def test_its_prediction_section_runs_alone_even_on_weights_of_the_original_network(empty, tmp_path):
+    torch.manual_seed(0)
+    torch.save({"state_dict": OriginalCNN().state_dict()}, empty / "best_model.pth")
+    notebook = from_prediction(make_standalone())
+    metrics = execute(notebook, empty)
+    assert metrics["test"]["images"] == 10_000
+    assert metrics["model"] == {}
+    assert "Suponho as dez classes do CIFAR-10" in outputs(notebook)
+    assert save_figures(notebook, tmp_path / "figuras") == 8
+
+
+@pytest.mark.parametrize("part", [lambda notebook: notebook, from_prediction], ids=["whole", "prediction"])
+def test_the_ordinary_notebook_without_its_package_says_in_one_line_what_to_do(empty, part):
+    notebook = part(read_notebook())
+    with pytest.raises(CellExecutionError):
+        execute(notebook, empty)
+    (line,) = (line for cell in notebook.cells for output in cell.get("outputs", []) for line in output.traceback)
+    assert line.startswith("Falta o pacote classificador: abra o caderno na pasta do projeto")
+
+
+def carrier():
+    return next(cell.source for cell in make_standalone().cells if cell.cell_type == "code")
+
+
+def test_only_what_is_missing_is_installed_and_never_torch_where_torch_is(monkeypatch, capsys):
+    ran, find = [], importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "anywidget" else find(name))
+    monkeypatch.setattr(subprocess, "run", lambda command: ran.append(command) or SimpleNamespace(returncode=1))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    exec(carrier(), {})
+    ((_, *command, package),) = ran
+    assert command == ["-m", "pip", "install", "--quiet"]
+    assert package.startswith("anywidget>")
+    assert "A instalação falhou" in capsys.readouterr().out
+
+
+def test_the_file_is_the_same_every_time_small_and_needs_all_that_the_package_imports(tmp_path, capsys):
+    for name in ("a", "b"):
+        assert cli.main(["avulso", "--saida", str(tmp_path / name / "Pytorch.ipynb")]) == 0
+    first, second = ((tmp_path / name / "Pytorch.ipynb").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert len(first) - NOTEBOOK.stat().st_size < 300_000
+    assert len(carrier().splitlines()[-1]) < 200
+    nbformat.validate(nbformat.reads(first.decode(), as_version=4))
+
+
+def test_without_the_project_around_it_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(standalone, "NOTEBOOK", tmp_path / "Pytorch.ipynb")
+    with pytest.raises(Exception, match="só na pasta do projeto"):
+        make_standalone()
