@@ -101,7 +101,7 @@ def as_pt2(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner
 
 def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
     """Return the bytes of an ONNX file that holds `facts`, and a function that runs them. Raises ExportError."""
-    onnx, runtime, _ = _packages("onnx", "pt2", "onnx", "onnxruntime", "onnxscript")
+    onnx, runtime, _ = _packages("pt2", "onnx", "onnxruntime", "onnxscript")
     program = torch.onnx.export(
         _program(network), input_names=["images"], output_names=["probabilities"], external_data=False, verbose=False
     )
@@ -125,7 +125,7 @@ def as_safetensors(network: Probabilities, facts: dict[str, str]) -> tuple[bytes
 
     Raises ExportError.
     """
-    (safetensors,) = _packages("safetensors", "pesos", "safetensors.torch")
+    (safetensors,) = _packages("pesos", "safetensors.torch")
     weights = {name: weight.contiguous() for name, weight in network.model.state_dict().items()}
     architecture = {"architecture": json.dumps(network.info.architecture)}
     data = safetensors.save(weights, facts | architecture)
@@ -138,13 +138,14 @@ def _with_weights(network: Probabilities, weights: dict[str, torch.Tensor]) -> R
     return torch.no_grad()(other)
 
 
-def _packages(extra: str, instead: str, *names: str) -> list[Any]:
-    """The packages of these names. Raises ExportError naming the extra that brings them, and a format without them."""
+def _packages(instead: str, *names: str) -> list[Any]:
+    """The packages of these names. Raises ExportError with the line that brings them, and a format without them."""
     try:
         return [importlib.import_module(name) for name in names]
     except ImportError as error:
-        text = f'Falta o pacote {error.name}: execute `python -m pip install -e ".[{extra}]"`'
-        raise ExportError(f"{text}, ou exporte com --formato {instead}.") from error
+        line = " ".join(["python -m pip install", *(name.partition(".")[0] for name in names)])
+        text = f"Falta o pacote {error.name}: execute `{line}`, ou exporte com --formato {instead}."
+        raise ExportError(text) from error
 
 
 FORMATS = {"onnx": as_onnx, "pt2": as_pt2, "pesos": as_weights, "safetensors": as_safetensors}

@@ -48,9 +48,10 @@ def serialise(kind: str, content: dict) -> bytes:
 
 def model_remedy(path: Path) -> str:
     """Return what to do about a model file that cannot be used."""
-    if Path(path).name == "best_model.pth":
-        return "Treine de novo (`python -m classificador treinar`) ou traga o original: `git checkout best_model.pth`"
-    return "Confira o caminho ou treine de novo"
+    if path.name != "best_model.pth":
+        return "Confira o caminho ou treine de novo"
+    original = "traga o original: `git checkout best_model.pth`" if Path(".git").exists() else "ponha aqui o do projeto"
+    return f"Treine de novo (a seção 1 do caderno, ou `python -m classificador treinar`), ou {original}"
 
 
 def read_file(path: Path, kind: str, remedy: str) -> dict:
