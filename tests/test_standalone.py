@@ -63,11 +63,15 @@ def from_prediction(notebook):
     return notebook
 
 
-def test_it_runs_from_top_to_bottom_in_an_empty_folder(empty):
-    metrics = execute(with_parameters(make_standalone(), EPOCHS=1, DEVICE="cpu"), empty)
+def test_it_runs_from_top_to_bottom_in_an_empty_folder(empty, tmp_path):
+    notebook = with_parameters(make_standalone(), EPOCHS=1, DEVICE="cpu")
+    metrics = execute(notebook, empty)
     assert metrics["test"]["accuracy"] > 0.65  # one epoch; a network that learns nothing has 0.10
+    assert metrics["model"]["preset"] == "rapido"
     assert load_model(empty / "best_model.pth").info.epoch == 1
     assert sorted(path.name for path in empty.iterdir() if path.suffix != ".lock") == ["best_model.pth", "runs"]
+    assert "Época 1/1: perda" in outputs(notebook)
+    assert save_figures(notebook, tmp_path / "figuras") == 12
 
 
 def test_its_prediction_section_runs_alone_even_on_weights_of_the_original_network(empty, tmp_path):
