@@ -17,10 +17,10 @@ help:  ## mostra esta lista
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 run: .venv/.pronto  ## instala, traz os dados e executa o caderno inteiro; resultados em runs/
-	@$(BIN)/python -m classificador.apps.notebook
+	@$(BIN)/python -m classificador caderno
 
 predict: .venv/.pronto  ## só a seção de predição, com o best_model.pth que existe
-	@$(BIN)/python -m classificador.apps.notebook --predicao
+	@$(BIN)/python -m classificador caderno --predicao
 
 lab: .venv/.pronto  ## abre o caderno no JupyterLab
 	@$(BIN)/jupyter lab Pytorch.ipynb
@@ -58,7 +58,7 @@ bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, pass
 	@$(BIN)/python -m benchmarks.ratio
 
 notebook: .venv/.pronto  ## executa a seção de predição e grava as saídas dela no caderno
-	@$(BIN)/python -m classificador.apps.notebook --predicao --gravar
+	@$(BIN)/python -m classificador caderno --predicao --gravar
 
 model: .venv/.pronto  ## treina de novo o best_model.pth do projeto; antes: python -m classificador professor
 	@$(BIN)/python -m classificador treinar --receita destilado

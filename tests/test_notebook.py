@@ -22,10 +22,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
+from classificador.apps import cli
 from classificador.apps.notebook import (
     NOTEBOOK,
     execute,
-    main,
     read_notebook,
     save_figures,
     shrink_figures,
@@ -357,7 +357,7 @@ def test_a_failing_cell_is_told_in_one_line_and_the_notebook_kept(tmp_path, monk
     (tmp_path / "Pytorch.ipynb").write_text(nbformat.writes(broken))
     monkeypatch.setattr("classificador.apps.notebook.NOTEBOOK", tmp_path / "Pytorch.ipynb")
     monkeypatch.setattr("classificador.apps.notebook.read_notebook", lambda only: broken)
-    assert main([]) == 1
+    assert cli.main(["caderno"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert "antes" in outputs(nbformat.read(next((tmp_path / "runs").glob("*/Pytorch.ipynb")), as_version=4))
 
@@ -365,8 +365,8 @@ def test_a_failing_cell_is_told_in_one_line_and_the_notebook_kept(tmp_path, monk
 def test_results_that_could_not_be_kept_are_told_before_the_run(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").write_text("")
     monkeypatch.setattr("classificador.apps.notebook.NOTEBOOK", shutil.copy(NOTEBOOK, tmp_path / NOTEBOOK.name))
-    monkeypatch.setattr("classificador.apps.notebook.execute", lambda notebook: pytest.fail("ran"))
-    assert main([]) == 1
+    monkeypatch.setattr("classificador.apps.notebook.execute", lambda *_: pytest.fail("ran"))
+    assert cli.main(["caderno"]) == 1
     assert "erro: Não é possível gravar em" in capsys.readouterr().err
 
 
@@ -379,7 +379,7 @@ def test_other_parameters_are_used_for_a_run_and_not_written(tmp_path, monkeypat
     metrics = f"from IPython.display import JSON, display\ndisplay(JSON({ {'test': view} }))"
     monkeypatch.setattr("classificador.apps.notebook.METRICS", metrics)
     monkeypatch.setattr("classificador.apps.notebook.NOTEBOOK", path)
-    assert main(["--gravar", "--receita", "completo"]) == 0
+    assert cli.main(["caderno", "--gravar", "--receita", "completo"]) == 0
     written = nbformat.read(path, as_version=4)
     assert [cell.source for cell in written.cells] == [cell.source for cell in cells]
     assert outputs(written) == "completo\n"

@@ -17,6 +17,7 @@ from classificador.apps.commands import (
     evaluate_command,
     example_command,
     export_command,
+    notebook_command,
     predict_command,
     print_csv,
     standalone_command,
@@ -126,6 +127,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "continua o treino interrompido de --modelo, com as opções que ele tinha",
     },
+    "--retomar:caderno": {"action": "store_true", "help": "continua o treino interrompido: RESUME = True"},
+    "--predicao": {"action": "store_true", "help": "só a seção de predição, com o modelo que existe"},
+    "--gravar": {"action": "store_true", "help": "grava as saídas também no Pytorch.ipynb"},
     "--sem-espelho": {
         "action": "store_const",
         "const": False,
@@ -200,6 +204,11 @@ COMMANDS = {
         card_command,
         "grava a ficha do modelo (model card), em português e inglês",
         "--saida:ficha --dados --fonte --modelo",
+    ),
+    "caderno": (
+        notebook_command,
+        "executa o Pytorch.ipynb de cima a baixo e guarda em runs/ o que ele mostra",
+        "--predicao --receita --retomar:caderno --gravar",
     ),
     "avulso": (
         standalone_command,

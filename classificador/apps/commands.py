@@ -262,6 +262,13 @@ def data_command(options) -> tuple[int, dict]:
     return 0, sizes | {"classes": list(data.classes)}
 
 
+def notebook_command(options) -> tuple[int, dict]:
+    """Run the notebook as a whole, or its prediction section."""
+    from classificador.apps.notebook import run_notebook
+
+    return 0, run_notebook(options.predicao, options.receita, options.retomar, options.gravar)
+
+
 def standalone_command(options) -> tuple[int, dict]:
     """Write the notebook that carries the package."""
     from classificador.apps.standalone import write_standalone

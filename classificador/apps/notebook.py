@@ -1,10 +1,5 @@
-"""Run `Pytorch.ipynb` from a terminal as "Run All" would: `python -m classificador.apps.notebook [--predicao]`.
+"""Run `Pytorch.ipynb` from a terminal as "Run All" would, and keep what it shows: `python -m classificador caderno`."""
 
---receita and --retomar stand for what a user would change in the cell of parameters. Leaves the executed notebook, its
-figures and the metrics in a dated folder under runs/.
-"""
-
-import argparse
 import base64
 import io
 import json
@@ -22,12 +17,11 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from PIL import Image
 
 from classificador.atomic import write_bytes
-from classificador.errors import CheckpointError, brief
-from classificador.portuguese import duration, number, percent, speak_portuguese
+from classificador.errors import ClassificadorError, brief
+from classificador.portuguese import duration, number, percent
 from classificador.training.run_folder import NAME_VARIABLE, find_interrupted, make_folder
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "Pytorch.ipynb"
-ABOUT = "Executa o Pytorch.ipynb de cima a baixo e guarda o resultado em runs/."
 PARAMETERS_TAG = "parameters"  # papermill's name
 PREDICTION_TAG = "predicao"  # of the heading where the prediction section begins
 # Run in the kernel after the last cell, to hand the figures over.
@@ -135,19 +129,22 @@ def write_outputs(executed: nbformat.NotebookNode) -> None:
     write_bytes(NOTEBOOK, (nbformat.writes(whole).rstrip() + "\n").encode())
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the notebook, leave its results under runs/ and say where; return the exit code."""
-    options, parameters = _parse(arguments)
-    notebook, started = read_notebook(options.predicao), time.perf_counter()
-    if parameters:
-        change_parameters(notebook, parameters)
-    interrupted = find_interrupted(NOTEBOOK.with_name("best_model.pth")) if options.retomar else None
-    try:  # now: what cannot be kept need not be run
-        label = "predicao" if options.predicao else "caderno"
-        folder = interrupted.parent if interrupted else make_folder(NOTEBOOK.parent / "runs", label)
-    except CheckpointError as error:
-        print(f"erro: {error}", file=sys.stderr)
-        return 1
+def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write: bool) -> dict:
+    """Run the notebook, or its prediction section; leave its results under runs/, say where, and return the metrics.
+
+    recipe, resume: for PRESET and RESUME, in place of what the notebook says. write: whether the outputs are also
+    written into Pytorch.ipynb. Raises CheckpointError where the results cannot be kept, and ClassificadorError when a
+    cell fails.
+    """
+    if only_prediction and (recipe or resume):
+        raise ClassificadorError("--receita e --retomar só valem para o caderno inteiro.")
+    notebook, started = read_notebook(only_prediction), time.perf_counter()
+    parameters: dict[str, object] = {"PRESET": recipe, "RESUME": resume}
+    if given := {name: value for name, value in parameters.items() if value}:
+        change_parameters(notebook, given)
+    interrupted = find_interrupted(NOTEBOOK.with_name("best_model.pth")) if resume else None
+    label = "predicao" if only_prediction else "caderno"  # made now: what cannot be kept need not be run
+    folder = interrupted.parent if interrupted else make_folder(NOTEBOOK.parent / "runs", label)
     try:
         metrics, failure = execute(notebook, run=folder.name), ""
     except CellExecutionError as error:
@@ -157,54 +154,24 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         if not any(folder.iterdir()):
             folder.rmdir()
-        print("\nInterrompido.")
-        if not options.predicao:
-            print(
-                "Se o treino já tinha uma época completa, best_model.pth tem o melhor até aqui; o modelo original volta"
-            )
-            print("com `git checkout best_model.pth`.")
-        return 130
+        if not only_prediction:
+            print("\nSe o treino já tinha uma época completa, best_model.pth tem o melhor até aqui.")
+        raise
     nbformat.write(notebook, folder / NOTEBOOK.name)
     figures = save_figures(notebook, folder / "figuras")
     shown = os.path.relpath(folder)
     if failure:
-        print(f"\nerro: {failure}\nO caderno até aqui ficou em {shown}.", file=sys.stderr)
-        return 1
+        raise ClassificadorError(f"{failure.rstrip('.')}. O caderno até aqui ficou em {shown}.")
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
-    if options.gravar:
+    if write:
         write_outputs(notebook)
-    print(
-        f"\nPronto em {duration(time.perf_counter() - started)}, em {shown}: caderno, {figures} figuras, metricas.json"
-    )
-    test = metrics["test"]
+    took, test = duration(time.perf_counter() - started), metrics["test"]
+    print(f"\nPronto em {took}, em {shown}: caderno, {figures} figuras, metricas.json")
     distilled = ", destilado" if test.get("distilled") else ""
     print(f"Teste: acurácia {percent(test['accuracy'], 2)}, F1 macro {number(test['macro_f1'], 4)}{distilled}")
-    return 0
-
-
-def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
-    """The options, and the notebook's parameters to change."""
-    speak_portuguese()
-    parser = argparse.ArgumentParser(prog="python -m classificador.apps.notebook", description=ABOUT)
-    parser.add_argument("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
-    parser.add_argument("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
-    parser.add_argument("--receita", metavar="NOME", help="PRESET, em vez do que o caderno diz")
-    parser.add_argument("--retomar", action="store_true", help="RESUME = True")
-    options = parser.parse_args(arguments)
-    parameters = {"PRESET": options.receita, "RESUME": options.retomar}
-    parameters = {name: value for name, value in parameters.items() if value}
-    if options.predicao and parameters:
-        parser.error("--receita e --retomar só valem para o caderno inteiro.")
-    return options, parameters
+    return metrics
 
 
 def _slug(heading: str) -> str:
     plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
-
-
-if __name__ == "__main__":
-    # Windows would use a code page that lacks half of our characters. A stream that was closed is None.
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(encoding="utf-8", errors="replace")
-    sys.exit(main())
