@@ -9,12 +9,13 @@ from torch import nn
 
 from classificador.apps import cli
 from classificador.apps.model_card import write_cards
-from classificador.data.dataset import CLASSES
+from classificador.data.dataset import CLASSES, Split
 from classificador.errors import CheckpointError
-from classificador.files.model_file import load_model, read_checkpoint
+from classificador.files.model_file import load_model
 from classificador.files.model_info import describe_checkpoint
 from classificador.network.build import make_network
 from classificador.network.cnn import CNN, OriginalCNN
+from classificador.results.metrics import evaluate
 from classificador.results.predict import predict
 from classificador.training.start import find_start
 
@@ -40,8 +41,8 @@ def test_the_original_networks_weights_open_and_answer_as_it_does(path, capsys):
     assert loaded.info.classes == CLASSES
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "só pesos. Suponho as dez classes do CIFAR-10, na ordem dele" in said
-    assert "média 0,5" in said
+    assert "só pesos, da rede original. Suponho imagens de 32 pixels, normalizadas com média 0,5" in said
+    assert "classes as do CIFAR-10, na ordem dele; probabilidades sem calibração" in said
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -59,7 +60,8 @@ def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symm
     assert torch.equal(loaded(images), network(images))
     assert loaded.info.side == side
     assert len(loaded.info.classes) == sizes.get("classes", 10)
-    assert ("classes sem nome" in capsys.readouterr().out) == ("classes" in sizes)
+    assert ("sem nome" in (said := capsys.readouterr().out)) == ("classes" in sizes)
+    assert f"{'com' if symmetric else 'sem'} a média do espelho" in said
 
 
 @pytest.mark.parametrize(
@@ -68,13 +70,23 @@ def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symm
         lambda weights: {"state_dict": weights},
         lambda weights: {"epoch": 3, "optimizer_state_dict": {"state": {}}, "model_state_dict": weights},
         lambda weights: {f"module.{name}": value for name, value in weights.items()},
+        lambda weights: {f"model.{name}": value for name, value in weights.items()} | {"n_averaged": torch.tensor(3)},
+        lambda weights: {name: nn.Parameter(value, value.is_floating_point()) for name, value in weights.items()},
         lambda weights: {
             name: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
             for name, value in weights.items()
         },
         lambda weights: {name: value.half() if value.is_floating_point() else value for name, value in weights.items()},
     ],
-    ids=["state_dict", "checkpoint of a tutorial", "DataParallel", "channels last", "half precision"],
+    ids=[
+        "state_dict",
+        "checkpoint of a tutorial",
+        "DataParallel",
+        "Lightning",
+        "parameters",
+        "channels last",
+        "half precision",
+    ],
 )
 def test_weights_are_found_however_they_are_packed(path, wrap):
     network = small()
@@ -105,22 +117,51 @@ def test_the_command_line_takes_them(path, tmp_path, capsys):
     assert "só pesos" in json.loads(capsys.readouterr().out)["modelo"]["value"]
 
 
+class Borderless(nn.Module):
+    """A network of the same names as the original, from many a tutorial, whose convolutions lose the border."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 3)
+        self.fc1, self.fc2 = nn.Linear(64 * 6 * 6, 128), nn.Linear(128, 10)
+
+
 @pytest.mark.parametrize(
-    "network",
-    [nn.Linear(2, 2), nn.Sequential(nn.Conv2d(3, 4, 3)), nn.ModuleDict({"conv1": nn.Conv2d(3, 4, 3)})],
-    ids=["linear", "sequential", "conv1 alone"],
+    "weights",
+    [
+        nn.Linear(2, 2).state_dict(),
+        nn.ModuleDict({"conv1": nn.Conv2d(3, 4, 3)}).state_dict(),
+        Borderless().state_dict(),
+        small(pools=(4, 4)).state_dict(),
+        OriginalCNN().state_dict() | {"bn.weight": torch.ones(3)},
+        OriginalCNN().state_dict() | {"fc2.bias": torch.zeros(9)},
+        OriginalCNN().state_dict() | {"fc2.bias": 3},
+        OriginalCNN().state_dict() | {"conv1.weight": torch.zeros(32, 3, 5, 5)},
+        {name: weight for name, weight in OriginalCNN().state_dict().items() if name != "fc1.weight"},
+        {"format": 1, "weights": torch.zeros(3)},
+    ],
+    ids=["linear", "conv1", "no border", "pools", "more", "other size", "number", "kernel", "less", "format"],
 )
-def test_weights_of_another_network_are_refused_in_one_line(path, network):
-    torch.save(network.state_dict(), path)
-    with pytest.raises(CheckpointError, match="foi recusado|de outra rede") as caught:
+def test_weights_of_another_network_are_refused_in_one_line_that_says_so(path, weights):
+    torch.save(weights, path)
+    with pytest.raises(CheckpointError, match="não foi gravado por este projeto|de outra rede, que não é") as caught:
         load_model(path)
     assert str(caught.value).isprintable()
+    assert "caderno" not in str(caught.value)
 
 
-def test_weights_that_almost_fit_name_the_first_difference(path):
-    torch.save(OriginalCNN().state_dict() | {"fc2.bias": torch.zeros(9)}, path)
-    with pytest.raises(CheckpointError, match=r"fc2.bias: na rede \[10\], no arquivo \[9\]"):
-        load_model(path)
+def test_a_network_attribute_of_this_name_does_not_make_the_original_network_symmetric(path):
+    torch.save({f"network.{name}": weight for name, weight in OriginalCNN().state_dict().items()}, path)
+    assert "symmetric" not in load_model(path).info.architecture or not load_model(path).info.architecture["symmetric"]
+
+
+def test_in_an_evaluation_the_classes_are_those_of_the_data(path, toy, capsys):
+    torch.save(small(classes=3).state_dict(), path)
+    model, three = load_model(path), Split(toy.test.images[:9], torch.arange(9) % 3)
+    assert evaluate(model, three, ("a", "b", "c")).classes == ("a", "b", "c") == model.info.classes
+    assert "As classes são as destes dados" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="não conhece a classe x"):
+        evaluate(model, three, ("x", "y"))
 
 
 @pytest.mark.parametrize("shape", [(20_000, 3, 3, 3), (4, 3), (0, 3, 5, 5)])
@@ -151,8 +192,9 @@ def test_a_training_starts_from_our_weights_and_not_from_the_original_ones(path,
         find_start(str(path), ("a", "b"))
 
 
-def test_auto_does_not_take_weights_of_which_nothing_is_known(tmp_path, monkeypatch, capsys):
+def test_auto_starts_from_our_weights_and_not_from_the_original_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(small().state_dict(), "best_model.pth")
+    assert vars(find_start("auto", ("a", "b")))["start"] == "best_model.pth (só pesos)"
+    torch.save(OriginalCNN().state_dict(), "best_model.pth")
     assert find_start("auto", ("a", "b")) is None
-    assert read_checkpoint("best_model.pth").info.preset == ""

@@ -215,9 +215,11 @@ def export_command(options) -> tuple[int, dict]:
     """Write the model in another format, once the file gave the same answers on test images."""
     from classificador import load_data, load_model
     from classificador.apps.export import CHECKED, export_model
+    from classificador.files.model_info import take_classes
 
     model = load_model(options.modelo)
     data = load_data(options.dados, options.fonte, model.info.side, model.info.framing)
+    take_classes(model, data.classes)
     if list(data.classes) != list(model.info.classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
     ending = ".pesos.pth" if options.formato == "pesos" else f".{options.formato}"

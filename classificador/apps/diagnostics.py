@@ -40,7 +40,7 @@ def _package(name: str) -> Row:
     try:
         found = version(name)
     except PackageNotFoundError:
-        return Row(name, "não instalado", "execute `pip install -r requirements.txt`")
+        return Row(name, "não instalado", f"execute `python -m pip install {name}`")
     if name == "torch" and tuple(map(int, found.split("+")[0].split(".")[:2])) < OLDEST_TORCH:
         return Row(name, found, "antigo demais: use 2.8 ou mais novo")
     return Row(name, found)

@@ -77,7 +77,7 @@ def describe(model: LoadedModel) -> dict[str, str]:
         "side": str(side),
         "framing": model.info.framing,
         "background": "white",  # under transparency, and around a picture that is framed whole
-        "output": f"probabilities: float32, N×{len(info['classes'])}, calibrated",
+        "output": f"probabilities: float32, N×{len(info['classes'])}{', calibrated' if info['preset'] else ''}",
         "doubt_below": str(info["doubt_below"]),
         "provenance": json.dumps(model.info.provenance, ensure_ascii=False),
     }

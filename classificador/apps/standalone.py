@@ -20,27 +20,45 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
 # What only the terminal needs; and torchvision, which would bring another torch: one that is there has it.
 LEFT_OUT = {"jupyter", "nbclient", "nbformat", "torchvision"}
+REMEDY = "abra o caderno na pasta do projeto, ou use o avulso (README.md, Colab)"  # in the ordinary notebook
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 CARRIER = """\
 # @title O pacote `classificador`: execute esta célula antes das outras
 import base64, importlib.util, io, os, subprocess, sys, tarfile, tempfile
 
 NEEDED = <needed>
+
+
+def stop(text):
+    error = RuntimeError(text)
+    error._render_traceback_ = lambda: [text]  # uma linha, em vez de muitas
+    raise error
+
+
+if sys.version_info < (3, 11):
+    stop("Este caderno pede Python 3.11 ou mais novo.")
 if "<name>" not in os.environ.get("PYTHONPATH", ""):  # senão, uma célula como esta já foi executada
     folder = tempfile.mkdtemp(prefix="<name>-")
     with tarfile.open(fileobj=io.BytesIO(base64.b85decode('''\\
 <data>
 '''.replace("\\n", ""))), mode="r:xz") as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     sys.path.insert(0, folder)
     os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])  # para !python -m
 
 missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
 if missing:
-    print("Instalando:", *missing)
-    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing]).returncode:
-        print("A instalação falhou. Há internet? No Kaggle, ligue-a em Settings, Internet; depois execute de novo.")
+    print("Instalando, o que pode demorar:", *missing)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *missing]
+    if subprocess.run(command).returncode:
+        line = " ".join(command)
+        stop(f"A instalação falhou (no Kaggle, ligue Settings, Internet). No terminal: {line}; depois, esta célula.")
     importlib.invalidate_caches()
+    if "anywidget" in missing:
+        print("Se o quadro de fotos não aparecer no fim, recarregue a página.")
+import torch
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8):
+    stop(f"O torch daqui, {torch.__version__}, é antigo demais: este caderno pede 2.8 ou mais novo.")
 """
 
 
@@ -58,6 +76,7 @@ def make_standalone() -> nbformat.NotebookNode:
     cells = []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
+        cell.source = cell.source.replace(REMEDY, "execute a célula de cima, que o traz")
         if PACKAGE_TAG not in tags:
             cells.append(cell)
         if {PACKAGE_TAG, PREDICTION_TAG} & set(tags):

@@ -1,5 +1,6 @@
 """The file of a trained network, `best_model.pth`: its weights, and what it says about itself."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +9,14 @@ from typing import cast
 import torch
 from torch import nn
 
-from classificador.data.dataset import CLASSES
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.files.model_info import LoadedModel, ModelInfo, architecture_is_sound
-from classificador.files.plain import find_weights, recognise, unwrapped
+from classificador.files.plain import assumptions, find_weights, recognise
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
 from classificador.network.build import architecture_of, make_network
 from classificador.network.cnn import CNN, OriginalFromPixels, bare
 
-# Of a file of weights alone:
-ASSUMED = "as dez classes do CIFAR-10, na ordem dele, e pixels normalizados com média 0,5 e desvio padrão 0,5"
-ASSUMED_OF_OTHERS = "classes sem nome, numeradas desde 0, e pixels normalizados com média 0,5 e desvio padrão 0,5"
 RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
 
 
@@ -93,17 +90,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         if "kind" in content:
             return Checkpoint(ModelInfo.from_dict(content.get("info")), content.get("weights", {}))
-        weights = find_weights(content)
+        weights, prefix = find_weights(content)
     except ValueError as error:
         text = f"{path} não foi gravado por este projeto e foi recusado. {model_remedy(path)}."
         raise CheckpointError(text) from error
     try:
-        network, architecture = recognise(weights)
-        info = ModelInfo.of_weights_alone(architecture)
-        return Checkpoint(info, {name.removeprefix("network."): value for name, value in weights.items()}, network)
-    except Exception as error:  # whatever shapes a file makes up
-        text = f"{path} traz pesos de outra rede, e não da deste projeto nem da original: {brief(error)}"
-        raise CheckpointError(f"{text}. {model_remedy(path)}.") from error
+        network, architecture = recognise(weights, prefix)
+        return Checkpoint(ModelInfo.of_weights_alone(architecture), weights, network)
+    except ValueError as error:
+        raise _of_another_network(path, error) from error
+
+
+def _of_another_network(path: str | Path, error: Exception) -> CheckpointError:
+    text = f"{path} traz pesos de outra rede, que não é a deste projeto nem a original ({brief(error)})"
+    return CheckpointError(f"{text}. Para classificar com ela, use o programa que a fez.")
 
 
 def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> LoadedModel:
@@ -115,7 +115,9 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
     Raises CheckpointError when the file cannot be used or its weights do not fit the network.
     """
     saved = read_checkpoint(path)
-    architecture, weights = saved.info.architecture, unwrapped(saved.weights)
+    architecture = saved.info.architecture
+    # What DistributedDataParallel and torch.compile put before the names.
+    weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in saved.weights.items()}
     if saved.network is OriginalFromPixels:
         network = OriginalFromPixels
     try:
@@ -128,12 +130,14 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
             if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
                 raise ValueError(f"{name}: valores impossíveis")
     except Exception as error:  # the class is the user's to edit
+        if not saved.info.preset:
+            raise _of_another_network(path, error) from error
         raise CheckpointError(
             f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
             f"antes a célula que a define, ou treine de novo. Primeira diferença: {brief(error)}"
         ) from error
     if not saved.info.preset:
-        print(f"{path} traz só pesos. Suponho {ASSUMED if saved.info.classes == CLASSES else ASSUMED_OF_OTHERS}.")
+        print(f"{path}: {assumptions(saved.network, saved.info)}")
     model.info, model.epochs_trained = saved.info, saved.info.epoch + saved.info.earlier_epochs
     return cast(LoadedModel, model.eval())
 

@@ -1,6 +1,6 @@
 """What a model file says of its weights: typed, and checked once, when it is read or made."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from torch import nn
@@ -115,6 +115,14 @@ class LoadedModel(nn.Module):
 
     info: ModelInfo
     epochs_trained: float
+
+
+def take_classes(model: nn.Module, classes: tuple[str, ...]) -> None:
+    """Let a network of which only the weights are known have the class names of these data, if they are as many."""
+    info = info_of(model)
+    if info and not info.preset and info.classes != classes and len(info.classes) == len(classes):
+        print("As classes são as destes dados, na ordem deles.")
+        vars(model)["info"] = replace(info, classes=classes)
 
 
 def info_of(model: nn.Module) -> ModelInfo | None:

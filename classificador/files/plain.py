@@ -1,50 +1,63 @@
 """Weights without a word about them: the plain state_dict of this project's network, or of the original one."""
 
 import math
-import re
 
 import torch
 
+from classificador.data.dataset import CLASSES
+from classificador.data.folders import SIDES
+from classificador.files.model_info import ModelInfo
 from classificador.network.cnn import CNN, OriginalFromPixels
 
-POOLED = {
-    CNN: 2 * 4,
-    OriginalFromPixels: 2 * 2,
-}  # by how much their poolings reduce the side; of CNN, unless it says otherwise
+FIRST = "conv1.weight"
+LAYERS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
+POOLED = {CNN: 2 * 4, OriginalFromPixels: 2 * 2}  # by how much the poolings reduce the side; of CNN by default
 
 
-def find_weights(content: dict) -> dict[str, torch.Tensor]:
-    """Return the weights in a file's content: all of it, or what it holds under "state_dict" or another name.
+def find_weights(content: dict) -> tuple[dict[str, torch.Tensor], str]:
+    """Return the weights in a file's content, and what stood before their names, as "module." or "network.".
 
-    Raises ValueError where there are none.
+    The content itself, or what it holds under "state_dict" or another name. Raises ValueError where there are none.
     """
     for part in (content, *content.values()):
-        if isinstance(part, dict) and part and all(isinstance(name, str) for name in part):
-            weights = unwrapped(part)
-            if "conv1.weight" in {name.removeprefix("network.") for name in weights}:
-                return weights
-    raise ValueError("não há conv1.weight")
+        names = list(part) if isinstance(part, dict) and all(isinstance(name, str) for name in part) else []
+        for first in (name for name in names if name.endswith(FIRST)):
+            prefix = first.removesuffix(FIRST)
+            weights = {name.removeprefix(prefix): part[name] for name in names if name.startswith(prefix)}
+            if all(isinstance(weight, torch.Tensor) for weight in weights.values()):
+                return weights, prefix
+    raise ValueError(f"não há {FIRST}")
 
 
-def unwrapped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights without what DistributedDataParallel and torch.compile put before their names."""
-    return {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in weights.items()}
-
-
-def recognise(weights: dict[str, torch.Tensor]) -> tuple[type, dict]:
+def recognise(weights: dict[str, torch.Tensor], prefix: str) -> tuple[type, dict]:
     """Return the network that these are the weights of, and the arguments of make_network, read off their shapes.
 
-    Raises any error for weights of another network.
+    prefix: of find_weights(): in a Symmetric the network is called `network`. Raises ValueError for weights of another
+    network.
     """
-    symmetric = all(name.startswith("network.") for name in weights)
-    shapes = {name.removeprefix("network."): list(weight.shape) for name, weight in weights.items()}
-    network = CNN if "norm2.weight" in shapes else OriginalFromPixels
-    convolutions = [shapes["conv1.weight"], shapes["conv2.weight"]]
-    channels = [shape[0] for shape in convolutions]
-    hidden, inputs = shapes["fc1.weight"]
-    regions = inputs // channels[1] // (2 if network is CNN else 1)
-    sizes = {"channels": channels, "hidden": hidden, "classes": shapes["fc2.weight"][0]}
-    sizes["side"] = math.isqrt(regions) * POOLED[network]
-    if network is CNN:
-        sizes["kernels"] = [shape[2] for shape in convolutions]
-    return network, sizes | {"symmetric": symmetric}
+    if missing := [name for name in LAYERS if name not in weights]:
+        raise ValueError(f"falta {missing[0]}")
+    shapes = [list(weights[name].shape) for name in LAYERS]
+    if [len(shape) for shape in shapes] != [4, 4, 2, 2] or 0 in sum(shapes, []):
+        raise ValueError(f"{LAYERS[0]}: {shapes[0]}, {LAYERS[2]}: {shapes[2]}")
+    first, second, hidden, last = shapes
+    network = CNN if "norm2.weight" in weights else OriginalFromPixels
+    inputs = hidden[1] / second[0] / (2 if network is CNN else 1)  # points that are left of each channel
+    side = math.isqrt(int(inputs)) * POOLED[network]
+    if (side / POOLED[network]) ** 2 != inputs or side not in SIDES:
+        raise ValueError(f"fc1.weight: {hidden} não vem de imagens de {', '.join(map(str, SIDES))} pixels")
+    sizes = {"channels": [first[0], second[0]], "hidden": hidden[0], "classes": last[0], "side": side}
+    if network is OriginalFromPixels:
+        return network, sizes
+    return network, sizes | {"kernels": [first[2], second[2]], "symmetric": prefix.endswith("network.")}
+
+
+def assumptions(network: type, info: ModelInfo) -> str:
+    """Return in Portuguese, in one line, what is taken for granted of such weights."""
+    whose, poolings = ("deste projeto", "2 e 4") if network is CNN else ("original", "2 e 2")
+    mirror = f", {'com' if info.architecture.get('symmetric') else 'sem'} a média do espelho" if network is CNN else ""
+    names = "as do CIFAR-10, na ordem dele" if info.classes == CLASSES else "sem nome, numeradas desde 0"
+    return (
+        f"só pesos, da rede {whose}. Suponho imagens de {info.side} pixels, normalizadas com média 0,5 e desvio padrão "
+        f"0,5; poolings de {poolings}{mirror}; classes {names}; probabilidades sem calibração."
+    )

@@ -83,7 +83,7 @@ class _Unpickler(pickle._Unpickler):
         """What a name stands for: a type of number, or one of our own functions."""
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
-        return {"collections OrderedDict": _dict, "torch._utils _rebuild_tensor_v2": _tensor}[f"{module} {name}"]
+        return FUNCTIONS[f"{module} {name}"]
 
     def persistent_load(self, pid: tuple) -> torch.Tensor:
         """The numbers of a tensor, which lie in an entry of their own, in a row."""
@@ -136,3 +136,15 @@ def _tensor(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: 
             raise ValueError(f"{size}, {stride}")
         apart *= count
     return torch.as_strided(storage, size, stride, offset)  # which refuses what goes beyond the storage
+
+
+def _parameter(tensor: torch.Tensor, *_: object) -> torch.Tensor:
+    """What torch calls _rebuild_parameter: the tensor itself serves."""
+    return tensor
+
+
+FUNCTIONS = {  # what stands for the names in a pickle that are called
+    "collections OrderedDict": _dict,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": _parameter,
+}

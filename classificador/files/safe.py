@@ -49,7 +49,7 @@ def serialise(kind: str, content: dict) -> bytes:
 def model_remedy(path: Path) -> str:
     """Return what to do about a model file that cannot be used."""
     if path.name != "best_model.pth":
-        return "Confira o caminho ou treine de novo"
+        return 'Confira o caminho; de outro programa, traga pesos: `torch.save(rede.state_dict(), "pesos.pth")`'
     original = "traga o original: `git checkout best_model.pth`" if Path(".git").exists() else "ponha aqui o do projeto"
     return f"Treine de novo (a seção 1 do caderno, ou `python -m classificador treinar`), ou {original}"
 
@@ -92,7 +92,9 @@ def _parse(data: bytes, kind: str) -> dict:
     foreign = CheckpointError("não foi gravado por este projeto e foi recusado")
     try:
         content = unpickle(archive)
-        found, version = content.get("kind", BEST if kind == BEST else ""), content.get("format", FORMAT)
+        found, version = content.get("kind", ""), content.get("format")
+        if "kind" not in content and kind == BEST:  # somebody else's
+            found, version = BEST, FORMAT
         name = NAMES[found]
         newer, older = version > FORMAT, version < FORMAT
         if type(version) is not int or version < 1:

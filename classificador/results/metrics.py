@@ -11,7 +11,7 @@ from torch import nn
 from classificador.data.dataset import Split
 from classificador.device import autocast
 from classificador.errors import CheckpointError
-from classificador.files.model_info import info_of
+from classificador.files.model_info import info_of, take_classes
 from classificador.portuguese import number, percent
 from classificador.results.calibration import calibration_error
 from classificador.results.predict import predict
@@ -141,6 +141,7 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     classes: the names of the labels of `split`, in any order; some of the model's own, or all of them. The Report is
     in the model's. Raises CheckpointError when the model does not know one of them.
     """
+    take_classes(model, classes)
     info = info_of(model)
     known = list(info.classes if info else classes)
     if unknown := [name for name in classes if name not in known]:

@@ -6,7 +6,7 @@ from classificador.data.dataset import CLASSES
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model, read_checkpoint
 from classificador.files.model_info import LoadedModel
-from classificador.network.cnn import OriginalCNN
+from classificador.network.cnn import CNN, OriginalCNN
 from classificador.portuguese import percent
 
 SHIPPED = Path("best_model.pth")  # which knows CIFAR-10, until a training on other classes takes its place
@@ -46,7 +46,7 @@ def find_start(start_from: str, classes: tuple[str, ...]) -> LoadedModel | None:
 def _of_cifar10(path: Path) -> tuple[Path, LoadedModel] | None:
     """The model in this file, if it is one of CIFAR-10's classes."""
     try:
-        info = read_checkpoint(path).info
-        return (path, load_model(path)) if info.preset and info.classes == CLASSES else None
+        saved = read_checkpoint(path)
+        return (path, load_model(path)) if saved.network is CNN and saved.info.classes == CLASSES else None
     except CheckpointError:
         return None
