@@ -92,9 +92,8 @@ def _parse(data: bytes, kind: str) -> dict:
     foreign = CheckpointError("não foi gravado por este projeto e foi recusado")
     try:
         content = unpickle(archive)
-        found, version = content.get("kind", ""), content.get("format")
-        if "kind" not in content and kind == BEST:  # somebody else's
-            found, version = BEST, FORMAT
+        foreign_weights = kind == BEST and "kind" not in content  # or what may be some: of another program
+        found, version = (BEST, FORMAT) if foreign_weights else (content["kind"], content["format"])
         name = NAMES[found]
         newer, older = version > FORMAT, version < FORMAT
         if type(version) is not int or version < 1:
