@@ -296,9 +296,8 @@ def diagnose_command(options) -> tuple[int, dict]:
     """Describe this machine and installation; exit code 1 when something is wrong."""
     from classificador.apps.diagnostics import diagnose
 
-    rows = diagnose(options.dados, options.fonte, options.modelo)
-    for row in rows:
-        print(f"{'✗' if row.problem else '✓'} {row.name}: {row.value}" + (f" — {row.problem}" if row.problem else ""))
-    return int(any(row.problem for row in rows)), {
-        row.name: {"value": row.value, "problem": row.problem} for row in rows
-    }
+    found = diagnose(options.dados, options.fonte, options.modelo)
+    for name, (value, problem) in found.items():
+        print(f"{'✗' if problem else '✓'} {name}: {value}" + (f" — {problem}" if problem else ""))
+    wrong = any(problem for _, problem in found.values())
+    return int(wrong), {name: {"value": value, "problem": problem} for name, (value, problem) in found.items()}

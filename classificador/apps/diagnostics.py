@@ -4,7 +4,6 @@ import os
 import platform
 import shlex
 import shutil
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,50 +15,44 @@ OLDEST_TORCH = (2, 8)  # the oldest that the project was tried on
 NEEDED_DISK = 1 << 30  # bytes: the archive, the cache and a run's files
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the diagnosis; problem is empty when all is well."""
-
-    name: str
-    value: str
-    problem: str = ""
+Found = tuple[str, str]  # a value, and what is wrong with it; "" when all is well
 
 
-def diagnose(data: str, source: str | None, checkpoint: str) -> list[Row]:
-    """Return the rows for this machine, looking at the data folder and the checkpoint given; downloads nothing."""
-    rows = [Row("sistema", platform.platform()), Row("python", platform.python_version())]
-    rows += [_package(name) for name in PACKAGES]
-    if not any(row.problem for row in rows if row.name in ("torch", "numpy")):
-        rows += [_device(), _data(Path(data), source), _checkpoint(checkpoint)]
+def diagnose(data: str, source: str | None, checkpoint: str) -> dict[str, Found]:
+    """Return what is found on this machine, and in the data folder and checkpoint given; downloads nothing."""
+    found = {"sistema": (platform.platform(), ""), "python": (platform.python_version(), "")}
+    found |= {name: _package(name) for name in PACKAGES}
+    if not (found["torch"][1] or found["numpy"][1]):
+        found |= {"dispositivo": _device(), "dados": _data(Path(data), source), "modelo": _checkpoint(checkpoint)}
     free = shutil.disk_usage(Path(data) if Path(data).is_dir() else Path.cwd()).free
     problem = "" if free > NEEDED_DISK else "pouco espaço: libere pelo menos 1 GB"
-    return [*rows, Row("disco livre", f"{number(free / 1e9, 1)} GB", problem)]
+    return found | {"disco livre": (f"{number(free / 1e9, 1)} GB", problem)}
 
 
-def _package(name: str) -> Row:
+def _package(name: str) -> Found:
     try:
         found = version(name)
     except PackageNotFoundError:
-        return Row(name, "não instalado", f"execute `python -m pip install {name}`")
+        return "não instalado", f"execute `python -m pip install {name}`"
     if name == "torch" and tuple(map(int, found.split("+")[0].split(".")[:2])) < OLDEST_TORCH:
-        return Row(name, found, "antigo demais: use 2.8 ou mais novo")
-    return Row(name, found)
+        return found, "antigo demais: use 2.8 ou mais novo"
+    return found, ""
 
 
-def _device() -> Row:
+def _device() -> Found:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: on Windows, a library that torch needs is missing
-        return Row("dispositivo", "torch não carrega", " ".join(str(error).split())[:200])
+        return "torch não carrega", " ".join(str(error).split())[:200]
 
     from classificador.device import choose_device, describe_device, has_bf16
 
     device, capability = choose_device(), torch.backends.cpu.get_cpu_capability()
     text = f"{describe_device(device)}, {os.cpu_count()} núcleos, {capability}"
-    return Row("dispositivo", text + (", bfloat16" if has_bf16(device) else ""))
+    return text + (", bfloat16" if has_bf16(device) else ""), ""
 
 
-def _data(root: Path, source: str | None) -> Row:
+def _data(root: Path, source: str | None) -> Found:
     from classificador.data import formats
     from classificador.data.download import SOURCE_VARIABLE
     from classificador.data.folders import is_for_cifar10
@@ -68,27 +61,27 @@ def _data(root: Path, source: str | None) -> Row:
     try:
         if not source and not is_for_cifar10(root) and root.is_dir() and any(root.iterdir()):
             command = f"python -m classificador dados --dados {shlex.quote(str(root))}"
-            return Row("dados", f"{root}, uma pasta de classes suas; `{command}` as conta")
+            return f"{root}, uma pasta de classes suas; `{command}` as conta", ""
     except DataError as error:
-        return Row("dados", str(root), str(error))
+        return str(root), str(error)
     path = Path(source) if source else next(iter(formats.find(root)), None)
     if path is None:
-        return Row("dados", f"nada em {root}", "execute `python -m classificador dados`")
+        return f"nada em {root}", "execute `python -m classificador dados`"
     try:
         records = formats.read(path)
     except DataError as error:
         remedy = "" if source else " `python -m classificador dados` os traz de novo."
-        return Row("dados", str(path), f"{error}{remedy}")
-    return Row("dados", f"{path} conferido, {number(len(records), 0)} imagens")
+        return str(path), f"{error}{remedy}"
+    return f"{path} conferido, {number(len(records), 0)} imagens", ""
 
 
-def _checkpoint(path: str) -> Row:
+def _checkpoint(path: str) -> Found:
     from classificador.files.model_file import load_model
 
     try:
         info = load_model(path).info
     except ClassificadorError as error:
-        return Row("modelo", path, str(error))
+        return path, str(error)
     if not info.preset:
-        return Row("modelo", f"{path}, só pesos, de uma rede para {len(info.classes)} classes")
-    return Row("modelo", f"{path}, receita {info.preset}, validação {percent(info.val_accuracy, 2)}")
+        return f"{path}, só pesos, de uma rede para {len(info.classes)} classes", ""
+    return f"{path}, receita {info.preset}, validação {percent(info.val_accuracy, 2)}", ""
