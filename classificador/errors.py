@@ -15,8 +15,8 @@ def brief(error: Exception | str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text, as a file's name, without line breaks and whatever else acts on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """Return a text, as a file's name, with line breaks and whatever else acts on a terminal written as \\n, \\x1b…"""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class DataError(ClassificadorError):

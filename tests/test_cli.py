@@ -165,7 +165,7 @@ def test_a_file_name_cannot_write_to_the_terminal(model_file, tmp_path, capsys):
     (tmp_path / "má\n\x1b[31m.png").write_text("texto")
     assert cli.main(["prever", str(tmp_path), "--modelo", str(model_file)]) == 1
     out, err = capsys.readouterr()
-    assert "boa??[31m.png" in out and "má??[31m.png" in err
+    assert r"boa\n\x1b[31m.png" in out and r"má\n\x1b[31m.png" in err
     assert "\x1b" not in out + err and (out + err).count("\n") == 2
 
 
@@ -330,10 +330,10 @@ def test_names_of_invalid_bytes_are_all_there_and_none_is_a_formula(model_file, 
         assert cli.main(["prever", *names, "--modelo", str(model_file), form]) == 0
         out = capsys.readouterr().out
         if form == "--json":
-            assert list(json.loads(out)) == ["=1+1.png", "caf?.png", "caf?.png (2)"]
+            assert list(json.loads(out)) == ["=1+1.png", r"caf\udce9.png", r"caf\udcea.png"]
         else:
             rows = list(csv.DictReader(io.StringIO(out)))
-            assert [row["arquivo"] for row in rows] == ["'=1+1.png", "caf?.png", "caf?.png (2)"]
+            assert [row["arquivo"] for row in rows] == ["'=1+1.png", r"caf\udce9.png", r"caf\udcea.png"]
 
 
 def test_a_port_that_none_can_have_is_told(capsys):

@@ -106,7 +106,7 @@ def test_a_class_of_a_few_pictures_is_in_every_part(tmp_path, count):
 
 def test_a_name_that_could_not_be_saved_is_told_before_the_training(root):
     (root / "azul").rename(root / "azul\u200dclaro")
-    with pytest.raises(DataError, match="A pasta azul.claro .* nome que não se pode guardar"):
+    with pytest.raises(DataError, match=r"A pasta azul\\u200dclaro .* nome que não se pode guardar"):
         load_folder(root)
 
 

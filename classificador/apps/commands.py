@@ -116,7 +116,7 @@ def predict_command(options) -> tuple[int, dict]:
     results: dict[str, dict] = {}
     try:
         for path in _picture_paths(options.imagens):
-            shown = _own_name(path, results)
+            shown = printable(path)
             try:
                 if os.path.isdir(path):
                     find_pictures(path)  # says what is wrong with it
@@ -133,16 +133,6 @@ def predict_command(options) -> tuple[int, dict]:
         print(f"Interrompido depois de {len(results)} imagens.", file=sys.stderr)
         code = 130
     return code, results
-
-
-def _own_name(path: str, others: dict[str, dict]) -> str:
-    """The path as it can be printed, numbered where another one, with other bytes that cannot, looks the same."""
-    shown = name = printable(path)
-    number = 1
-    while shown in others:
-        number += 1
-        shown = f"{name} ({number})"
-    return shown
 
 
 def _picture_paths(arguments: list[str]) -> list[str]:
