@@ -22,7 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Of several processes that torchrun started each takes its own GPU.
     Raises SettingsError when the name is unknown or this machine lacks the device.
     """
-    cuda, mps = cuda_works(), torch.backends.mps.is_available()
+    cuda, mps = name.startswith(("auto", "cuda")) and cuda_works(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
     if name == "cuda" and (rank := processes.local_rank()) is not None:

@@ -204,4 +204,6 @@ def test_safetensors_hold_the_weights_and_say_what_they_are(shipped, cifar10, tm
         facts, names = file.metadata(), file.keys()
     assert set(names) == set(shipped.state_dict())
     assert json.loads(facts["architecture"]) == shipped.info.architecture
+    assert facts["output"].startswith("logits")
+    assert float(facts["temperature"]) == shipped.info.temperature
     assert json.loads(facts["provenance"])["created"] == shipped.info.created

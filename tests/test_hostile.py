@@ -163,6 +163,45 @@ def test_many_tensors_of_the_same_bytes_are_refused_before_they_are_looked_throu
     refused(path)
 
 
+DOUBLING = b"K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(40))  # 2^40 ones
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"}" + b")" + b"\x85" * 1_900_000 + b"K\x01s.",  # a key so deep that to hash it ends the process
+        b"}" + DOUBLING + b"K\x01s.",
+        b"}(" + DOUBLING + b"K\x01u.",
+        b"}X\x04\0\0\0kind" + DOUBLING + b"s.",
+        b"(X\x07\0\0\0storagectorch\nFloatStorage\n" + DOUBLING + b"X\x03\0\0\0cpuK\x04tQ.",
+        TENSOR + b"K\x04tQK\0" + DOUBLING + b"K\x01\x85\x89)tR.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n" + TENSOR + b"K\x04tQK\0K\x04\x85K\x01\x85\x89)tRR.",
+        TENSOR + b"K\x04tQK\0J\0\0\0\x7fK\0\x86K\x01J\0\0\0\x7f\x86\x89)tR.",
+    ],
+    ids=["deep key", "key", "keys", "kind", "storage", "size", "unpacked tensor", "nothing of much"],
+)
+def test_a_short_pickle_takes_neither_long_nor_much(path, program):
+    with_pickle(path, b"\x80\x02" + program)
+    refused(path)
+
+
+def test_many_names_of_weights_are_looked_at_once(path):
+    many = {f"{number}.conv1.weight": 0 for number in range(40_000)}
+    torch.save({str(number): many for number in range(50)}, path)
+    refused(path)
+
+
+@pytest.mark.parametrize("name", ["settings", "teacher", "versions"])
+def test_facts_that_no_json_takes_are_refused(path, name):
+    loop = []
+    loop.append(loop)
+    for value in (torch.zeros(2), loop, {"a": 1}):
+        hostile = content()
+        hostile["info"][name] = hostile["info"].get(name, {}) | {"x": value}
+        torch.save(hostile, path)
+        refused(path)
+
+
 def test_numbers_of_another_byte_order_are_refused(path):
     buffer = io.BytesIO()
     torch.save(content(), buffer)

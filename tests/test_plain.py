@@ -160,6 +160,7 @@ def test_in_an_evaluation_the_classes_are_those_of_the_data(path, toy, capsys):
     model, three = load_model(path), Split(toy.test.images[:9], torch.arange(9) % 3)
     assert evaluate(model, three, ("a", "b", "c")).classes == ("a", "b", "c") == model.info.classes
     assert "As classes são as destes dados" in capsys.readouterr().out
+    assert evaluate(model, three, ("c", "a", "b")).classes == ("a", "b", "c")  # known by now: only their order differs
     with pytest.raises(CheckpointError, match="não conhece a classe x"):
         evaluate(model, three, ("x", "y"))
 

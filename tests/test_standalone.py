@@ -1,7 +1,9 @@
 """The notebook that carries its package, in an empty folder and an environment without the package."""
 
+import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +17,7 @@ from nbclient.exceptions import CellExecutionError
 from test_notebook import outputs, with_parameters
 
 from classificador.apps import cli, standalone
+from classificador.apps import notebook as notebook_module
 from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, execute, read_notebook, save_figures
 from classificador.apps.standalone import make_standalone
 from classificador.files.model_file import load_model
@@ -122,7 +125,19 @@ def test_a_torch_or_a_python_that_is_too_old_is_told(monkeypatch):
         exec(carrier(), {})
 
 
-def test_the_file_is_the_same_every_time_small_and_needs_all_that_the_package_imports(tmp_path, capsys):
+def test_it_asks_for_all_that_the_package_imports():
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "classificador").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    imported = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"classificador"}
+    needed = ast.literal_eval(re.search(r"NEEDED = (.*)", carrier())[1])
+    # The terminal's, extras, and what stands in every notebook's kernel.
+    assert imported - set(needed) <= {"nbclient", "nbformat", "gradio", "pillow_heif", "IPython", "ipywidgets"}
+    assert set(needed) <= imported
+
+
+def test_the_file_is_the_same_every_time_and_small(tmp_path):
     for name in ("a", "b"):
         assert cli.main(["avulso", "--saida", str(tmp_path / name / "Pytorch.ipynb")]) == 0
     first, second = ((tmp_path / name / "Pytorch.ipynb").read_bytes() for name in ("a", "b"))
@@ -133,6 +148,6 @@ def test_the_file_is_the_same_every_time_small_and_needs_all_that_the_package_im
 
 
 def test_without_the_project_around_it_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(standalone, "NOTEBOOK", tmp_path / "Pytorch.ipynb")
-    with pytest.raises(Exception, match="só na pasta do projeto"):
+    monkeypatch.setattr(notebook_module, "NOTEBOOK", tmp_path / "Pytorch.ipynb")
+    with pytest.raises(Exception, match="na pasta do projeto"):
         make_standalone()

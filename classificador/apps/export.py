@@ -127,8 +127,9 @@ def as_safetensors(network: Probabilities, facts: dict[str, str]) -> tuple[bytes
     """
     (safetensors,) = _packages("pesos", "safetensors.torch")
     weights = {name: weight.contiguous() for name, weight in network.model.state_dict().items()}
-    architecture = {"architecture": json.dumps(network.info.architecture)}
-    data = safetensors.save(weights, facts | architecture)
+    own = {"architecture": json.dumps(network.info.architecture), "temperature": str(network.info.temperature)}
+    own["output"] = "logits; divided by the temperature, of calibrated probabilities"
+    data = safetensors.save(weights, facts | own)
     return data, _with_weights(network, safetensors.load(data))
 
 

@@ -41,9 +41,18 @@ class TerminalClient(NotebookClient):
         return super().process_message(message, cell, cell_index)
 
 
+def open_notebook() -> nbformat.NotebookNode:
+    """Return the notebook as it is. Raises ClassificadorError where the package lies without it."""
+    try:
+        return nbformat.read(NOTEBOOK, as_version=4)
+    except OSError as error:
+        text = f"Isto se faz na pasta do projeto, e aqui não há {NOTEBOOK}."
+        raise ClassificadorError(text) from error
+
+
 def read_notebook(only_prediction: bool = False) -> nbformat.NotebookNode:
     """Return the notebook without outputs; with only_prediction, its prediction section alone."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = open_notebook()
     if only_prediction:
         starts = [i for i, cell in enumerate(notebook.cells) if PREDICTION_TAG in cell.metadata.get("tags", [])]
         notebook.cells = notebook.cells[starts[0] :]

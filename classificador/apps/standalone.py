@@ -11,15 +11,14 @@ from pathlib import Path
 
 import nbformat
 
-from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG
+from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, open_notebook
 from classificador.atomic import write_bytes
 from classificador.errors import ClassificadorError
 from classificador.portuguese import reason
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
-# What only the terminal needs; and torchvision, which would bring another torch: one that is there has it.
-LEFT_OUT = {"jupyter", "nbclient", "nbformat", "torchvision"}
+LEFT_OUT = {"jupyter", "nbclient", "nbformat"}  # only the terminal needs them
 REMEDY = "abra o caderno na pasta do projeto, ou use o avulso (README.md, Colab)"  # in the ordinary notebook
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 CARRIER = """\
@@ -47,6 +46,8 @@ if "<name>" not in os.environ.get("PYTHONPATH", ""):  # senão, uma célula como
     os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])  # para !python -m
 
 missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+if importlib.util.find_spec("torch"):  # a torchvision would bring another torch
+    missing = [package for package in missing if not package.startswith("torchvision")]
 if missing:
     print("Instalando, o que pode demorar:", *missing)
     command = [sys.executable, "-m", "pip", "install", "--quiet", *missing]
@@ -67,11 +68,8 @@ def make_standalone() -> nbformat.NotebookNode:
 
     Raises ClassificadorError where the package lies without the project's other files.
     """
-    try:
-        notebook = nbformat.read(NOTEBOOK, as_version=4)
-        project = tomllib.loads(NOTEBOOK.with_name("pyproject.toml").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClassificadorError("O caderno avulso se faz só na pasta do projeto, que tem o Pytorch.ipynb.") from error
+    notebook = open_notebook()
+    project = tomllib.loads(NOTEBOOK.with_name("pyproject.toml").read_text(encoding="utf-8"))
     hidden = {"cellView": "form", "jupyter": {"source_hidden": True}}  # for Colab, and for JupyterLab
     cells = []
     for cell in notebook.cells:

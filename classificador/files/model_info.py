@@ -53,6 +53,7 @@ class ModelInfo:
         if not (
             architecture_is_sound(self.architecture)
             and all(map(_printable, [*texts, *self.classes]))
+            and all(map(_flat, [self.settings, self.teacher, self.versions]))
             and 0 < len(set(self.classes)) == len(self.classes) == self.architecture.get("classes", 10)
             and type(epochs) is int
             and all(abs(value) < HUGE for value in [self.epoch, epochs, *scores, self.seconds, self.earlier_epochs])
@@ -120,7 +121,7 @@ class LoadedModel(nn.Module):
 def take_classes(model: nn.Module, classes: tuple[str, ...]) -> None:
     """Let a network of which only the weights are known have the class names of these data, if they are as many."""
     info = info_of(model)
-    if info and not info.preset and info.classes != classes and len(info.classes) == len(classes):
+    if info and not info.preset and len(info.classes) == len(classes) and set(info.classes) != set(classes):
         print("As classes são as destes dados, na ordem deles.")
         vars(model)["info"] = replace(info, classes=classes)
 
@@ -172,6 +173,12 @@ def architecture_is_sound(architecture: dict) -> bool:
         and type(side) is int
         and 1 <= side <= LARGEST_SIDE
     )
+
+
+def _flat(values: dict) -> bool:
+    """Whether these are texts and numbers, or lists of some: others could be tensors, or lists without end."""
+    every = [part for value in values.values() for part in (value[:50] if isinstance(value, list) else [value])]
+    return all(part is None or isinstance(part, str | int | float) for part in [*values, *every])
 
 
 def _bounded(value: object) -> bool:

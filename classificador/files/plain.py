@@ -19,11 +19,13 @@ def find_weights(content: dict) -> tuple[dict[str, torch.Tensor], str]:
 
     The content itself, or what it holds under "state_dict" or another name. Raises ValueError where there are none.
     """
-    for part in (content, *content.values()):
-        names = list(part) if isinstance(part, dict) and all(isinstance(name, str) for name in part) else []
-        for first in (name for name in names if name.endswith(FIRST)):
+    parts = {id(part): part for part in (content, *content.values()) if isinstance(part, dict)}
+    for part in parts.values():
+        first = next((name for name in part if isinstance(name, str) and name.endswith(FIRST)), None)
+        if first is not None:
             prefix = first.removesuffix(FIRST)
-            weights = {name.removeprefix(prefix): part[name] for name in names if name.startswith(prefix)}
+            names = [name for name in part if isinstance(name, str) and name.startswith(prefix)]
+            weights = {name.removeprefix(prefix): part[name] for name in names}
             if all(isinstance(weight, torch.Tensor) for weight in weights.values()):
                 return weights, prefix
     raise ValueError(f"não há {FIRST}")

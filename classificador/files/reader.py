@@ -30,12 +30,12 @@ PLAIN += (
     " SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 BINPUT LONG_BINPUT BINGET LONG_BINGET"
 )
 OPCODES = [*PLAIN.split(), "GLOBAL", "REDUCE", "BINPERSID", "BUILD"]
-# Of the opcodes that fill a container: its type, and where it lies when they are met.
-FILLING: dict[str, tuple[type, Callable]] = {
-    "SETITEM": (dict, lambda reader: reader.stack[-3]),
-    "SETITEMS": (dict, lambda reader: reader.metastack[-1][-1]),
-    "APPEND": (list, lambda reader: reader.stack[-2]),
-    "APPENDS": (list, lambda reader: reader.metastack[-1][-1]),
+# Of the opcodes that fill a container: its type, and where it and its new keys lie when they are met.
+FILLING: dict[str, tuple[type, Callable, Callable]] = {
+    "SETITEM": (dict, lambda reader: reader.stack[-3], lambda reader: reader.stack[-2:-1]),
+    "SETITEMS": (dict, lambda reader: reader.metastack[-1][-1], lambda reader: reader.stack[::2]),
+    "APPEND": (list, lambda reader: reader.stack[-2], lambda reader: []),
+    "APPENDS": (list, lambda reader: reader.metastack[-1][-1], lambda reader: []),
 }
 
 
@@ -87,14 +87,25 @@ class _Unpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: tuple) -> torch.Tensor:
         """The numbers of a tensor, which lie in an entry of their own, in a row."""
+        if type(pid) is not tuple:
+            raise ValueError("números de lugar nenhum")
         _, dtype, key, _, count = pid
+        if type(key) is not str or type(count) is not int:  # two keys of another kind could name one entry twice
+            raise ValueError("números de lugar nenhum")
         if key not in self.storages:
             data = bytearray(self.archive.read(f"{self.folder}/data/{key}"))
             self.storages[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
         storage = self.storages[key]
         if storage.dtype != dtype or len(storage) != count:
-            raise ValueError(f"{key}: {count} números de {dtype}")
+            raise ValueError("outros números")
         return storage
+
+    def load_call(self) -> None:
+        """Call one of our own functions, with arguments that are a tuple: a tensor in its place would be unpacked."""
+        if type(self.stack[-1]) is not tuple or self.stack[-2] not in FUNCTIONS.values():
+            raise ValueError("REDUCE")
+        call: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.REDUCE[0]]
+        call(self)
 
     def load_nothing(self) -> None:
         """Drop what a state_dict says besides its weights: the versions of its modules."""
@@ -106,12 +117,17 @@ def _dict() -> dict:
 
 
 def _filler(name: str) -> Callable[[Any], None]:
-    """What fills a dict or a list, and nothing else that takes items, such as a tensor."""
-    kind, find = FILLING[name]
+    """What fills a dict or a list, and nothing else that takes items, such as a tensor.
+
+    Keys are texts or numbers: tuples within tuples take long to hash, or forever.
+    """
+    kind, find, keys = FILLING[name]
 
     def load(reader: Any) -> None:
         if type(find(reader)) is not kind:
             raise ValueError(f"{name} de {type(find(reader))}")
+        if not all(type(key) in (str, int) for key in keys(reader)):
+            raise ValueError("chave")
         pickle._Unpickler.dispatch[getattr(pickle, name)[0]](reader)
 
     return load
@@ -120,7 +136,7 @@ def _filler(name: str) -> Callable[[Any], None]:
 READ: dict[int, Callable[[Any], None]] = (
     {code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in OPCODES)}
     | {getattr(pickle, name)[0]: _filler(name) for name in FILLING}
-    | {pickle.BUILD[0]: _Unpickler.load_nothing}
+    | {pickle.BUILD[0]: _Unpickler.load_nothing, pickle.REDUCE[0]: _Unpickler.load_call}
 )
 _Unpickler.dispatch = READ
 
@@ -130,10 +146,12 @@ def _tensor(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: 
 
     Raises any error.
     """
+    if not all(type(part) is tuple and all(type(n) is int for n in part) for part in (size, stride)):
+        raise ValueError("tamanhos")
     apart = 1  # how far two neighbours along a dimension lie from each other, if none in between is left out or shared
     for step, count in sorted(zip(stride, size, strict=True)):
         if count != 1 and step != apart:
-            raise ValueError(f"{size}, {stride}")
+            raise ValueError("passos")
         apart *= count
     return torch.as_strided(storage, size, stride, offset)  # which refuses what goes beyond the storage
 

@@ -42,7 +42,7 @@ def serialise(kind: str, content: dict) -> bytes:
             raise CheckpointError("é grande demais")
         _parse(data, kind)
     except CheckpointError as error:
-        raise type(error)(f"Isto não pode ser salvo: {error}.") from error
+        raise type(error)(f"Isto não pode ser salvo: {error.args[0]}.") from error
     return data
 
 
@@ -55,7 +55,7 @@ def model_remedy(path: Path) -> str:
 
 
 def read_file(path: Path, kind: str, remedy: str) -> dict:
-    """Return the content of a file that write_file wrote.
+    """Return the content of a file that write_file wrote; for BEST, also of another dict of plain values and tensors.
 
     Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign or newer, or whose
     tensors are not finite.
@@ -94,10 +94,10 @@ def _parse(data: bytes, kind: str) -> dict:
         content = unpickle(archive)
         foreign_weights = kind == BEST and "kind" not in content  # or what may be some: of another program
         found, version = (BEST, FORMAT) if foreign_weights else (content["kind"], content["format"])
+        if type(found) is not str or type(version) is not int or version < 1:
+            raise ValueError("kind, format")
         name = NAMES[found]
         newer, older = version > FORMAT, version < FORMAT
-        if type(version) is not int or version < 1:
-            raise ValueError("format")
     except Exception as error:
         if b"torch.nn.modules." in data:
             raise CheckpointError(WHOLE, WHOLE_REMEDY) from error

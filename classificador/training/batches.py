@@ -108,6 +108,8 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
     if not Path(path).exists():
         raise CheckpointError(f"Falta o professor ({path}). Treine-o antes: `python -m classificador professor`.")
     loaded = load_model(path, Teacher)
+    if not loaded.info.preset:
+        raise CheckpointError(f"{path} traz só pesos, e não os de um professor. Treine um, ou dê o arquivo dele.")
     if loaded.info.classes != tuple(data.classes):
         raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens. Treine outro.")
     if (learnt := loaded.info.side) != (side := data.train.images.shape[-1]):
