@@ -195,7 +195,7 @@ def test_many_names_of_weights_are_looked_at_once(path):
 def test_facts_that_no_json_takes_are_refused(path, name):
     loop = []
     loop.append(loop)
-    for value in (torch.zeros(2), loop, {"a": 1}):
+    for value in (torch.zeros(2), loop, {"a": 1}, [0] * 60 + [loop], [0] * 40 + [loop]):
         hostile = content()
         hostile["info"][name] = hostile["info"].get(name, {}) | {"x": value}
         torch.save(hostile, path)

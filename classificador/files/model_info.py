@@ -176,9 +176,11 @@ def architecture_is_sound(architecture: dict) -> bool:
 
 
 def _flat(values: dict) -> bool:
-    """Whether these are texts and numbers, or lists of some: others could be tensors, or lists without end."""
-    every = [part for value in values.values() for part in (value[:50] if isinstance(value, list) else [value])]
-    return all(part is None or isinstance(part, str | int | float) for part in [*values, *every])
+    """Whether these are texts and numbers, or short lists of them: others could be tensors, or lists without end."""
+    every = list(values)
+    for value in values.values():
+        every += value if isinstance(value, list) and len(value) < 50 else [value]
+    return all(part is None or isinstance(part, str | int | float) for part in every)
 
 
 def _bounded(value: object) -> bool:
