@@ -28,8 +28,8 @@ lab: .venv/.pronto  ## abre o caderno no JupyterLab
 avulso: .venv/.pronto  ## grava dist/Pytorch.ipynb, o caderno em um arquivo só, para o Colab ou o Kaggle
 	@$(BIN)/python -m classificador avulso
 
-demo: .venv/.pronto-demo  ## põe no ar uma página local que diz a classe de fotos suas
-	@$(BIN)/python -m classificador demo
+demo: .venv/.pronto-pagina  ## grava em dist/ e abre uma página que diz a classe de fotos suas
+	@$(BIN)/python -m classificador pagina --abrir
 
 test: .venv/.pronto-dev  ## executa os testes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two at a time, a core each
@@ -37,14 +37,14 @@ test: .venv/.pronto-dev  ## executa os testes
 test-fast: .venv/.pronto-dev  ## executa em menos de um minuto os testes rápidos
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
-test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a página em um Chromium sem tela
+test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a página em Chromium e Firefox sem tela
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install --with-deps chromium
 	@$(BIN)/python -m pytest tests/browser
 
 lint: .venv/.pronto-dev  ## confere o estilo e os tipos do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (uma a três horas)
+bench: .venv/.pronto .venv/.pronto-onnx .venv/.pronto-pagina  ## mede tempo até cada acurácia, passo, predição, processos…; 5 sementes (uma a três horas)
 	@$(BIN)/python -m benchmarks.step
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.use
@@ -53,6 +53,7 @@ bench: .venv/.pronto .venv/.pronto-onnx  ## mede tempo até cada acurácia, pass
 	@$(BIN)/python -m benchmarks.start
 	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.export
+	@$(BIN)/python -m benchmarks.page
 	@$(BIN)/python -m benchmarks.time_to_accuracy
 	@$(BIN)/python -m benchmarks.time_to_accuracy --float32 --seeds 2 "alvo 75%" "alvo 80%" "alvo 85%" rapido
 	@$(BIN)/python -m benchmarks.ratio

@@ -334,10 +334,3 @@ def test_names_of_invalid_bytes_are_all_there_and_none_is_a_formula(model_file, 
         else:
             rows = list(csv.DictReader(io.StringIO(out)))
             assert [row["arquivo"] for row in rows] == ["'=1+1.png", r"caf\udce9.png", r"caf\udcea.png"]
-
-
-def test_a_port_that_none_can_have_is_told(capsys):
-    for port in ("0", "99999"):
-        with pytest.raises(SystemExit):
-            cli.main(["demo", "--porta", port])
-        assert f"a porta precisa ser de 1 a 65535; veio {port}" in capsys.readouterr().err

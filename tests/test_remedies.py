@@ -161,5 +161,5 @@ def test_every_extra_that_is_named_exists():
     project = (ROOT / "pyproject.toml").read_text("utf-8").split("[project.optional-dependencies]")[1]
     extras = re.findall(r"^(\w+) = \[", project.split("\n[")[0], re.MULTILINE)
     named = {(place, name) for place, text in texts() for name in re.findall(r"-e \\?[\"']?\.\[(\w+)\]", text)}
-    assert {name for _, name in named} >= {"onnx", "demo", "dev"}
+    assert {name for _, name in named} >= {"onnx", "pagina", "dev"}
     assert {(place, name) for place, name in named if name not in extras} == set()

@@ -74,9 +74,9 @@ def test_the_search_finds_what_it_should(code):
 
 
 def test_the_tests_that_prove_the_promises_exist():
-    tests = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    tests = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
     promises = (ROOT / "docs" / "promessas.md").read_text(encoding="utf-8")
-    named = re.findall(r"`(?:tests/)?(test_\w+(?:\.py)?)`", promises)
+    named = re.findall(r"`(?:tests/)?(?:browser/)?(test_\w+(?:\.py)?)`", promises)
     assert len(named) >= 8
     for name in named:
         assert name in tests or any(f"def {name}(" in source for source in tests.values())

@@ -133,7 +133,7 @@ def test_it_asks_for_all_that_the_package_imports():
     imported = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"classificador"}
     needed = ast.literal_eval(re.search(r"NEEDED = (.*)", carrier())[1])
     # The terminal's, extras, and what stands in every notebook's kernel.
-    assert imported - set(needed) <= {"nbclient", "nbformat", "gradio", "pillow_heif", "IPython", "ipywidgets"}
+    assert imported - set(needed) <= {"nbclient", "nbformat", "py_mini_racer", "pillow_heif", "IPython", "ipywidgets"}
     assert set(needed) <= imported
 
 

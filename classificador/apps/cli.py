@@ -12,12 +12,12 @@ from classificador.apps.commands import (
     card_command,
     compare_command,
     data_command,
-    demo_command,
     diagnose_command,
     evaluate_command,
     example_command,
     export_command,
     notebook_command,
+    page_command,
     predict_command,
     print_csv,
     standalone_command,
@@ -89,13 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 65536:
-        raise argparse.ArgumentTypeError(f"a porta precisa ser de 1 a 65535; veio {port}")
-    return port
-
-
 # What argparse is told of each argument; after a colon, what tells apart two of one name.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "imagens": {
@@ -158,7 +151,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--modelo": {"default": "best_model.pth", "metavar": "ARQUIVO", "help": "os pesos (padrão: best_model.pth)"},
     "--modelo:professor": {"default": "professor.pth", "metavar": "ARQUIVO", "help": "(padrão: professor.pth)"},
     "--csv": {"action": "store_true", "help": "resultado em CSV na saída padrão, para uma planilha"},
-    "--porta": {"type": _port, "metavar": "N", "help": "porta da página (padrão: a primeira livre desde 7860)"},
     "--figura": {
         "default": "comparacao.png",
         "metavar": "ARQUIVO",
@@ -170,6 +162,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "metavar": "PASTA",
         "help": "onde gravá-la (padrão: a pasta do modelo; para best_model.pth, docs)",
     },
+    "--saida:pagina": {"metavar": "ARQUIVO", "help": "(padrão: o nome de --modelo, em dist, com .html)"},
+    "--abrir": {"action": "store_true", "help": "e a abre no navegador"},
     "--saida:avulso": {
         "default": "dist/Pytorch.ipynb",
         "metavar": "ARQUIVO",
@@ -193,12 +187,16 @@ COMMANDS = {
     ),
     "avaliar": (evaluate_command, "mede acurácia e F1 nas imagens de teste", "--dados --fonte --modelo"),
     "prever": (predict_command, "diz a classe de imagens suas, com a probabilidade", "imagens --csv --modelo"),
-    "demo": (demo_command, "põe no ar uma página local que diz a classe de fotos suas", "--porta --modelo"),
     "comparar": (compare_command, "põe treinos lado a lado, em uma tabela e uma figura", "pastas --figura"),
     "exportar": (
         export_command,
         "grava o modelo para outros programas, e o confere",
         "--formato --saida:exportar --dados --fonte --modelo",
+    ),
+    "pagina": (
+        page_command,
+        "grava uma página que classifica fotos em qualquer navegador, sem instalar nada, e a confere",
+        "--abrir --saida:pagina --dados --fonte --modelo",
     ),
     "ficha": (
         card_command,

@@ -1,12 +1,11 @@
 """What each command of the command line does. Heavy imports stay inside: --help needs none of them."""
 
-import contextlib
 import csv
 import os
 import shlex
-import signal
 import sys
-import threading
+import webbrowser
+from collections.abc import Callable
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
@@ -176,19 +175,6 @@ def print_csv(results: dict[str, dict]) -> None:
             rows.writerow([text(path), text(best), probability, "", *(result[name] for name in classes)])
 
 
-def demo_command(options) -> tuple[int, dict]:
-    """Serve the web page until interrupted."""
-    from classificador import load_model
-    from classificador.apps.page import serve
-
-    with serve(load_model(options.modelo), options.porta) as address:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # forget the pictures then, too
-        print(f"A página está em {address} (só neste computador). Ctrl-C encerra.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
-    return 0, {"address": address}
-
-
 def compare_command(options) -> tuple[int, dict]:
     """Print a table of runs and draw their curves."""
     from classificador.apps.compare import comparison_table, draw_comparison, read_runs
@@ -203,8 +189,28 @@ def compare_command(options) -> tuple[int, dict]:
 
 def export_command(options) -> tuple[int, dict]:
     """Write the model in another format, once the file gave the same answers on test images."""
+    from classificador.apps.export import export_model
+
+    ending = ".pesos.pth" if options.formato == "pesos" else f".{options.formato}"
+    path = Path(options.saida or Path(options.modelo).with_suffix(ending))
+    return _export(options, path, lambda model, data: export_model(model, data.test.images, path, options.formato))
+
+
+def page_command(options) -> tuple[int, dict]:
+    """Write the model as a web page, checked in the same way; and open it, if asked to."""
+    from classificador.apps.page import write_page
+
+    path = Path(options.saida or Path("dist", Path(options.modelo).with_suffix(".html").name))
+    result = _export(options, path, lambda model, data: write_page(model, data, path))
+    if options.abrir and not webbrowser.open(path.resolve().as_uri()):
+        print("Nenhum navegador respondeu: abra o arquivo nele.")
+    return result
+
+
+def _export(options, path: Path, write: Callable) -> tuple[int, dict]:
+    """Call write(model, data), which writes a file of the model to `path` and returns the largest difference."""
     from classificador import load_data, load_model
-    from classificador.apps.export import CHECKED, export_model
+    from classificador.apps.export import CHECKED
     from classificador.files.model_info import take_classes
 
     model = load_model(options.modelo)
@@ -212,14 +218,13 @@ def export_command(options) -> tuple[int, dict]:
     take_classes(model, data.classes)
     if list(data.classes) != list(model.info.classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
-    ending = ".pesos.pth" if options.formato == "pesos" else f".{options.formato}"
-    path = Path(options.saida or Path(options.modelo).with_suffix(ending))
     if path.exists() and path.samefile(options.modelo):
         raise DataError(f"{path} é o próprio modelo, que se perderia. Dê outro nome com --saida.")
-    difference = export_model(model, data.test.images, path, options.formato)
     count = min(CHECKED, len(data.test))
+    print(f"Conferindo em {count} imagens de teste…")
+    difference = write(model, data)
     largest = f"{difference:.1e}".replace(".", ",")
-    print(f"{path}: as mesmas respostas em {count} imagens de teste; diferença de no máximo {largest}")
+    print(f"{path}: as mesmas respostas; diferença de probabilidade de no máximo {largest}")
     return 0, {"file": str(path), "images": count, "largest_difference": difference}
 
 

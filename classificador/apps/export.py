@@ -55,11 +55,11 @@ def export_model(model: LoadedModel, images: torch.Tensor, path: Path, form: str
     return difference
 
 
-def check(expected: torch.Tensor, found: torch.Tensor) -> float:
-    """Return the largest difference. Raises ExportError when a class differs or a probability by 1e-4 or more."""
+def check(expected: torch.Tensor, found: torch.Tensor, allowed: float = LARGEST_DIFFERENCE) -> float:
+    """Return the largest difference. Raises ExportError when a class differs, or a probability by `allowed` or more."""
     difference = (expected - found).abs().max().item()
     others = (expected.argmax(1) != found.argmax(1)).sum().item()
-    if others or not difference < LARGEST_DIFFERENCE:
+    if others or not difference < allowed:
         raise ExportError(
             f"A exportação foi recusada: em {len(expected)} imagens o arquivo daria {others} respostas diferentes "
             f"(maior diferença de probabilidade: {number(difference, 6)}). Nada foi gravado."

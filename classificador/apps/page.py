@@ -1,116 +1,178 @@
-"""The local web page that does with a picture what the notebook's last section does: `python -m classificador demo`."""
+"""The network in a web page: one file that classifies pictures in any browser, with nothing installed or sent."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from html import escape
+import base64
+import io
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
 from importlib.resources import files
-from os import environ
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
+import torch
+from PIL import Image
+from torch import nn
 
-from classificador.data.dataset import CLASSES
-from classificador.data.pictures import MAX_BYTES, open_image
-from classificador.errors import ClassificadorError, ImageError
+from classificador.apps.export import CHECKED, check
+from classificador.atomic import write_bytes
+from classificador.data.dataset import CLASSES, ImageData
+from classificador.errors import ExportError
 from classificador.files.model_info import LoadedModel
+from classificador.network.cnn import CNN, OriginalCNN, bare
 from classificador.portuguese import percent
-from classificador.results.predict import is_doubtful, predict_image
-from classificador.show.own_pictures import DOUBT, explain_picture
+from classificador.results.predict import predict
+from classificador.show.own_pictures import DOUBT
 
 try:
-    import gradio
+    from py_mini_racer import MiniRacer
 except ImportError as error:
-    raise ClassificadorError('A página precisa do gradio: python -m pip install -e ".[demo]"') from error
+    text = "Para conferir a página antes de gravá-la: python -m pip install mini-racer"
+    raise ExportError(text) from error
 
-ADDRESS = "127.0.0.1"  # this machine only
-# CIFAR-10 test images, the first of their classes; and a photo of none, which comes with scikit-learn.
-EXAMPLES = [*sorted((Path(__file__).parents[2] / "docs" / "fotos").glob("*.png"))]
-EXAMPLES += [Path(str(files("sklearn.datasets.images") / "flower.jpg"))]
-# Gradio's own words come in the browser's language; where that is English, these take their place.
-WORDS = {
-    "upload_text.drop_file": "Solte uma foto aqui",
-    "common.or": "ou",
-    "upload_text.click_to_upload": "Clique para escolher",
-    "common.clear": "Limpar",
-}
-HEAD = '<script>document.documentElement.lang = "pt-BR"</script>'  # for screen readers
+LARGEST_DIFFERENCE = 0.01  # of a probability: its weights have 16 bits
+THREADS = 2  # in which the page's network is run for the check
 
 
-def build_page(model: LoadedModel) -> gradio.Blocks:
-    """Return the page for a model that load_model() returned."""
+def write_page(model: LoadedModel, data: ImageData, path: Path) -> float:
+    """Write the page for `model` to `path`, and return the largest difference of a probability.
 
-    def answer(path: str | None) -> tuple[str, gradio.Plot]:
-        """What the network says of the picture in a file, as text and as a figure; nothing for no file."""
-        if path is None:
-            return "", gradio.Plot(visible=False)
-        try:
-            image = open_image(path)
-        except ImageError as error:
-            return f"**{escape(str(error).replace(str(path), Path(path).name))}**", gradio.Plot(visible=False)
-        probabilities = predict_image(model, image)
-        (best, sure), *others = list(probabilities.items())[:3]
-        text = f"## {escape(best)}, {percent(sure)}\n\n"
-        text += "Depois: " + "; ".join(f"{escape(name)}, {percent(value)}" for name, value in others) + "."
-        if is_doubtful(model, probabilities):
-            text += f"\n\n**⚠ {DOUBT}**"
-        figure = explain_picture(model, image)
-        plt.close(figure)  # Gradio draws it; pyplot need not keep it
-        return text, gradio.Plot(figure, visible=True)
-
-    classes = list(model.info.classes)
-    with gradio.Blocks(title="Classificador de imagens", analytics_enabled=False) as page:
-        gradio.Markdown(
-            "# Classificador de imagens\n\nDê uma foto à rede, e ela diz qual das classes que conhece vê nela: "
-            f"{', '.join(map(escape, classes))}. A rede sempre escolhe uma delas, mesmo que a foto não mostre "
-            "nenhuma. A foto não sai deste computador, e é esquecida quando a página se encerra."
-        )
-        with gradio.Row():
-            picture = gradio.File(label="Sua foto", type="filepath", height=160)
-            text = gradio.Markdown(label="Resposta")
-        figure = gradio.Plot(show_label=False, visible=False)
-        picture.change(answer, picture, [text, figure], show_progress="minimal", api_name="prever")
-        if tuple(classes) == CLASSES:
-            gallery = gradio.Dataset(
-                components=[gradio.Image(render=False)],
-                samples=[[str(path)] for path in EXAMPLES],
-                label="Exemplos: seis imagens de teste do CIFAR-10, e uma flor, que não é de nenhuma das classes",
-                type="index",
-            )
-            gallery.click(lambda index: str(EXAMPLES[index]), gallery, picture, show_progress="hidden")
-    return page
-
-
-@contextmanager
-def serve(model: LoadedModel, port: int | None = None) -> Iterator[str]:
-    """Serve the page on this machine while the context lasts, and yield its address; pictures are forgotten after.
-
-    port: by default the first free one from 7860. Raises ClassificadorError if it is taken.
+    data: of the model's classes; its first 1000 test images are classified by the page's own script, in the engine of
+    Chromium, and by the model before the file is written. Raises ExportError when the network is not one that the page
+    knows, or when the page answers otherwise than the model.
     """
-    matplotlib.use("Agg")  # the figures are made in Gradio's threads, where a window could not be opened
-    with tempfile.TemporaryDirectory(prefix="classificador-") as folder:
-        environ["GRADIO_TEMP_DIR"] = folder
-        page = build_page(model)
-        try:
-            _, address, _ = page.launch(
-                server_name=ADDRESS,
-                server_port=port,
-                share=False,
-                quiet=True,
-                prevent_thread_lock=True,
-                inline=False,
-                footer_links=[],
-                i18n=gradio.I18n(en=WORDS),
-                max_file_size=MAX_BYTES,
-                allowed_paths=[str(path) for path in EXAMPLES],
-                head=HEAD,
-                theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-                css="footer {display: none}",
-            )
-        except OSError as error:
-            raise ClassificadorError(f"A porta {port} está ocupada. Dê outra com --porta.") from error
-        try:
-            yield address
-        finally:
-            page.close()
+    images = data.test.images[:CHECKED]
+    expected = predict(model, images)
+    page = make_page(model, data, bits=16)
+    try:
+        difference = check(expected, run_page(page, images), LARGEST_DIFFERENCE)
+    except ExportError:  # two classes may be as good as equally likely for some image
+        page = make_page(model, data, bits=32)
+        difference = check(expected, run_page(page, images), LARGEST_DIFFERENCE)
+    with suppress(OSError):  # that the file cannot be written either tells
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, page.encode())
+    return difference
+
+
+def make_page(model: LoadedModel, data: ImageData, bits: int) -> str:
+    """Return the page's text. Of CIFAR-10's classes, it shows a test image each to try; never a user's own pictures.
+
+    bits: of each weight of the linear layers, 16 or 32: as describe_layers() has it.
+    """
+    info = model.info
+    origin = "Rede com duas camadas convolucionais e duas totalmente conectadas"
+    if info.preset:
+        origin += f", treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}; acerta {percent(info.val_accuracy)} "
+        origin += "das imagens de validação"
+    examples = []
+    for label, name in enumerate(info.classes) if info.classes == CLASSES else ():
+        examples += [
+            {"name": name, "picture": _png(image)} for image in data.test.images[data.test.labels == label][:1]
+        ]
+    facts = {
+        "classes": info.classes,
+        "side": info.side,
+        "framing": info.framing,
+        "doubt_below": info.doubt_below,
+        "doubt": DOUBT,
+    }
+    network = {"side": info.side, "temperature": info.temperature, "symmetric": bare(model) is not model}
+    folder = files("classificador.apps")
+    parts = {
+        "facts": _json(facts | {"origin": f"{origin}.", "examples": examples}),
+        "model": _json(network | {"layers": describe_layers(bare(model), bits)}),
+        "network": (folder / "page_network.js").read_text("utf-8"),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (folder / "page.html").read_text("utf-8"))
+
+
+def run_page(page: str, images: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities, N×classes, that the script in the text of a page gives for uint8 images, N×3×S×S."""
+    model, script = (part_of(page, name) for name in ("model", "network"))
+
+    def run(engine: MiniRacer, batch: torch.Tensor) -> list[list[float]]:
+        engine.eval(f"{script}; const network = makeNetwork(JSON.parse({json.dumps(model)}));")
+        engine.eval("function answer(text) { return JSON.stringify(network.predict(decode(text, Uint8Array))); }")
+        return [json.loads(engine.call("answer", base64.b64encode(image.numpy()).decode())) for image in batch]
+
+    batches = images.split(-(-len(images) // THREADS))
+    engines = [MiniRacer() for _ in batches]  # one after the other: made at the same time, one in sixty pairs crashes
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = pool.map(run, engines, batches)
+        return torch.tensor([answer for part in answers for answer in part])
+
+
+def part_of(page: str, name: str) -> str:
+    """Return the text of one script of a page: "facts", "model" or "network"."""
+    return page.split(f'id="{name}">')[1].split("</script>")[0]
+
+
+def describe_layers(network: nn.Module, bits: int) -> list[dict[str, Any]]:
+    """Return the layers of a network, in order, as page_network.js takes them. Raises ExportError for other networks.
+
+    bits: 16 for linear layers of whole numbers with one scale for each row, which are nearer to the float32 than halves
+    are; 32 for all as it is. The few weights of the convolutions always are: their rounding shows most.
+    """
+    if isinstance(network, OriginalCNN):
+        pooled: list[dict[str, Any]] = [{"kind": "relu"}, {"kind": "maximum", "size": 2}]
+        front = [_weighted(network.conv1), *pooled, _weighted(network.conv2), *pooled]
+        return [*front, _weighted(network.fc1, bits), {"kind": "relu"}, _weighted(network.fc2, bits)]
+    if isinstance(network, CNN):
+        factor, shift = _normalisation(network.norm2)
+        return [
+            _weighted(network.conv1),
+            {"kind": "contrast"},
+            {"kind": "maximum", "size": network.pools[0]},
+            {"kind": "relu"},
+            _weighted(network.conv2),
+            {"kind": "maximum_and_mean", "size": network.pools[1]},
+            {"kind": "scale", "scale": _base64(factor), "shift": _base64(shift)},
+            {"kind": "relu"},
+            _weighted(network.fc1, bits, network.norm3),
+            {"kind": "relu"},
+            _weighted(network.fc2, bits),
+        ]
+    raise ExportError("A página só sabe calcular com a rede deste projeto e com a original. Exporte com `exportar`.")
+
+
+def _weighted(layer: nn.Conv2d | nn.Linear, bits: int = 32, norm: nn.Module | None = None) -> dict[str, Any]:
+    """A convolution or linear layer, and the normalisation that follows it."""
+    weight = layer.weight.detach().flatten(1)
+    scale = torch.ones(len(weight))
+    if bits == 16:
+        scale = weight.abs().amax(1).clamp(min=1e-30) / 32767
+        weight = (weight / scale[:, None]).round().to(torch.int16)
+    shift = torch.zeros_like(scale) if layer.bias is None else layer.bias.detach()
+    if norm:
+        factor, added = _normalisation(norm)
+        scale, shift = scale * factor, shift * factor + added
+    kind: dict[str, Any] = {"kind": "linear"}
+    if isinstance(layer, nn.Conv2d):
+        kind = {"kind": "convolution", "size": layer.kernel_size[0]}
+    numbers = {"weights": _base64(weight), "scale": _base64(scale), "shift": _base64(shift)}
+    return kind | {"outputs": len(weight), "bits": bits} | numbers
+
+
+def _normalisation(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a trained batch normalisation multiplies each channel with, and then adds."""
+    state = norm.state_dict()
+    factor = state["weight"] / (state["running_var"] + norm.eps).sqrt()
+    return factor, state["bias"] - state["running_mean"] * factor
+
+
+def _base64(values: torch.Tensor) -> str:
+    """The bytes of the numbers, the least of each number first, as all machines in use have them."""
+    return base64.b64encode(values.numpy().tobytes()).decode()
+
+
+def _json(values: dict) -> str:
+    """JSON that can stand within a script: no text in it ends the script."""
+    return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _png(image: torch.Tensor) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -6,6 +6,7 @@ import re
 import tarfile
 import textwrap
 import tomllib
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,8 +14,6 @@ import nbformat
 
 from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, open_notebook
 from classificador.atomic import write_bytes
-from classificador.errors import ClassificadorError
-from classificador.portuguese import reason
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
@@ -87,10 +86,8 @@ def make_standalone() -> nbformat.NotebookNode:
 
 def write_standalone(path: Path) -> None:
     """Write the notebook of make_standalone(). Raises ClassificadorError."""
-    try:
+    with suppress(OSError):  # that the file cannot be written either tells
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClassificadorError(f"Não é possível criar a pasta {path.parent}: {reason(error)}.") from error
     write_bytes(path, (nbformat.writes(make_standalone()) + "\n").encode())
 
 
@@ -99,7 +96,7 @@ def _carrier(dependencies: list[str]) -> str:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:xz") as tar:
         for file in sorted(PACKAGE.rglob("*")):
-            if file.suffix in (".py", ".md", ".typed"):
+            if file.suffix in (".py", ".md", ".html", ".js", ".typed"):
                 entry, data = (
                     tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix()),
                     file.read_bytes(),

@@ -60,7 +60,7 @@ def drop(page, path):
     page.locator(".classificador-fotos").dispatch_event("drop", {"dataTransfer": files})
 
 
-def test_the_prediction_section_and_own_pictures(page, lab, screens, tmp_path):
+def test_the_prediction_section_and_own_pictures(page, lab, tmp_path):
     news = page.get_by_text("get notified about official Jupyter news")
     page.add_locator_handler(news, lambda: page.get_by_role("button", name="No", exact=True).click())
     page.goto(lab)
@@ -93,6 +93,3 @@ def test_the_prediction_section_and_own_pictures(page, lab, screens, tmp_path):
     drop(page, ROOT / "docs" / "fotos" / "gato.png")
     expect(results.get_by_text("gato.png: Gato")).to_be_visible()
     expect(figure).to_have_count(3)
-    box.evaluate("box => box.scrollIntoView({ block: 'start' })")
-    place = box.bounding_box()
-    page.screenshot(path=screens / "caderno.png", clip=place | {"height": 250})
