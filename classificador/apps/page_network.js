@@ -282,7 +282,7 @@ function makeNetwork(model) {
   return { predict, occlusionMap };
 }
 
-// The picture: as a square of bytes, just as to_tensor() of data/pictures.py makes it with Pillow.
+// The picture: as a square of bytes, as to_tensor() of data/pictures.py makes it with Pillow.
 
 /** Which pixels, and with what weights, make each of `count` new ones out of those from `start` to `end` of a line. */
 function resampling(length, start, end, count, smooth) {
