@@ -40,6 +40,10 @@ class _Words:
     def __init__(self, english: bool):
         self.english = english
 
+    def say(self, portuguese: str, english: str) -> str:
+        """The one of the two that is the card's."""
+        return english if self.english else portuguese
+
     def digits(self, value: float, count: int) -> str:
         """A number with so many decimal places."""
         return f"{value:,.{count}f}" if self.english else number(value, count)
@@ -48,108 +52,77 @@ class _Words:
         """A fraction in percent."""
         return self.digits(100 * fraction, count) + "%"
 
-    def distillation(self, info: ModelInfo) -> str:
-        """Whose answers the model learnt."""
-        if not info.distilled:
-            return "No distillation" if self.english else "Sem destilação"
-        text = (
-            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation; "
-            "its training is not in the time above)"
-            if self.english
-            else "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na "
-            "validação; o treino dela não está no tempo acima)"
-        )
-        return text.format(self.percent(info.teacher["val_accuracy"], 2))
-
-    def start(self, info: ModelInfo) -> str:
-        """Whose weights the training began with."""
-        if not info.start:
-            return "It began with new weights" if self.english else "Começou de pesos novos"
-        text = "It began with the weights of {}" if self.english else "Partiu dos pesos de {}"
-        return text.format(info.start)
-
-    def framing(self, info: ModelInfo) -> str:
-        """What part of a photo the model sees."""
-        if info.framing == "inteira":
-            return "all, on white" if self.english else "o todo, sobre fundo branco"
-        return "the central square" if self.english else "o quadrado do centro"
-
-    def few(self, classes: list[str]) -> str:
-        """A line about the classes with few test images; nothing where there are none."""
-        if not classes:
-            return ""
-        text = "- Fewer than {} test images: {}." if self.english else "- Menos de {} imagens de teste: {}."
-        return "\n" + text.format(FEW, ", ".join(classes))
-
-    def source(self, classes: tuple[str, ...], side: int) -> str:
-        """Where the images come from."""
-        if classes == CLASSES:
-            return "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
-        return f"{'the user’s images' if self.english else 'imagens do usuário'}, {side}×{side}"
-
-    def names(self, classes: tuple[str, ...]) -> list[str]:
-        """The classes, as a table can show them."""
-        english = self.english and classes == CLASSES
-        return [ENGLISH[name] if english else name.replace("|", "\\|") for name in classes]
-
 
 def _facts(model: LoadedModel, path: Path, data: ImageData, report: Report, english: bool) -> dict[str, object]:
     """What the cards' places in braces stand for."""
-    say = _Words(english)
+    words = _Words(english)
+    source = words.say("imagens do usuário", "the user’s images") + f", {model.info.side}×{model.info.side}"
     return (
         {
             "file": path.name,
             "sha256": sha256(path.read_bytes()).hexdigest(),
-            "weights": say.digits(sum(weight.numel() for weight in model.parameters()), 0),
-            "source": say.source(tuple(data.classes), model.info.side),
+            "weights": words.digits(sum(weight.numel() for weight in model.parameters()), 0),
+            "source": "CIFAR-10 (Alex Krizhevsky, 2009), 32×32" if data.classes == CLASSES else source,
             "computed": precision(next(model.parameters()).device),
         }
-        | {name: say.digits(len(getattr(data, name)), 0) for name in ("train", "val", "test")}
-        | _facts_of_training(model.info, say)
-        | _facts_of_test(report, say)
+        | {name: words.digits(len(getattr(data, name)), 0) for name in ("train", "val", "test")}
+        | _facts_of_training(model.info, words)
+        | _facts_of_test(report, words)
     )
 
 
-def _facts_of_training(info: ModelInfo, say: _Words) -> dict[str, object]:
+def _facts_of_training(info: ModelInfo, words: _Words) -> dict[str, object]:
+    learnt = words.say("Sem destilação", "No distillation")
+    if info.distilled:
+        learnt = words.say(
+            "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na validação; o "
+            "treino dela não está no tempo acima)",
+            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation; its "
+            "training is not in the time above)",
+        ).format(words.percent(info.teacher["val_accuracy"], 2))
+    start = words.say("Partiu dos pesos de {}", "It began with the weights of {}").format(info.start)
+    whole = words.say("o todo, sobre fundo branco", "all, on white")
     return {
         "preset": info.preset,
         "seed": info.settings.get("seed", "—"),
         "epoch": info.epoch,
         "epochs": info.settings["epochs"],
-        "val_accuracy": say.percent(info.val_accuracy, 2),
+        "val_accuracy": words.percent(info.val_accuracy, 2),
         "time": duration(info.seconds),
         "device": info.device,
         "precision": info.precision,
         "torch": info.versions["torch"],
         "created": info.created,
-        "temperature": say.digits(info.temperature, 3),
-        "doubt_below": say.percent(info.doubt_below),
+        "temperature": words.digits(info.temperature, 3),
+        "doubt_below": words.percent(info.doubt_below),
         "side": info.side,
-        "distillation": say.distillation(info),
-        "start": say.start(info),
-        "framing": say.framing(info),
+        "distillation": learnt,
+        "start": start if info.start else words.say("Começou de pesos novos", "It began with new weights"),
+        "framing": whole if info.framing == "inteira" else words.say("o quadrado do centro", "the central square"),
     }
 
 
-def _facts_of_test(report: Report, say: _Words) -> dict[str, object]:
-    names, digits = say.names(tuple(report.classes)), say.digits
-    distilled = ("distilled" if say.english else "destilado") if report.distilled else ""
+def _facts_of_test(report: Report, words: _Words) -> dict[str, object]:
+    digits, percent = words.digits, words.percent
+    known = words.english and tuple(report.classes) == CLASSES
+    names = [ENGLISH[name] if known else name.replace("|", "\\|") for name in report.classes]
     classes = [
         f"| {name} | {digits(precision, 3)} | {digits(recall, 3)} | {digits(f1, 3)} | {digits(n, 0)} |"
         for name, (precision, recall, f1, n) in zip(names, report.per_class, strict=True)
     ]
     confused = [f"{names[true]} → {names[found]} ({times})" for true, found, times in report.most_confused(3)]
     worst = report.per_class[:, 1].argmin()
+    few = words.say("\n- Menos de {} imagens de teste: {}.", "\n- Fewer than {} test images: {}.")
     return {
-        "distilled": distilled and f", {distilled}",
-        "accuracy": say.percent(report.accuracy, 2),
-        "interval": " – ".join(map(say.percent, report.interval)),
+        "distilled": words.say(", destilado", ", distilled") if report.distilled else "",
+        "accuracy": percent(report.accuracy, 2),
+        "interval": " – ".join(map(percent, report.interval)),
         "f1": digits(report.macro[2], 4),
-        "calibration": say.percent(calibration_error(report.probabilities, report.labels)),
+        "calibration": percent(calibration_error(report.probabilities, report.labels)),
         "count": len(names),
         "classes": "\n".join(classes),
         "confused": ", ".join(confused) or "—",
         "worst": names[worst],
-        "worst_recall": say.percent(report.per_class[worst, 1]),
-        "few": say.few(report.few),
+        "worst_recall": percent(report.per_class[worst, 1]),
+        "few": few.format(FEW, ", ".join(report.few)) if report.few else "",
     }
