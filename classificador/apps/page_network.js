@@ -355,7 +355,7 @@ function shrink(width, height, side, framing, read) {
   return square;
 }
 
-/** Whether a PNG or JPEG breaks off before its end: Firefox would show what there is of it. */
+/** Whether a PNG, JPEG, BMP or GIF breaks off before its end: Firefox would show what there is of it. */
 function breaksOff(bytes) {
   const has = (place, ...expected) => expected.every((byte, i) => bytes[place + i] === byte);
   let place = 2;
@@ -366,6 +366,8 @@ function breaksOff(bytes) {
     }
     return true;
   }
+  if (has(0, 0x42, 0x4d)) return new DataView(bytes.buffer).getUint32(2, true) > bytes.length; // a BMP says how long it is
+  if (has(0, 0x47, 0x49, 0x46)) return !bytes.subarray(-9).includes(0x3b); // what ends a GIF
   if (!has(0, 0xff, 0xd8)) return false;
   // Of parts that begin with 255 and a number, most with a length; between them, coded pixels. The last is 255, 217.
   while (place + 2 <= bytes.length) {
