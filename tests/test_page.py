@@ -1,7 +1,9 @@
 """The page that classifies in a browser: its script answers as PyTorch and Pillow do, and nothing in it is markup."""
 
 import base64
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from classificador.apps.page import make_page, run_page, write_page
 from classificador.data import pictures
 from classificador.data.dataset import CLASSES, ImageData, Split
 from classificador.data.pictures import to_tensor
-from classificador.errors import ExportError
+from classificador.errors import ExportError, ImageError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.build import make_network
 from classificador.network.cnn import CNN, OriginalFromPixels
@@ -83,7 +85,10 @@ def test_the_script_gives_the_probabilities_of_the_original_network(tmp_path):
     torch.testing.assert_close(found, predict(model, images), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [SMALL | {"symmetric": True}, SMALL | {"side": 48, "pools": (3, 3)}], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [SMALL | {"symmetric": True}, SMALL | {"side": 48, "pools": (3, 3), "kernels": (4, 2)}], ids=str
+)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_the_script_draws_the_same_map(tmp_path, sizes):
     model = trained(tmp_path, **sizes)
     image = noise(1, model.info.side)[0]
@@ -102,7 +107,7 @@ def test_the_script_draws_the_same_map(tmp_path, sizes):
 
 @pytest.mark.parametrize("framing", pictures.FRAMINGS)
 @pytest.mark.parametrize("side", [32, 48])
-def test_the_script_makes_pictures_square_as_pillow_does(side, framing):
+def test_the_script_makes_pictures_square_as_pillow_does_to_the_byte(side, framing):
     context = MiniRacer()
     context.eval(SCRIPT)
     context.eval(
@@ -126,14 +131,64 @@ def test_the_script_makes_pictures_square_as_pillow_does(side, framing):
         *rng.integers(1, 200, (20, 2)),
     ]
     for width, height in sizes:
-        # To the byte; but of narrow pictures Pillow 13 shortens the columns before the rows, which rounds otherwise: by
-        # one, where no sum has to be cut off at black or white.
-        narrow = height > 1.5 * width
-        pixels = rng.integers(*((64, 192) if narrow else (0, 256)), (height, width, 4), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (height, width, 4), dtype=np.uint8)
         expected = to_tensor(Image.fromarray(np.ascontiguousarray(pixels[..., :3])), side, framing)
         text = base64.b64encode(pixels.tobytes()).decode()
         found = json.loads(context.call("square", int(width), int(height), side, framing, text))
-        assert (torch.tensor(found) - expected.flatten().int()).abs().max() <= narrow, (width, height)
+        assert found == expected.flatten().tolist(), (width, height)
+
+
+@pytest.mark.slow
+def test_the_page_of_the_shipped_model_answers_as_it_does(cifar10, tmp_path):
+    test = Split(cifar10.test.images[:100], cifar10.test.labels[:100])  # of the 1000 that the command checks
+    assert write_page(load_model(ROOT / "best_model.pth"), replace(cifar10, test=test), tmp_path / "m.html") < 1e-3
+
+
+def files_whole_and_cut() -> dict[str, bytes]:
+    photo = Image.fromarray(noise(1, 64)[0].permute(1, 2, 0).numpy())
+    small = io.BytesIO()
+    photo.resize((16, 16)).save(small, "JPEG")
+    exif = Image.Exif()
+    exif[0x927C] = small.getvalue()  # the small picture of a camera, which has an end of its own
+    forms = [("PNG", {}), ("BMP", {}), ("JPEG", {"exif": exif}), ("JPEG", {"progressive": True})]
+    forms += [("GIF", {"save_all": True, "append_images": [photo.rotate(90)]})]
+    found = {}
+    for form, options in forms:
+        file = io.BytesIO()
+        photo.save(file, form, **options)
+        whole, name = file.getvalue(), f"{form} {list(options)}"
+        found |= {f"{name} whole": whole, f"{name} and more": whole + bytes(999) + b"\xff\xd9;"}
+        found |= {
+            f"{name} {share}": whole[: int(len(whole) * share)] for share in (0.2, 0.4, 0.9 if form != "GIF" else 0.3)
+        }
+    return found
+
+
+def test_what_breaks_off_is_known_as_pillow_knows_it():
+    context = MiniRacer()
+    context.eval(f"{SCRIPT}; const torn = (text) => breaksOff(decode(text, Uint8Array));")
+    for name, content in files_whole_and_cut().items():
+        try:
+            pictures.decode_image(content, name)
+            whole = True
+        except ImageError:
+            whole = False
+        assert context.eval(f"torn('{base64.b64encode(content).decode()}')") is not whole, name
+        assert whole == (" whole" in name or " and more" in name)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+@pytest.mark.parametrize("turned", [0, 1, 6])
+def test_what_not_all_browsers_turn_is_known(form, turned):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x010E] = "um texto"
+    if turned:
+        exif[0x0112] = turned
+    Image.new("RGB", (9, 9)).save(file, form, exif=exif)
+    context = MiniRacer()
+    context.eval(SCRIPT)
+    text = base64.b64encode(file.getvalue()).decode()
+    assert context.eval(f"isTurned(decode('{text}', Uint8Array))") is (turned > 1)
 
 
 def test_a_page_that_answers_otherwise_is_refused_and_nothing_written(tmp_path, monkeypatch):
@@ -213,6 +268,8 @@ def test_the_command_names_the_file_after_the_model_and_opens_it(tmp_path, monke
     assert main(["pagina", "--modelo", "m.pth", "--dados", "fotos", "--abrir"]) == 0
     assert opened == [(tmp_path / "dist" / "m.html").as_uri()]
     assert "Nenhum navegador respondeu" in capsys.readouterr().out
+    assert main(["pagina", "--modelo", "."]) == main(["exportar", "--modelo", "."]) == 1
+    assert capsys.readouterr().err.count("erro: . ") == 2
     (tmp_path / "arquivo").touch()
     assert main(["pagina", "--modelo", "m.pth", "--dados", "fotos", "--saida", "arquivo/m.html"]) == 1
     assert "Não foi possível gravar" in capsys.readouterr().err

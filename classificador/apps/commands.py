@@ -192,23 +192,31 @@ def export_command(options) -> tuple[int, dict]:
     from classificador.apps.export import export_model
 
     ending = ".pesos.pth" if options.formato == "pesos" else f".{options.formato}"
-    path = Path(options.saida or Path(options.modelo).with_suffix(ending))
-    return _export(options, path, lambda model, data: export_model(model, data.test.images, path, options.formato))
+
+    def write(model, data, path: Path) -> float:
+        return export_model(model, data.test.images, path, options.formato)
+
+    return _export(options, lambda: Path(options.modelo).with_suffix(ending), write)
 
 
 def page_command(options) -> tuple[int, dict]:
     """Write the model as a web page, checked in the same way; and open it, if asked to."""
     from classificador.apps.page import write_page
+    from classificador.portuguese import number
 
-    path = Path(options.saida or Path("dist", Path(options.modelo).with_suffix(".html").name))
-    result = _export(options, path, lambda model, data: write_page(model, data, path))
+    code, result = _export(options, lambda: Path("dist", Path(options.modelo).with_suffix(".html").name), write_page)
+    path = Path(result["file"])
+    print(f"Um arquivo de {number(path.stat().st_size / 1e6, 1)} MB: abra-o em um navegador, ou envie-o a alguém.")
     if options.abrir and not webbrowser.open(path.resolve().as_uri()):
-        print("Nenhum navegador respondeu: abra o arquivo nele.")
-    return result
+        print("Nenhum navegador respondeu.")
+    return code, result
 
 
-def _export(options, path: Path, write: Callable) -> tuple[int, dict]:
-    """Call write(model, data), which writes a file of the model to `path` and returns the largest difference."""
+def _export(options, place: Callable[[], Path], write: Callable) -> tuple[int, dict]:
+    """Call write(model, data, path), which writes a file of the model and returns the largest difference.
+
+    place: says where, when --saida does not.
+    """
     from classificador import load_data, load_model
     from classificador.apps.export import CHECKED
     from classificador.files.model_info import take_classes
@@ -218,11 +226,12 @@ def _export(options, path: Path, write: Callable) -> tuple[int, dict]:
     take_classes(model, data.classes)
     if list(data.classes) != list(model.info.classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
+    path = Path(options.saida) if options.saida else place()
     if path.exists() and path.samefile(options.modelo):
         raise DataError(f"{path} é o próprio modelo, que se perderia. Dê outro nome com --saida.")
     count = min(CHECKED, len(data.test))
     print(f"Conferindo em {count} imagens de teste…")
-    difference = write(model, data)
+    difference = write(model, data, path)
     largest = f"{difference:.1e}".replace(".", ",")
     print(f"{path}: as mesmas respostas; diferença de probabilidade de no máximo {largest}")
     return 0, {"file": str(path), "images": count, "largest_difference": difference}

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,7 +41,8 @@ def write_page(model: LoadedModel, data: ImageData, path: Path) -> float:
 
     data: of the model's classes; its first 1000 test images are classified by the page's own script, in the engine of
     Chromium, and by the model before the file is written. Raises ExportError when the network is not one that the page
-    knows, or when the page answers otherwise than the model.
+    knows, or when the page answers otherwise than the model; CheckpointError for weights without sense, and when the
+    file cannot be written.
     """
     images = data.test.images[:CHECKED]
     expected = predict(model, images)
@@ -64,8 +66,10 @@ def make_page(model: LoadedModel, data: ImageData, bits: int) -> str:
     info = model.info
     origin = "Rede com duas camadas convolucionais e duas totalmente conectadas"
     if info.preset:
-        origin += f", treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}; acerta {percent(info.val_accuracy)} "
-        origin += "das imagens de validação"
+        origin += (
+            f"{', destilada' if info.distilled else ''}, treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
+        )
+        origin += f"; acerta {percent(info.val_accuracy)} das imagens de validação"
     examples = []
     for label, name in enumerate(info.classes) if info.classes == CLASSES else ():
         examples += [
@@ -101,7 +105,8 @@ def run_page(page: str, images: torch.Tensor) -> torch.Tensor:
     engines = [MiniRacer() for _ in batches]  # one after the other: made at the same time, one in sixty pairs crashes
     with ThreadPoolExecutor(THREADS) as pool:
         answers = pool.map(run, engines, batches)
-        return torch.tensor([answer for part in answers for answer in part])
+        rows = [answer for part in answers for answer in part]
+    return torch.tensor([[math.nan if value is None else value for value in row] for row in rows])  # JSON has no NaN
 
 
 def part_of(page: str, name: str) -> str:

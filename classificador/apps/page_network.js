@@ -203,7 +203,7 @@ function makeChain(layers, side, mirrored) {
   const image = blank(3, side);
   const steps = [];
   for (const layer of layers) steps.push(LAYERS[layer.kind](layer, (steps.at(-1) ?? { output: image }).output));
-  const held = [image, ...steps.map((step) => step.output)].map(({ values }) => values);
+  const held = [...new Set([image, ...steps.map((step) => step.output)])].map(({ values }) => values);
   let kept = [];
   return {
     /** Put in the window of the pixels (bytes, 3×side×side), and return the logits. */
@@ -327,30 +327,53 @@ function shrink(width, height, side, framing, read) {
   const end = ({ first, weights }) => first + weights.length;
   const left = across[0].first, right = end(across.at(-1)), top = down[0].first, bottom = end(down.at(-1));
 
-  const narrow = new Uint8Array((bottom - top) * across.length * 3); // each row as short as in the end
-  const strip = Math.max(1, Math.floor(2 ** 21 / (right - left))); // rows that are in memory at a time
-  for (let start = top; start < bottom; start += strip) {
-    const rows = Math.min(strip, bottom - start);
-    const bytes = read(left, start, right - left, rows);
-    for (let row = 0; row < rows; row++) {
-      across.forEach(({ first, weights }, column) => {
-        const from = (row * (right - left) + first - left) * 4;
-        const to = ((start - top + row) * across.length + column) * 3;
-        for (let c = 0; c < 3; c++) narrow[to + c] = weigh(bytes, from + c, 4, weights);
-      });
+  /** Calls act(bytes, from, row) for each row of the picture; `from` is where it begins in the bytes. */
+  const eachRow = (act) => {
+    const strip = Math.max(1, Math.floor(2 ** 21 / (right - left))); // rows that are in memory at a time
+    for (let start = top; start < bottom; start += strip) {
+      const rows = Math.min(strip, bottom - start);
+      const bytes = read(left, start, right - left, rows);
+      for (let row = 0; row < rows; row++) act(bytes, row * (right - left) * 4, start + row);
     }
-  }
-
+  };
   const square = new Uint8Array(3 * side * side).fill(255);
   const [marginLeft, marginTop] = [across, down].map((line) => round((side - line.length) / 2));
+  const put = (row, column, c, value) => {
+    square[(c * side + marginTop + row) * side + marginLeft + column] = value;
+  };
+
+  // As Pillow 13: first what shortens the picture most. The other order would round some bytes otherwise.
+  if (height - down.length > Math.max(0, 2 * (width - across.length))) {
+    const length = (right - left) * 3, sums = new Int32Array(down.length * length).fill(2 ** 21);
+    eachRow((bytes, from, y) => {
+      down.forEach(({ first, weights }, row) => {
+        if (y < first || y >= first + weights.length) return;
+        const weight = weights[y - first], start = row * length;
+        for (let i = 0, at = from; i < length; i += 3, at += 4) {
+          for (let c = 0; c < 3; c++) sums[start + i + c] += bytes[at + c] * weight;
+        }
+      });
+    });
+    const low = Uint8ClampedArray.from(sums, (sum) => sum >> 22);
+    down.forEach((_, row) => {
+      across.forEach(({ first, weights }, column) => {
+        for (let c = 0; c < 3; c++) put(row, column, c, weigh(low, row * length + (first - left) * 3 + c, 3, weights));
+      });
+    });
+    return square;
+  }
+  const narrow = new Uint8Array((bottom - top) * across.length * 3); // each row as short as in the end
+  eachRow((bytes, from, y) => {
+    across.forEach(({ first, weights }, column) => {
+      const to = ((y - top) * across.length + column) * 3;
+      for (let c = 0; c < 3; c++) narrow[to + c] = weigh(bytes, from + (first - left) * 4 + c, 4, weights);
+    });
+  });
   down.forEach(({ first, weights }, row) => {
-    for (let column = 0; column < across.length; column++) {
-      for (let c = 0; c < 3; c++) {
-        const from = ((first - top) * across.length + column) * 3 + c;
-        const to = (c * side + marginTop + row) * side + marginLeft + column;
-        square[to] = weigh(narrow, from, across.length * 3, weights);
-      }
-    }
+    across.forEach((_, column) => {
+      const from = ((first - top) * across.length + column) * 3;
+      for (let c = 0; c < 3; c++) put(row, column, c, weigh(narrow, from + c, across.length * 3, weights));
+    });
   });
   return square;
 }
@@ -358,16 +381,31 @@ function shrink(width, height, side, framing, read) {
 /** Whether a PNG, JPEG, BMP or GIF breaks off before its end: Firefox would show what there is of it. */
 function breaksOff(bytes) {
   const has = (place, ...expected) => expected.every((byte, i) => bytes[place + i] === byte);
+  const view = new DataView(bytes.buffer);
   let place = 2;
   if (has(0, 0x89, 0x50, 0x4e, 0x47)) {
     // Of parts, each with its length and name, up to the one called IEND.
-    for (place = 8; place + 12 <= bytes.length; place += 12 + new DataView(bytes.buffer).getUint32(place)) {
+    for (place = 8; place + 12 <= bytes.length; place += 12 + view.getUint32(place)) {
       if (has(place + 4, 0x49, 0x45, 0x4e, 0x44)) return false;
     }
     return true;
   }
-  if (has(0, 0x42, 0x4d)) return new DataView(bytes.buffer).getUint32(2, true) > bytes.length; // a BMP says how long it is
-  if (has(0, 0x47, 0x49, 0x46)) return !bytes.subarray(-9).includes(0x3b); // what ends a GIF
+  if (has(0, 0x42, 0x4d) && bytes.length >= 54 && view.getUint32(14, true) >= 40 && view.getUint32(30, true) === 0) {
+    const row = Math.ceil((view.getUint16(28, true) * view.getInt32(18, true)) / 32) * 4; // of pixels, not compressed
+    return view.getUint32(10, true) + row * Math.abs(view.getInt32(22, true)) > bytes.length;
+  }
+  if (has(0, 0x47, 0x49, 0x46)) {
+    // Of parts, up to the first picture; what each holds is in pieces, each with its length, the last of length 0.
+    const palette = (flags) => (flags & 128 ? 3 * 2 ** ((flags & 7) + 1) : 0);
+    const skip = (from) => {
+      while (bytes[from]) from += 1 + bytes[from];
+      return from + 1;
+    };
+    for (place = 13 + palette(bytes[10]); place < bytes.length; place = skip(place + 2)) {
+      if (bytes[place] === 0x2c) return skip(place + 11 + palette(bytes[place + 9])) > bytes.length;
+    }
+    return true;
+  }
   if (!has(0, 0xff, 0xd8)) return false;
   // Of parts that begin with 255 and a number, most with a length; between them, coded pixels. The last is 255, 217.
   while (place + 2 <= bytes.length) {
@@ -378,4 +416,24 @@ function breaksOff(bytes) {
     else place += 2 + bytes[place + 2] * 256 + bytes[place + 3];
   }
   return true;
+}
+
+/** Whether the EXIF of a WebP or PNG says that it is to be turned, which not all browsers do. */
+function isTurned(bytes) {
+  const text = (from, length) => String.fromCharCode(...bytes.subarray(from, from + length));
+  const webp = text(8, 4) === "WEBP";
+  if (!webp && text(1, 3) !== "PNG") return false;
+  const view = new DataView(bytes.buffer);
+  let place = webp ? 12 : 8, size;
+  for (; place + 12 <= bytes.length; place += webp ? 8 + size + (size % 2) : 12 + size) {
+    size = view.getUint32(webp ? place + 4 : place, webp);
+    if (text(webp ? place : place + 4, 4).toUpperCase() !== "EXIF") continue;
+    let start = place + 8;
+    if (text(start, 4) === "Exif") start += 6;
+    const little = text(start, 2) === "II", first = start + view.getUint32(start + 4, little);
+    for (let entry = first + 2; entry < first + 2 + 12 * view.getUint16(first, little); entry += 12) {
+      if (view.getUint16(entry, little) === 0x0112) return view.getUint16(entry + 8, little) > 1;
+    }
+  }
+  return false;
 }
