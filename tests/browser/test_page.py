@@ -119,6 +119,7 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
     photo.save(tmp_path / "inteira.jpg", exif=with_thumbnail(photo))
     (tmp_path / "c-rasgada2.jpg").write_bytes((tmp_path / "inteira.jpg").read_bytes()[:-2000])
     photo.convert("P").save(tmp_path / "inteira.gif")
+    photo.save(tmp_path / "inteira.webp", exif=b"II*\0\xff\xff\xff\x7f")  # which points nowhere
     (tmp_path / "c-rasgada3.gif").write_bytes((tmp_path / "inteira.gif").read_bytes()[:-3000])
     photo.save(tmp_path / "inteira.bmp")
     (tmp_path / "c-rasgada4.bmp").write_bytes((tmp_path / "inteira.bmp").read_bytes()[:-3000])
@@ -219,6 +220,19 @@ def test_nothing_is_fetched_or_sent(visitor, shipped):
     server.shutdown()
     server.server_close()
     assert refused == [True, True] and asked == []
+
+
+def test_a_form_cannot_send_either(page, shipped):
+    asked = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    page.goto(shipped.as_uri())
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<form action=http://127.0.0.1:9/ method=get></form>')"
+    )
+    page.evaluate("document.forms[0].submit()")
+    page.wait_for_timeout(500)
+    assert page.url == shipped.as_uri()
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked), asked
 
 
 def test_class_names_are_shown_as_text(visitor, data, tmp_path):
