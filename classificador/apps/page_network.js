@@ -408,9 +408,9 @@ function breaksOff(bytes) {
   }
   if (!has(0, 0xff, 0xd8)) return false;
   // Of parts that begin with 255 and a number, most with a length; between them, coded pixels. The last is 255, 217.
-  while (place + 2 <= bytes.length) {
+  while ((place = bytes.indexOf(0xff, place)) >= 0 && place + 2 <= bytes.length) {
     const kind = bytes[place + 1];
-    if (bytes[place] !== 0xff || kind === 0xff) place += 1;
+    if (kind === 0xff) place += 1;
     else if (kind === 0xd9) return false;
     else if (kind <= 1 || (kind >= 0xd0 && kind <= 0xd7)) place += 2;
     else place += 2 + bytes[place + 2] * 256 + bytes[place + 3];
