@@ -167,6 +167,9 @@ def files_whole_and_cut() -> dict[str, bytes]:
 def test_what_breaks_off_is_known_as_pillow_knows_it():
     context = MiniRacer()
     context.eval(f"{SCRIPT}; const torn = (text) => breaksOff(decode(text, Uint8Array));")
+    jpeg = files_whole_and_cut()["JPEG ['progressive'] whole"]
+    for length in range(700):  # within each part's name and length, too
+        assert context.eval(f"torn('{base64.b64encode(jpeg[: min(length + 2, len(jpeg) - 2)]).decode()}')")
     for name, content in files_whole_and_cut().items():
         try:
             pictures.decode_image(content, name)

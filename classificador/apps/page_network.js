@@ -413,6 +413,7 @@ function breaksOff(bytes) {
     if (kind === 0xff) place += 1;
     else if (kind === 0xd9) return false;
     else if (kind <= 1 || (kind >= 0xd0 && kind <= 0xd7)) place += 2;
+    else if (place + 4 > bytes.length) return true;
     else place += 2 + bytes[place + 2] * 256 + bytes[place + 3];
   }
   return true;
