@@ -39,7 +39,7 @@ test-fast: .venv/.pronto-dev  ## executa em menos de um minuto os testes rápido
 
 test-browser: .venv/.pronto-dev .venv/.pronto-browser  ## executa o caderno e a página em Chromium e Firefox sem tela
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install --with-deps chromium
-	@$(BIN)/python -m pytest tests/browser
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/browser
 
 lint: .venv/.pronto-dev  ## confere o estilo e os tipos do código e do caderno
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

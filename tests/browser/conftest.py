@@ -15,10 +15,16 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # of the system; e
 FIREFOX = ("firefox-esr", "firefox")  # Debian has a script of the second name
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marionette, while it waits for Firefox to start, leaves sockets to the garbage collector, which warns of each."""
+    """Each process gets the tests of JupyterLab, or of the page in one of the browsers, as a whole.
+
+    Marionette, while it waits for Firefox to start, leaves sockets to the garbage collector, which warns of each.
+    """
     for item in items:
-        if "[firefox]" in item.name:
+        firefox = "[firefox]" in item.name
+        item.add_marker(pytest.mark.xdist_group("firefox" if firefox else item.module.__name__))
+        if firefox:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 
 
