@@ -25,7 +25,8 @@ from classificador.results.explain import occlusion_map
 from classificador.results.predict import predict
 from conftest import INFO, ROOT
 
-SCRIPT = (ROOT / "classificador" / "apps" / "page_network.js").read_text("utf-8")
+FILES = ("page_network.js", "page_picture.js")
+SCRIPT = "".join((ROOT / "classificador" / "apps" / name).read_text("utf-8") for name in FILES)
 SMALL = {"channels": (4, 8), "hidden": 16}
 
 

@@ -88,6 +88,7 @@ def make_page(model: LoadedModel, data: ImageData, bits: int) -> str:
         "facts": _json(facts | {"origin": f"{origin}.", "examples": examples}),
         "model": _json(network | {"layers": describe_layers(bare(model), bits)}),
         "network": (folder / "page_network.js").read_text("utf-8"),
+        "picture": (folder / "page_picture.js").read_text("utf-8"),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (folder / "page.html").read_text("utf-8"))
 
