@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import machine
 from classificador import evaluate, load_cifar10, load_model
-from classificador.results.calibration import calibration_error, uncalibrated
+from classificador.results.metrics import calibration_error
+from classificador.results.predict import uncalibrated
 from classificador.results.robustness import accuracy_when_damaged, near_duplicates, robustness_table
 from classificador.show import figures
 

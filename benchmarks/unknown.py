@@ -18,8 +18,7 @@ from benchmarks import machine
 from benchmarks.time_to_accuracy import recipe_settings
 from classificador import build, fit, load_cifar10, load_model, make_optimizer
 from classificador.data.dataset import ImageData, Split
-from classificador.results.calibration import FALSE_WARNINGS
-from classificador.results.predict import predict_logits
+from classificador.results.predict import FALSE_WARNINGS, predict_logits
 
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 SCORES = {

@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps
     from classificador.errors import CheckpointError, ClassificadorError, DataError, ImageError, SettingsError
     from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
     from classificador.files.model_info import ModelInfo, describe_checkpoint
-    from classificador.network.build import build, make_network, make_optimizer
-    from classificador.network.cnn import CNN, Symmetric
+    from classificador.network.build import build, make_optimizer
+    from classificador.network.cnn import CNN, Symmetric, make_network
     from classificador.recipes import PRESETS, Settings, make_settings, rename_parameters
     from classificador.results.metrics import Report, evaluate
     from classificador.results.predict import is_doubtful, predict, predict_image
@@ -29,8 +29,8 @@ _NAMES = {
     "errors": "CheckpointError ClassificadorError DataError ImageError SettingsError",
     "files.model_file": "load_model read_checkpoint save_checkpoint",
     "files.model_info": "ModelInfo describe_checkpoint",
-    "network.build": "build make_network make_optimizer",
-    "network.cnn": "CNN Symmetric",
+    "network.build": "build make_optimizer",
+    "network.cnn": "CNN Symmetric make_network",
     "recipes": "PRESETS Settings make_settings rename_parameters",
     "results.metrics": "Report evaluate",
     "results.predict": "is_doubtful predict predict_image",

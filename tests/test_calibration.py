@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from classificador.results.calibration import calibration_error, fit_doubt, fit_temperature, reliability, uncalibrated
+from classificador.results.metrics import calibration_error, reliability
+from classificador.results.predict import fit_doubt, fit_temperature, uncalibrated
 
 
 def drawn(n: int, factor: float):

@@ -13,8 +13,8 @@ from PIL import Image
 from classificador.data.dataset import Split
 from classificador.network.build import build
 from classificador.recipes import make_settings
-from classificador.results import calibration
-from classificador.results.metrics import Report
+from classificador.results.metrics import Report, calibration_error
+from classificador.results.predict import uncalibrated
 from classificador.results.robustness import DAMAGES
 from classificador.show import figures, live, names
 from classificador.training.history import History
@@ -141,9 +141,9 @@ def test_live_curves_update_one_display(history, monkeypatch):
 def test_the_reliability_diagram_shows_both_errors(report):
     figure = figures.reliability_diagram(report, 0.5)
     draw(figure)
-    raw = calibration.uncalibrated(report.probabilities, 0.5)
+    raw = uncalibrated(report.probabilities, 0.5)
     for axis, probabilities in zip(figure.axes, (raw, report.probabilities), strict=True):
-        gap = 100 * calibration.calibration_error(probabilities, report.labels)
+        gap = 100 * calibration_error(probabilities, report.labels)
         assert f"erro de {gap:.1f}%".replace(".", ",") in axis.get_title()
 
 

@@ -14,9 +14,8 @@ from classificador.files.model_info import describe_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN, bare
 from classificador.recipes import make_settings
-from classificador.results.calibration import fit_temperature
 from classificador.results.metrics import evaluate
-from classificador.results.predict import predict_logits
+from classificador.results.predict import fit_temperature, predict_logits
 from classificador.training import fit as fit_module
 from classificador.training import run as run_module
 from classificador.training.batches import balanced

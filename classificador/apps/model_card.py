@@ -9,8 +9,7 @@ from classificador.device import precision
 from classificador.errors import CheckpointError
 from classificador.files.model_info import LoadedModel, ModelInfo
 from classificador.portuguese import duration, number
-from classificador.results.calibration import calibration_error
-from classificador.results.metrics import FEW, Report, evaluate
+from classificador.results.metrics import FEW, Report, calibration_error, evaluate
 
 # CIFAR-10's own names, for the English card; other classes keep theirs.
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

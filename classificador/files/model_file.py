@@ -14,8 +14,7 @@ from classificador.errors import CheckpointError, brief
 from classificador.files.model_info import LoadedModel, ModelInfo, architecture_is_sound
 from classificador.files.plain import assumptions, find_weights, recognise
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
-from classificador.network.build import architecture_of, make_network
-from classificador.network.cnn import CNN, OriginalFromPixels, bare
+from classificador.network.cnn import CNN, OriginalFromPixels, architecture_of, bare, make_network
 
 RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
 

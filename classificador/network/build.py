@@ -1,4 +1,4 @@
-"""A run's network with its starting weights, and its optimizer."""
+"""The network with which a run begins, its starting weights, and its optimizer."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from classificador.data.dataset import ImageData
-from classificador.network.cnn import CNN, Symmetric, bare
+from classificador.network.cnn import CNN, architecture_of, bare, make_network
 from classificador.recipes import Settings
 
 
@@ -65,40 +65,6 @@ def take_weights(model: nn.Module, start: nn.Module) -> None:
     for name, weight in model.named_parameters():
         if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2"):
             weight.requires_grad_(False)
-
-
-def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:
-    """Return `network(**sizes)`, within Symmetric if asked for; its attribute `architecture` goes into its file.
-
-    architecture: all arguments of `network`, its defaults included, and "symmetric". Raises what `network` raises.
-    """
-    model = network(**sizes)
-    arguments = inspect.signature(network).bind(**sizes)
-    arguments.apply_defaults()
-    complete = dict(arguments.arguments)
-    for name, parameter in inspect.signature(network).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:  # of a class that passes on what it does not know
-            complete |= complete.pop(name)
-    model = Symmetric(model) if symmetric else model
-    vars(model)["architecture"] = complete | {"symmetric": symmetric}
-    return model
-
-
-def architecture_of(model: nn.Module) -> dict:
-    """Return the arguments of make_network that made `model`, as plain values; empty if it was made otherwise."""
-    arguments = getattr(model, "architecture", {})
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
-
-
-def epochs_trained(model: nn.Module) -> float:
-    """Return for how many epochs fit() has trained the weights of `model`, those in its file included; 0: it is new."""
-    return vars(model).get("epochs_trained", 0.0)
-
-
-def side_of(model: nn.Module) -> int | None:
-    """Return the side in pixels of the images that `model` was made for; None if make_network did not make it."""
-    architecture = architecture_of(model)
-    return architecture.get("side", 32) if architecture else None
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Adam:

@@ -1,4 +1,7 @@
-"""The network. The notebook shows the same class, for the reader to see and edit; a test keeps both equal."""
+"""The network, and what a network knows of itself. The notebook shows the same class CNN; a test keeps both equal."""
+
+import inspect
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +72,40 @@ class Symmetric(nn.Module):
 def bare(model: nn.Module) -> nn.Module:
     """Return the network itself: what Symmetric holds, or the model where nothing is around it."""
     return model.network if isinstance(model, Symmetric) else model
+
+
+def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:
+    """Return `network(**sizes)`, within Symmetric if asked for; its attribute `architecture` goes into its file.
+
+    architecture: all arguments of `network`, its defaults included, and "symmetric". Raises what `network` raises.
+    """
+    model = network(**sizes)
+    arguments = inspect.signature(network).bind(**sizes)
+    arguments.apply_defaults()
+    complete = dict(arguments.arguments)
+    for name, parameter in inspect.signature(network).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:  # of a class that passes on what it does not know
+            complete |= complete.pop(name)
+    model = Symmetric(model) if symmetric else model
+    vars(model)["architecture"] = complete | {"symmetric": symmetric}
+    return model
+
+
+def architecture_of(model: nn.Module) -> dict:
+    """Return the arguments of make_network that made `model`, as plain values; empty if it was made otherwise."""
+    arguments = getattr(model, "architecture", {})
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+
+
+def epochs_trained(model: nn.Module) -> float:
+    """Return for how many epochs fit() has trained the weights of `model`, those in its file included; 0: it is new."""
+    return vars(model).get("epochs_trained", 0.0)
+
+
+def side_of(model: nn.Module) -> int | None:
+    """Return the side in pixels of the images that `model` was made for; None if make_network did not make it."""
+    architecture = architecture_of(model)
+    return architecture.get("side", 32) if architecture else None
 
 
 class OriginalCNN(nn.Module):

@@ -1,4 +1,4 @@
-"""Accuracy, F1 and their friends, computed by scikit-learn, with the uncertainty said."""
+"""Accuracy, F1 and their friends, computed by scikit-learn, with the uncertainty said; and the calibration error."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,6 @@ from classificador.device import autocast
 from classificador.errors import CheckpointError
 from classificador.files.model_info import info_of, take_classes
 from classificador.portuguese import number, percent
-from classificador.results.calibration import calibration_error
 from classificador.results.predict import predict
 
 FEW = 10  # images of a class: even if all are right, its recall may well be 72 % (Wilson's interval)
@@ -152,3 +151,21 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     with autocast(next(model.parameters()).device):
         probabilities = predict(model, split.images).numpy()
     return Report(tuple(known), labels, probabilities, distilled=info is not None and info.distilled)
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
+    """Return bins×3: mean confidence, accuracy and number of images whose confidence falls into each equal interval.
+
+    probabilities: N×C. The confidence of an image is its highest probability. Empty intervals hold zeros.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    sums = [np.bincount(place, weights=values, minlength=bins) for values in (confidence, right)]
+    return np.stack([*(total / np.maximum(counts, 1) for total in sums), counts], 1)
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error: the mean gap between confidence and accuracy, as a fraction."""
+    confidence, accuracy, counts = reliability(probabilities, labels, bins).T
+    return float((np.abs(confidence - accuracy) * counts).sum() / max(1, counts.sum()))

@@ -1,8 +1,10 @@
-"""From images to probabilities."""
+"""From images to probabilities, calibrated by a temperature, and when to doubt them."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -10,14 +12,17 @@ from classificador import processes
 from classificador.data.pictures import open_image, to_tensor
 from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
 from classificador.errors import CheckpointError
-from classificador.files.model_info import LoadedModel, info_of
-from classificador.network.build import side_of
+from classificador.files.model_info import COLDEST, HOTTEST, LoadedModel, info_of
+from classificador.network.cnn import side_of
+
+FEWEST = 50  # validation images below which a temperature would be chance: of three it came out at its bound
+FALSE_WARNINGS = 0.05  # share of pictures of known classes that are doubted
 
 
 def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return class probabilities, float32 N×classes on the CPU, for uint8 or [0, 1] float images of N×3×S×S.
 
-    Calibrated, where the model has a temperature for its logits, fitted on the validation images: see calibration.py.
+    Calibrated, where the model has a temperature for its logits, fitted on validation images by fit_temperature().
     The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type, and
     CheckpointError for weights so large that the answers are no numbers.
     """
@@ -73,3 +78,35 @@ def predict_image(model: LoadedModel, picture: str | Path | Image.Image) -> dict
     probabilities = predict(model, pixels[None])[0]
     classes = model.info.classes
     return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}
+
+
+def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the number by which to divide the logits (N×C) so that their cross entropy on the labels (N) is least.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". No prediction changes: the order of the classes stays.
+    1 where every prediction is right, or where there are fewer than 50 images: too little tells how sure to be.
+    """
+    from scipy.optimize import minimize_scalar  # here: takes a second to load, which an answer does not need
+
+    logits, labels = logits.cpu().double(), labels.cpu()  # in this order: Apple's GPUs know no float64
+    if len(labels) < FEWEST or (logits.argmax(1) == labels).all():
+        return 1.0
+
+    def cost(log_temperature: float) -> float:
+        return F.cross_entropy(logits / np.exp(log_temperature), labels).item()
+
+    return float(np.exp(minimize_scalar(cost, bounds=np.log([COLDEST, HOTTEST]), method="bounded").x))
+
+
+def fit_doubt(probabilities: torch.Tensor) -> float:
+    """Return the confidence below which a picture may well be of no known class: what 5 % of these images stay under.
+
+    probabilities: N×C, calibrated, of validation images. How few unknown it finds is told by `benchmarks.unknown`.
+    """
+    return float(probabilities.cpu().amax(1).quantile(FALSE_WARNINGS))
+
+
+def uncalibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the probabilities (N×C) that the same logits give without their temperature."""
+    powers = np.maximum(probabilities, np.finfo(probabilities.dtype).tiny) ** temperature
+    return powers / powers.sum(1, keepdims=True)

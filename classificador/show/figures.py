@@ -13,8 +13,8 @@ from torch import nn
 
 from classificador.data.dataset import Split
 from classificador.portuguese import number, percent
-from classificador.results.calibration import calibration_error, reliability, uncalibrated
-from classificador.results.metrics import Report
+from classificador.results.metrics import Report, calibration_error, reliability
+from classificador.results.predict import uncalibrated
 from classificador.show.names import NUMBER, fonts_for, short_names
 from classificador.training.history import History
 

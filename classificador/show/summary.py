@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from classificador.network.build import side_of
-from classificador.network.cnn import bare
+from classificador.network.cnn import bare, side_of
 from classificador.portuguese import number
 
 

@@ -10,8 +10,7 @@ from classificador import processes
 from classificador.errors import CheckpointError, ClassificadorError, SettingsError, brief
 from classificador.files.model_file import check_fit
 from classificador.files.safe import RESUME, read_file, write_file
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.recipes import Settings
 from classificador.training.history import read_record
 from classificador.training.run_folder import find_interrupted, runs_beside

@@ -14,7 +14,7 @@ from classificador import processes
 from classificador.data.dataset import Split
 from classificador.device import describe_device, place
 from classificador.errors import DivergenceError, NotFiniteError
-from classificador.network.build import epochs_trained
+from classificador.network.cnn import epochs_trained
 from classificador.training.batches import Batches
 from classificador.training.history import Clock, History, Tally
 from classificador.training.resume import ModelState, OptimizerState, RandomState, Stateful, save_state

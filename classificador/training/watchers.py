@@ -10,9 +10,9 @@ import torch
 from tqdm import tqdm
 
 from classificador.device import precision
-from classificador.network.build import architecture_of
+from classificador.network.cnn import architecture_of
 from classificador.portuguese import number, percent
-from classificador.results.calibration import fit_doubt, fit_temperature
+from classificador.results.predict import fit_doubt, fit_temperature
 from classificador.training.history import History
 from classificador.training.run_folder import RunFolder
 
