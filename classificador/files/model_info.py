@@ -161,26 +161,27 @@ def describe_checkpoint(info: ModelInfo) -> str:
 
 def architecture_is_sound(architecture: dict) -> bool:
     """Whether these can be the arguments of a network: few, plain, printable and of a size."""
-    values = []
-    for value in architecture.values():
-        values += value if isinstance(value, list) and len(value) < 50 else [value]
     side = architecture.get("side", 32)
     return (
         len(architecture) < 50
-        and all(map(_printable, architecture))
-        and all(value is None or _printable(value) or _bounded(value) for value in values)
+        and all(part is None or _printable(part) or _bounded(part) for part in _parts(architecture))
         and type(architecture.get("symmetric", False)) is bool
         and type(side) is int
         and 1 <= side <= LARGEST_SIDE
     )
 
 
+def _parts(values: dict) -> list:
+    """The keys, and the values with what short ones among them hold that are lists."""
+    parts = list(values)
+    for value in values.values():
+        parts += value if isinstance(value, list) and len(value) < 50 else [value]
+    return parts
+
+
 def _flat(values: dict) -> bool:
     """Whether these are texts and numbers, or short lists of them: others could be tensors, or lists without end."""
-    every = list(values)
-    for value in values.values():
-        every += value if isinstance(value, list) and len(value) < 50 else [value]
-    return all(part is None or isinstance(part, str | int | float) for part in every)
+    return all(part is None or isinstance(part, str | int | float) for part in _parts(values))
 
 
 def _bounded(value: object) -> bool:

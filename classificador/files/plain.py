@@ -1,7 +1,5 @@
 """Weights without a word about them: the plain state_dict of this project's network, or of the original one."""
 
-import math
-
 import torch
 
 from classificador.data.dataset import CLASSES
@@ -11,7 +9,6 @@ from classificador.network.cnn import CNN, OriginalFromPixels
 
 FIRST = "conv1.weight"
 LAYERS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
-POOLED = {CNN: 2 * 4, OriginalFromPixels: 2 * 2}  # by how much the poolings reduce the side; of CNN by default
 
 
 def find_weights(content: dict) -> tuple[dict[str, torch.Tensor], str]:
@@ -43,15 +40,16 @@ def recognise(weights: dict[str, torch.Tensor], prefix: str) -> tuple[type, dict
     if [len(shape) for shape in shapes] != [4, 4, 2, 2] or 0 in sum(shapes, []):
         raise ValueError(f"{LAYERS[0]}: {shapes[0]}, {LAYERS[2]}: {shapes[2]}")
     first, second, hidden, last = shapes
-    network = CNN if "norm2.weight" in weights else OriginalFromPixels
-    inputs = hidden[1] / second[0] / (2 if network is CNN else 1)  # points that are left of each channel
-    side = math.isqrt(int(inputs)) * POOLED[network]
-    if (side / POOLED[network]) ** 2 != inputs or side not in SIDES:
+    ours = "norm2.weight" in weights
+    # Of each channel: how many numbers its poolings make of a region, whose side is so many pixels by CNN's defaults.
+    kinds, region = (2, 2 * 4) if ours else (1, 2 * 2)
+    side = next((side for side in SIDES if kinds * second[0] * (side // region) ** 2 == hidden[1]), None)
+    if side is None:
         raise ValueError(f"fc1.weight: {hidden} não vem de imagens de {', '.join(map(str, SIDES))} pixels")
     sizes = {"channels": [first[0], second[0]], "hidden": hidden[0], "classes": last[0], "side": side}
-    if network is OriginalFromPixels:
-        return network, sizes
-    return network, sizes | {"kernels": [first[2], second[2]], "symmetric": prefix.endswith("network.")}
+    if not ours:
+        return OriginalFromPixels, sizes
+    return CNN, sizes | {"kernels": [first[2], second[2]], "symmetric": prefix.endswith("network.")}
 
 
 def assumptions(network: type, info: ModelInfo) -> str:

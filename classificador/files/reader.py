@@ -24,12 +24,11 @@ STORAGES = {
     "LongStorage": torch.int64,
     "BoolStorage": torch.bool,
 }
-# All that torch.save writes into the pickle of plain values and tensors; the last four for tensors and state_dicts.
-PLAIN = "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT SETITEM"
-PLAIN += (
-    " SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 BINPUT LONG_BINPUT BINGET LONG_BINGET"
+# What torch.save writes into the pickle of plain values and tensors, and Python's reader may do as ever.
+OPCODES = (
+    "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT EMPTY_LIST "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL BINPERSID"
 )
-OPCODES = [*PLAIN.split(), "GLOBAL", "REDUCE", "BINPERSID", "BUILD"]
 # Of the opcodes that fill a container: its type, and where it and its new keys lie when they are met.
 FILLING: dict[str, tuple[type, Callable, Callable]] = {
     "SETITEM": (dict, lambda reader: reader.stack[-3], lambda reader: reader.stack[-2:-1]),
@@ -58,7 +57,8 @@ def open_archive(data: bytes) -> zipfile.ZipFile:
 
 def unpickle(archive: zipfile.ZipFile) -> dict:
     """Return the dict that the archive's one pickle makes. Raises any error for what torch.save would not write."""
-    if not isinstance(content := _Unpickler(archive).load(), dict):
+    content = _Unpickler(archive).load()
+    if not isinstance(content, dict):
         raise ValueError("não é um dict")
     return content
 
@@ -104,16 +104,21 @@ class _Unpickler(pickle._Unpickler):
         """Call one of our own functions, with arguments that are a tuple: a tensor in its place would be unpacked."""
         if type(self.stack[-1]) is not tuple or self.stack[-2] not in FUNCTIONS.values():
             raise ValueError("REDUCE")
-        call: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.REDUCE[0]]
-        call(self)
+        ordinary("REDUCE")(self)
 
     def load_nothing(self) -> None:
         """Drop what a state_dict says besides its weights: the versions of its modules."""
         self.stack.pop()
 
 
-def _dict() -> dict:
-    return {}
+def code(opcode: str) -> int:
+    """The byte that stands for an opcode of this name."""
+    return getattr(pickle, opcode)[0]
+
+
+def ordinary(opcode: str) -> Callable[[Any], None]:
+    """What Python's own reader does when it meets this opcode."""
+    return pickle._Unpickler.dispatch[code(opcode)]
 
 
 def _filler(name: str) -> Callable[[Any], None]:
@@ -128,17 +133,16 @@ def _filler(name: str) -> Callable[[Any], None]:
             raise ValueError(f"{name} de {type(find(reader))}")
         if not all(type(key) in (str, int) for key in keys(reader)):
             raise ValueError("chave")
-        pickle._Unpickler.dispatch[getattr(pickle, name)[0]](reader)
+        ordinary(name)(reader)
 
     return load
 
 
-READ: dict[int, Callable[[Any], None]] = (
-    {code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in OPCODES)}
-    | {getattr(pickle, name)[0]: _filler(name) for name in FILLING}
-    | {pickle.BUILD[0]: _Unpickler.load_nothing, pickle.REDUCE[0]: _Unpickler.load_call}
+_Unpickler.dispatch = (
+    {code(name): ordinary(name) for name in OPCODES.split()}
+    | {code(name): _filler(name) for name in FILLING}
+    | {code("BUILD"): _Unpickler.load_nothing, code("REDUCE"): _Unpickler.load_call}
 )
-_Unpickler.dispatch = READ
 
 
 def _tensor(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: object) -> torch.Tensor:
@@ -156,13 +160,8 @@ def _tensor(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: 
     return torch.as_strided(storage, size, stride, offset)  # which refuses what goes beyond the storage
 
 
-def _parameter(tensor: torch.Tensor, *_: object) -> torch.Tensor:
-    """What torch calls _rebuild_parameter: the tensor itself serves."""
-    return tensor
-
-
 FUNCTIONS = {  # what stands for the names in a pickle that are called
-    "collections OrderedDict": _dict,
+    "collections OrderedDict": lambda: {},
     "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_parameter": _parameter,
+    "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,  # the tensor itself serves
 }

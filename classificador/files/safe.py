@@ -60,21 +60,19 @@ def read_file(path: Path, kind: str, remedy: str) -> dict:
     Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign or newer, or whose
     tensors are not finite.
     """
-    if not os.path.isfile(path):
-        what = (
-            "não é um arquivo comum" if os.path.exists(path) else f"não existe na pasta {Path(path).absolute().parent}"
-        )
-        raise CheckpointError(f"{path} {what}. {remedy}.")
     try:
+        if not os.path.exists(path):
+            raise CheckpointError(f"não existe na pasta {path.absolute().parent}")
+        if not os.path.isfile(path):
+            raise CheckpointError("não é um arquivo comum")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            data = file.read(size) if size <= MAX_BYTES else None  # once: what is checked is what is loaded
+            if size > MAX_BYTES:
+                raise CheckpointError("é grande demais para ser um modelo deste projeto")
+            data = file.read(size)  # once: what is checked is what is loaded
+        return _parse(data, kind)
     except OSError as error:
         raise CheckpointError(f"{path} não pôde ser lido: {reason(error)}. {remedy}.") from error
-    try:
-        if data is None:
-            raise CheckpointError("é grande demais para ser um modelo deste projeto")
-        return _parse(data, kind)
     except CheckpointError as error:
         problem, own_remedy = (*error.args, remedy)[:2]
         raise CheckpointError(f"{path} {problem}. {own_remedy}.") from error
@@ -92,22 +90,20 @@ def _parse(data: bytes, kind: str) -> dict:
     foreign = CheckpointError("não foi gravado por este projeto e foi recusado")
     try:
         content = unpickle(archive)
-        foreign_weights = kind == BEST and "kind" not in content  # or what may be some: of another program
-        found, version = (BEST, FORMAT) if foreign_weights else (content["kind"], content["format"])
-        if type(found) is not str or type(version) is not int or version < 1:
+        ours = kind != BEST or "kind" in content  # else of another program: weights, perhaps
+        found, version = (content["kind"], content["format"]) if ours else (BEST, FORMAT)
+        if type(found) is not str or found not in NAMES or type(version) is not int or version < 1:
             raise ValueError("kind, format")
-        name = NAMES[found]
-        newer, older = version > FORMAT, version < FORMAT
     except Exception as error:
         if b"torch.nn.modules." in data:
             raise CheckpointError(WHOLE, WHOLE_REMEDY) from error
         raise foreign from error
-    if newer:
+    if version > FORMAT:
         raise CheckpointError("foi gravado por uma versão mais nova deste projeto: atualize-o")
-    if older:
+    if version < FORMAT:
         raise CheckpointError("é de uma versão anterior deste projeto, com outra rede, e só abre com o código dela")
     if found != kind:
-        raise CheckpointError(f"é {name}, e aqui se esperava {NAMES[kind]}")
+        raise CheckpointError(f"é {NAMES[found]}, e aqui se esperava {NAMES[kind]}")
     total = 0
     for key, value in _tensors(content):
         total += value.nbytes
