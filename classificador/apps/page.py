@@ -8,7 +8,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from torch import nn
 
 from classificador.apps.export import CHECKED, check
 from classificador.atomic import write_bytes
-from classificador.data.dataset import CLASSES, ImageData
+from classificador.data.dataset import CLASSES, ImageData, Split
 from classificador.errors import ExportError
-from classificador.files.model_info import LoadedModel
+from classificador.files.model_info import LoadedModel, ModelInfo
 from classificador.network.cnn import CNN, OriginalCNN, bare
 from classificador.portuguese import percent
 from classificador.results.predict import predict
@@ -33,6 +32,7 @@ except ImportError as error:
     raise ExportError(text) from error
 
 LARGEST_DIFFERENCE = 0.01  # of a probability: its weights have 16 bits
+FILES = ("page.html", "page_network.js", "page_picture.js")  # beside this one; the page, and the scripts in it
 THREADS = 2  # in which the page's network is run for the check
 
 
@@ -64,33 +64,43 @@ def make_page(model: LoadedModel, data: ImageData, bits: int) -> str:
     bits: of each weight of the linear layers, 16 or 32: as describe_layers() has it.
     """
     info = model.info
-    origin = "Rede com duas camadas convolucionais e duas totalmente conectadas"
-    if info.preset:
-        origin += (
-            f"{', destilada' if info.distilled else ''}, treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
-        )
-        origin += f"; acerta {percent(info.val_accuracy)} das imagens de validação"
-    examples = []
-    for label, name in enumerate(info.classes) if info.classes == CLASSES else ():
-        examples += [
-            {"name": name, "picture": _png(image)} for image in data.test.images[data.test.labels == label][:1]
-        ]
     facts = {
         "classes": info.classes,
         "side": info.side,
         "framing": info.framing,
         "doubt_below": info.doubt_below,
         "doubt": DOUBT,
+        "origin": _origin(info),
+        "examples": _examples(data.test) if info.classes == CLASSES else [],
     }
-    network = {"side": info.side, "temperature": info.temperature, "symmetric": bare(model) is not model}
-    folder = files("classificador.apps")
-    parts = {
-        "facts": _json(facts | {"origin": f"{origin}.", "examples": examples}),
-        "model": _json(network | {"layers": describe_layers(bare(model), bits)}),
-        "network": (folder / "page_network.js").read_text("utf-8"),
-        "picture": (folder / "page_picture.js").read_text("utf-8"),
+    network = {
+        "side": info.side,
+        "temperature": info.temperature,
+        "symmetric": bare(model) is not model,
+        "layers": describe_layers(bare(model), bits),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (folder / "page.html").read_text("utf-8"))
+    html, script, picture = (Path(__file__).with_name(name).read_text("utf-8") for name in FILES)
+    parts = {"facts": _json(facts), "model": _json(network), "network": script, "picture": picture}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], html)
+
+
+def _origin(info: ModelInfo) -> str:
+    """What the page says of its network, in a sentence."""
+    network = "Rede com duas camadas convolucionais e duas totalmente conectadas"
+    if not info.preset:
+        return f"{network}."
+    distilled = ", destilada" if info.distilled else ""
+    trained = f"treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
+    return f"{network}{distilled}, {trained}; acerta {percent(info.val_accuracy)} das imagens de validação."
+
+
+def _examples(test: Split) -> list[dict[str, str]]:
+    """The first picture of each of CIFAR-10's classes."""
+    return [
+        {"name": name, "picture": _png(image)}
+        for label, name in enumerate(CLASSES)
+        for image in test.images[test.labels == label][:1]
+    ]
 
 
 def run_page(page: str, images: torch.Tensor) -> torch.Tensor:

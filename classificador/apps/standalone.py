@@ -97,17 +97,12 @@ def _carrier(dependencies: list[str]) -> str:
     with tarfile.open(fileobj=archive, mode="w:xz") as tar:
         for file in sorted(PACKAGE.rglob("*")):
             if file.suffix in (".py", ".md", ".html", ".js", ".typed"):
-                entry, data = (
-                    tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix()),
-                    file.read_bytes(),
-                )
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
-    needed = {}
-    for requirement in dependencies:
-        name = re.split("[<>=!~]", requirement)[0]
-        if name not in LEFT_OUT:
-            needed[IMPORTED_AS.get(name, name)] = requirement
+                entry = tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix())
+                entry.size = file.stat().st_size
+                with file.open("rb") as content:
+                    tar.addfile(entry, content)
+    names = {re.split("[<>=!~]", requirement)[0]: requirement for requirement in dependencies}
+    needed = {IMPORTED_AS.get(name, name): names[name] for name in names if name not in LEFT_OUT}
     data = archive.getvalue()
     lines = textwrap.wrap(base64.b85encode(data).decode(), 120)
     name = f"classificador-{sha256(data).hexdigest()[:8]}"

@@ -32,9 +32,9 @@ class Checkpoint:
     network: type[nn.Module] = CNN
 
     def __post_init__(self):
-        if not isinstance(self.weights, dict):
-            raise ValueError("não são pesos")
-        if not all(isinstance(name, str) and isinstance(w, torch.Tensor) for name, w in self.weights.items()):
+        if not isinstance(self.weights, dict) or not all(
+            isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in self.weights.items()
+        ):
             raise ValueError("não são pesos")
 
     def to_dict(self) -> dict:
@@ -138,19 +138,17 @@ def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Mo
     if not saved.info.preset:
         print(f"{path}: {assumptions(saved.network, saved.info)}")
     model.info, model.epochs_trained = saved.info, saved.info.epoch + saved.info.earlier_epochs
-    return cast(LoadedModel, model.eval())
+    return model.eval()
 
 
 def check_fit(model: nn.Module, weights: dict) -> None:
     """Raise ValueError naming the first difference if `weights` are not the network's by name and shape."""
-    expected, found = (
-        {
-            name: f"{list(value.shape)}{'' if value.is_floating_point() else ' inteiros'}"
-            for name, value in state.items()
-        }
-        for state in (model.state_dict(), weights)
-    )
-    for name in [*expected, *found]:
-        if expected.get(name) != found.get(name):
-            mine, theirs = (sizes.get(name, "não tem") for sizes in (expected, found))
+    own = model.state_dict()
+    for name in [*own, *weights]:
+        mine, theirs = (_size(state[name]) if name in state else "não tem" for state in (own, weights))
+        if mine != theirs:
             raise ValueError(f"{name}: na rede {mine}, no arquivo {theirs}")
+
+
+def _size(weight: torch.Tensor) -> str:
+    return f"{list(weight.shape)}{'' if weight.is_floating_point() else ' inteiros'}"

@@ -1,5 +1,7 @@
 """Accuracy, F1 and their friends, computed by scikit-learn, with the uncertainty said; and the calibration error."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,10 +66,9 @@ class Report:
 
     def most_confused(self, count: int = 3) -> list[tuple[int, int, int]]:
         """The `count` most frequent mistakes as (true class, predicted class, times), most frequent first."""
-        wrong = self.confusion - np.diag(np.diag(self.confusion))
-        order = np.argsort(wrong, axis=None)[::-1][:count]
-        pairs = [tuple(int(i) for i in np.unravel_index(flat, wrong.shape)) for flat in order]
-        return [(true, predicted, int(wrong[true, predicted])) for true, predicted in pairs if wrong[true, predicted]]
+        wrong = self.predictions != self.labels
+        pairs = Counter(zip(self.labels[wrong].tolist(), self.predictions[wrong].tolist(), strict=True))
+        return [(true, predicted, times) for (true, predicted), times in pairs.most_common(count)]
 
     def surest_mistakes(self, count: int = 12) -> list[int]:
         """Indices of the wrong predictions with the highest probability, highest first."""
@@ -99,24 +100,21 @@ class Report:
     def table(self) -> str:
         """Precision, recall and F1 per class and macro, as aligned text in Portuguese."""
         width = max(len("Média macro"), *map(len, self.classes)) + 2
-        lines = [f"{'Classe':<{width}}{'Precisão':>10}{'Revocação':>11}{'F1':>8}{'Imagens':>9}"]
-        lines.append("─" * len(lines[0]))
-        rows = [*zip(self.classes, self.per_class, strict=True), ("Média macro", [*self.macro, len(self.labels)])]
-        for name, (precision, recall, f1, n) in rows:
-            if name == "Média macro":
-                lines.append(lines[1])
-            lines.append(
-                f"{name:<{width}}{number(precision, 3):>10}{number(recall, 3):>11}{number(f1, 3):>8}{number(n, 0):>9}"
-            )
-        return "\n".join(lines)
+
+        def line(name: str, figures: Iterable[float]) -> str:
+            precision, recall, f1, images = figures
+            scores = f"{number(precision, 3):>10}{number(recall, 3):>11}{number(f1, 3):>8}"
+            return f"{name:<{width}}{scores}{number(images, 0):>9}"
+
+        head = f"{'Classe':<{width}}{'Precisão':>10}{'Revocação':>11}{'F1':>8}{'Imagens':>9}"
+        rule = "─" * len(head)
+        rows = [line(name, row) for name, row in zip(self.classes, self.per_class, strict=True)]
+        return "\n".join([head, rule, *rows, rule, line("Média macro", [*self.macro, len(self.labels)])])
 
     def to_dict(self) -> dict:
         """The figures as plain values, for JSON."""
         keys = ("precision", "recall", "f1", "images")
-        rows = {
-            name: dict(zip(keys, map(float, row), strict=True))
-            for name, row in zip(self.classes, self.per_class, strict=True)
-        }
+        rows = [dict(zip(keys, row, strict=True)) for row in self.per_class.tolist()]
         return {
             "accuracy": self.accuracy,
             "accuracy_95": list(self.interval),
@@ -127,7 +125,7 @@ class Report:
             "images": len(self.labels),
             "few_images": self.few,
             "distilled": self.distilled,
-            "per_class": rows,
+            "per_class": dict(zip(self.classes, rows, strict=True)),
             "confusion": self.confusion.tolist(),
         }
 

@@ -11,17 +11,34 @@ from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
 from classificador.data.dataset import Split
-from classificador.portuguese import number, percent
+from classificador.portuguese import percent
 from classificador.results.predict import predict
+
+
+def _noisy(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """The uint8 images with the same noise whenever asked; sigma: of values between 0 and 1."""
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    return (255 * (images / 255 + sigma * noise).clamp(0, 1)).round().to(torch.uint8)
+
+
+def _as_jpeg(images: torch.Tensor, quality: float) -> torch.Tensor:
+    """The uint8 images after Pillow wrote and read each; quality: 1 to 95."""
+    damaged = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=int(quality))
+        damaged.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+    return torch.stack(damaged)
+
 
 # Five kinds of damage at five strengths each, after Hendrycks and Dietterich 2019 (CIFAR-10-C), but made here: figures
 # published for that data set are not comparable.
 DAMAGES: dict[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], tuple[float, ...]]] = {
-    "ruído (desvio)": (lambda x, sigma: _bytes(_noise(x / 255, sigma)), (0.02, 0.04, 0.06, 0.08, 0.10)),
+    "ruído (desvio)": (_noisy, (0.02, 0.04, 0.06, 0.08, 0.10)),
     "desfoque (desvio, pixels)": (lambda x, sigma: transforms.gaussian_blur(x, 7, sigma), (0.4, 0.6, 0.8, 1.0, 1.4)),
     "brilho (fator)": (transforms.adjust_brightness, (1.2, 1.4, 1.6, 1.8, 2.0)),
     "contraste (fator)": (transforms.adjust_contrast, (0.8, 0.6, 0.4, 0.3, 0.2)),
-    "JPEG (qualidade)": (lambda x, quality: torch.stack([_jpeg(image, quality) for image in x]), (80, 60, 40, 20, 10)),
+    "JPEG (qualidade)": (_as_jpeg, (80, 60, 40, 20, 10)),
 }
 SAME = 0.93  # correlation from which on, looked at by eye, nearly all pairs are one photograph
 SIZE = 16  # pixels to which images are reduced to be compared
@@ -42,10 +59,9 @@ def robustness_table(scores: dict[str, list[float]]) -> str:
     """Return the accuracies of accuracy_when_damaged() as aligned text in Portuguese, each under its strength."""
     lines = []
     for name, row in scores.items():
-        lines.append(
-            f"{name:<27}" + "".join(f"{number(s, len(f'{s:g}'.partition('.')[2])):>8}" for s in DAMAGES[name][1])
-        )
-        lines.append(f"{'':<27}" + "".join(f"{percent(score):>8}" for score in row))
+        strengths = [f"{strength:g}".replace(".", ",") for strength in DAMAGES[name][1]]
+        for head, cells in ((name, strengths), ("", map(percent, row))):
+            lines.append(f"{head:<27}" + "".join(f"{cell:>8}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -67,17 +83,3 @@ def _direction(images: torch.Tensor) -> torch.Tensor:
     """Reduced images as vectors of mean 0 and length 1, whose products are correlations."""
     pixels = F.adaptive_avg_pool2d(images.float(), SIZE).flatten(1)
     return F.normalize(pixels - pixels.mean(1, keepdim=True))
-
-
-def _noise(images: torch.Tensor, sigma: float) -> torch.Tensor:
-    return images + sigma * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-
-
-def _bytes(images: torch.Tensor) -> torch.Tensor:
-    return (255 * images.clamp(0, 1)).round().to(torch.uint8)
-
-
-def _jpeg(image: torch.Tensor, quality: float) -> torch.Tensor:
-    file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=int(quality))
-    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
