@@ -2,19 +2,46 @@
 
 from hashlib import sha256
 from pathlib import Path
+from string import Formatter
 
 from classificador.atomic import write_bytes
 from classificador.data.dataset import CLASSES, ImageData
 from classificador.device import precision
 from classificador.errors import CheckpointError
-from classificador.files.model_info import LoadedModel, ModelInfo
-from classificador.portuguese import duration, number
+from classificador.files.model_info import LoadedModel
+from classificador.portuguese import duration
 from classificador.results.metrics import FEW, Report, calibration_error, evaluate
 
 # CIFAR-10's own names, for the English card; other classes keep theirs.
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ENGLISH = dict(zip(CLASSES, NAMES, strict=True))
-TEMPLATES = ("ficha.md", "model_card.md")  # beside this file: Portuguese, English; _facts() fills in their braces
+# Of each card, whose template lies beside this file: what it says in one case or another.
+WORDS = {
+    "ficha.md": {
+        "own pictures": "imagens do usuário, {0}×{0}",
+        "learnt labels": "Sem destilação",
+        "learnt answers": "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino "
+        "({:.2%} na validação; o treino dela não está no tempo acima)",
+        "new weights": "Começou de pesos novos",
+        "earlier weights": "Partiu dos pesos de {}",
+        "centro": "o quadrado do centro",
+        "inteira": "o todo, sobre fundo branco",
+        "distilled": ", destilado",
+        "few": "\n- Menos de {} imagens de teste: {}.",
+    },
+    "model_card.md": {
+        "own pictures": "the user’s images, {0}×{0}",
+        "learnt labels": "No distillation",
+        "learnt answers": "Distilled: it learnt a deeper network's answers to the same training images "
+        "({:.2%} in validation; its training is not in the time above)",
+        "new weights": "It began with new weights",
+        "earlier weights": "It began with the weights of {}",
+        "centro": "the central square",
+        "inteira": "all, on white",
+        "distilled": ", distilled",
+        "few": "\n- Fewer than {} test images: {}.",
+    },
+}
 
 
 def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -> list[Path]:
@@ -26,102 +53,69 @@ def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -
     if not model.info.preset:
         raise CheckpointError(f"{path} traz só pesos: não conta como foi treinado, e sem isso não há ficha.")
     report = evaluate(model, data.test, data.classes)
-    for name in TEMPLATES:
-        card = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        text = card.format(**_facts(model, path, data, report, english=name == "model_card.md"))
-        write_bytes(folder / name, text.encode())
-    return [folder / name for name in TEMPLATES]
+    for name, words in WORDS.items():
+        english = name == "model_card.md"
+        form = Formatter() if english else PortugueseFormatter()
+        facts = _facts(model, path, data, form, words) | _facts_of_test(report, form, words, english)
+        template = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        write_bytes(folder / name, form.format(template, **facts).encode())
+    return [folder / name for name in WORDS]
 
 
-class _Words:
-    """The numbers of a card in its language, and the words that depend on the model."""
+class PortugueseFormatter(Formatter):
+    """Writes as str.format does, but a number with a decimal comma."""
 
-    def __init__(self, english: bool):
-        self.english = english
-
-    def say(self, portuguese: str, english: str) -> str:
-        """The one of the two that is the card's."""
-        return english if self.english else portuguese
-
-    def digits(self, value: float, count: int) -> str:
-        """A number with so many decimal places."""
-        return f"{value:,.{count}f}" if self.english else number(value, count)
-
-    def percent(self, fraction: float, count: int = 1) -> str:
-        """A fraction in percent."""
-        return self.digits(100 * fraction, count) + "%"
+    def format_field(self, value: object, form: str) -> str:
+        """The text of a value that stands in braces; form: what follows its name, such as .1%."""
+        text = super().format_field(value, form)
+        return text.translate(str.maketrans(",.", ".,")) if form else text
 
 
-def _facts(model: LoadedModel, path: Path, data: ImageData, report: Report, english: bool) -> dict[str, object]:
-    """What the cards' places in braces stand for."""
-    words = _Words(english)
-    source = words.say("imagens do usuário", "the user’s images") + f", {model.info.side}×{model.info.side}"
-    return (
-        {
-            "file": path.name,
-            "sha256": sha256(path.read_bytes()).hexdigest(),
-            "weights": words.digits(sum(weight.numel() for weight in model.parameters()), 0),
-            "source": "CIFAR-10 (Alex Krizhevsky, 2009), 32×32" if data.classes == CLASSES else source,
-            "computed": precision(next(model.parameters()).device),
-        }
-        | {name: words.digits(len(getattr(data, name)), 0) for name in ("train", "val", "test")}
-        | _facts_of_training(model.info, words)
-        | _facts_of_test(report, words)
-    )
-
-
-def _facts_of_training(info: ModelInfo, words: _Words) -> dict[str, object]:
-    learnt = words.say("Sem destilação", "No distillation")
+def _facts(model: LoadedModel, path: Path, data: ImageData, form: Formatter, words: dict[str, str]) -> dict:
+    """What the templates' braces stand for that say what the model is and how it was made."""
+    info = model.info
+    source = "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
+    if data.classes != CLASSES:
+        source = words["own pictures"].format(info.side)
+    learnt = words["learnt labels"]
     if info.distilled:
-        learnt = words.say(
-            "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino ({} na validação; o "
-            "treino dela não está no tempo acima)",
-            "Distilled: it learnt a deeper network's answers to the same training images ({} in validation; its "
-            "training is not in the time above)",
-        ).format(words.percent(info.teacher["val_accuracy"], 2))
-    start = words.say("Partiu dos pesos de {}", "It began with the weights of {}").format(info.start)
-    whole = words.say("o todo, sobre fundo branco", "all, on white")
+        learnt = form.format(words["learnt answers"], info.teacher["val_accuracy"])
     return {
-        "preset": info.preset,
+        "info": info,
+        "file": path.name,
+        "sha256": sha256(path.read_bytes()).hexdigest(),
+        "weights": sum(weight.numel() for weight in model.parameters()),
+        "computed": precision(next(model.parameters()).device),
+        "source": source,
+        "train": len(data.train),
+        "val": len(data.val),
+        "test": len(data.test),
         "seed": info.settings.get("seed", "—"),
-        "epoch": info.epoch,
-        "epochs": info.settings["epochs"],
-        "val_accuracy": words.percent(info.val_accuracy, 2),
         "time": duration(info.seconds),
-        "device": info.device,
-        "precision": info.precision,
-        "torch": info.versions["torch"],
-        "created": info.created,
-        "temperature": words.digits(info.temperature, 3),
-        "doubt_below": words.percent(info.doubt_below),
-        "side": info.side,
         "distillation": learnt,
-        "start": start if info.start else words.say("Começou de pesos novos", "It began with new weights"),
-        "framing": whole if info.framing == "inteira" else words.say("o quadrado do centro", "the central square"),
+        "start": words["earlier weights"].format(info.start) if info.start else words["new weights"],
+        "framing": words[info.framing],
     }
 
 
-def _facts_of_test(report: Report, words: _Words) -> dict[str, object]:
-    digits, percent = words.digits, words.percent
-    known = words.english and tuple(report.classes) == CLASSES
+def _facts_of_test(report: Report, form: Formatter, words: dict[str, str], english: bool) -> dict:
+    """What the others stand for, which say how it does on the test images."""
+    known = english and tuple(report.classes) == CLASSES
     names = [ENGLISH[name] if known else name.replace("|", "\\|") for name in report.classes]
-    classes = [
-        f"| {name} | {digits(precision, 3)} | {digits(recall, 3)} | {digits(f1, 3)} | {digits(n, 0)} |"
-        for name, (precision, recall, f1, n) in zip(names, report.per_class, strict=True)
+    rows = [
+        form.format("| {} | {:.3f} | {:.3f} | {:.3f} | {:,.0f} |", name, *row)
+        for name, row in zip(names, report.per_class, strict=True)
     ]
     confused = [f"{names[true]} → {names[found]} ({times})" for true, found, times in report.most_confused(3)]
-    worst = report.per_class[:, 1].argmin()
-    few = words.say("\n- Menos de {} imagens de teste: {}.", "\n- Fewer than {} test images: {}.")
+    recall = report.per_class[:, 1]
     return {
-        "distilled": words.say(", destilado", ", distilled") if report.distilled else "",
-        "accuracy": percent(report.accuracy, 2),
-        "interval": " – ".join(map(percent, report.interval)),
-        "f1": digits(report.macro[2], 4),
-        "calibration": percent(calibration_error(report.probabilities, report.labels)),
+        "report": report,
+        "distilled": words["distilled"] if report.distilled else "",
+        "calibration": calibration_error(report.probabilities, report.labels),
         "count": len(names),
-        "classes": "\n".join(classes),
+        "classes": "\n".join(rows),
         "confused": ", ".join(confused) or "—",
-        "worst": names[worst],
-        "worst_recall": percent(report.per_class[worst, 1]),
-        "few": few.format(FEW, ", ".join(report.few)) if report.few else "",
+        "worst": names[recall.argmin()],
+        "worst_recall": recall.min(),
+        "few": words["few"].format(FEW, ", ".join(report.few)) if report.few else "",
     }
