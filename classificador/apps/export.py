@@ -69,17 +69,16 @@ def check(expected: torch.Tensor, found: torch.Tensor, allowed: float = LARGEST_
 
 def describe(model: LoadedModel) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
-    info = model.info.to_dict()
-    side = model.info.side
+    info = model.info
     return {
-        "classes": json.dumps(info["classes"], ensure_ascii=False),
-        "input": f"images: uint8, N×3×{side}×{side}, RGB, 0-255",
-        "side": str(side),
-        "framing": model.info.framing,
+        "classes": json.dumps(info.classes, ensure_ascii=False),
+        "input": f"images: uint8, N×3×{info.side}×{info.side}, RGB, 0-255",
+        "side": str(info.side),
+        "framing": info.framing,
         "background": "white",  # under transparency, and around a picture that is framed whole
-        "output": f"probabilities: float32, N×{len(info['classes'])}{', calibrated' if info['preset'] else ''}",
-        "doubt_below": str(info["doubt_below"]),
-        "provenance": json.dumps(model.info.provenance, ensure_ascii=False),
+        "output": f"probabilities: float32, N×{len(info.classes)}{', calibrated' if info.preset else ''}",
+        "doubt_below": str(info.doubt_below),
+        "provenance": json.dumps(info.provenance, ensure_ascii=False),
     }
 
 

@@ -49,11 +49,12 @@ class ModelInfo:
         if not all(isinstance(getattr(self, part.name), kinds.get(part.type, part.type)) for part in fields(self)):
             raise ValueError("metadados de outro tipo")
         epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss]
+        plain = [*_parts(self.settings), *_parts(self.teacher), *_parts(self.versions)]  # no tensors, no endless lists
         texts = [self.preset, self.split, self.device, self.precision, self.start, self.run, self.versions.get("torch")]
         if not (
             architecture_is_sound(self.architecture)
             and all(map(_printable, [*texts, *self.classes]))
-            and all(map(_flat, [self.settings, self.teacher, self.versions]))
+            and all(part is None or isinstance(part, str | int | float) for part in plain)
             and 0 < len(set(self.classes)) == len(self.classes) == self.architecture.get("classes", 10)
             and type(epochs) is int
             and all(abs(value) < HUGE for value in [self.epoch, epochs, *scores, self.seconds, self.earlier_epochs])
@@ -161,10 +162,11 @@ def describe_checkpoint(info: ModelInfo) -> str:
 
 def architecture_is_sound(architecture: dict) -> bool:
     """Whether these can be the arguments of a network: few, plain, printable and of a size."""
-    side = architecture.get("side", 32)
+    parts, side = _parts(architecture), architecture.get("side", 32)
     return (
         len(architecture) < 50
-        and all(part is None or _printable(part) or _bounded(part) for part in _parts(architecture))
+        and all(part is None or _printable(part) or isinstance(part, int | float) for part in parts)
+        and all(abs(part) <= LARGEST for part in parts if isinstance(part, int | float))
         and type(architecture.get("symmetric", False)) is bool
         and type(side) is int
         and 1 <= side <= LARGEST_SIDE
@@ -172,20 +174,11 @@ def architecture_is_sound(architecture: dict) -> bool:
 
 
 def _parts(values: dict) -> list:
-    """The keys, and the values with what short ones among them hold that are lists."""
+    """The keys and the values; of short lists among the values, what they hold."""
     parts = list(values)
     for value in values.values():
         parts += value if isinstance(value, list) and len(value) < 50 else [value]
     return parts
-
-
-def _flat(values: dict) -> bool:
-    """Whether these are texts and numbers, or short lists of them: others could be tensors, or lists without end."""
-    return all(part is None or isinstance(part, str | int | float) for part in _parts(values))
-
-
-def _bounded(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def _printable(text: object) -> bool:

@@ -43,8 +43,8 @@ def build(
 
 def network_sizes(settings: Settings, data: ImageData, start: nn.Module | None = None) -> dict:
     """Return the arguments with which CNN builds the network of build()."""
-    known = architecture_of(start).items() if start else ()
-    own = settings.sizes | {name: value for name, value in known if name in settings.sizes}
+    learnt = architecture_of(start) if start else {}
+    own = {name: learnt.get(name, size) for name, size in settings.sizes.items()}
     return own | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
 
 

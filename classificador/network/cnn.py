@@ -79,15 +79,10 @@ def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **s
 
     architecture: all arguments of `network`, its defaults included, and "symmetric". Raises what `network` raises.
     """
-    model = network(**sizes)
-    arguments = inspect.signature(network).bind(**sizes)
-    arguments.apply_defaults()
-    complete = dict(arguments.arguments)
-    for name, parameter in inspect.signature(network).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:  # of a class that passes on what it does not know
-            complete |= complete.pop(name)
-    model = Symmetric(model) if symmetric else model
-    vars(model)["architecture"] = complete | {"symmetric": symmetric}
+    model = Symmetric(network(**sizes)) if symmetric else network(**sizes)
+    parameters = inspect.signature(network).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+    vars(model)["architecture"] = defaults | sizes | {"symmetric": symmetric}
     return model
 
 
