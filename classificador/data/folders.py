@@ -3,10 +3,9 @@
 import os
 import random
 from bisect import bisect
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,8 +29,18 @@ LEAST = 2  # pictures of a class to learn from, beside one for each part that is
 FEW = 40  # pictures of a class: of fewer, chance alone would give a part one or a third of them
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
 
-# A number in [0, 1) that a file's content decides; its picture; whether one of its sides is twice the other.
-Drawn = tuple[float, torch.Tensor, bool]
+
+@dataclass(eq=False)
+class Picture:
+    """A file in a class folder, and what was read of it."""
+
+    path: Path
+    part: str  # of the data: as its folder says, or else drawn
+    name: str  # of its class
+    error: str = ""  # why it could not be read; then the rest means nothing
+    pixels: torch.Tensor = torch.empty(0)
+    draw: float = 0.0  # in [0, 1): what its content decides
+    is_cut: bool = False  # half of it, or more, lies outside the square
 
 
 def load_data(
@@ -74,125 +83,27 @@ def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageDat
     Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
     """
     found = find_classes(root)
-    every = [path for classes in found.values() for paths in classes.values() for path in paths]
-    _check_memory(root, len(every), side)
-    read = dict(_read_all(root, every, side, framing))
-    if framing == "centro" and (long := sum(not isinstance(entry, str) and entry[2] for entry in read.values())):
-        print(
-            f"Imagens com um lado que é o dobro do outro, ou mais: {number(long, 0)}. Delas só conta o meio; "
-            'FRAMING = "inteira" (no terminal, --enquadrar inteira) as usa inteiras.'
-        )
     names = tuple(found["train"])
-    parts: dict[str, list] = {"train": [], "val": [], "test": []}
-    for label, name in enumerate(names):
-        given = {part: _readable(classes.get(name, []), read) for part, classes in found.items()}
-        for part, images in _split(given, name, root, read, found["train"][name]).items():
-            parts[part] += [(image, label) for image in images]
-    counts = Counter(label for part in parts.values() for _, label in part)
-    print(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[i], 0)})' for i, name in enumerate(names))}.")
-    _tell_of_files(found, read)
-    for images in parts.values():
-        random.Random(SPLIT_SEED).shuffle(images)  # the first layer is computed from the first images: of all classes
-    train, val, test = (_stack(parts[part], part, root) for part in ("train", "val", "test"))
-    return ImageData(train, val, test, names, framing)
-
-
-def _readable(paths: list[Path], read: dict[Path, Drawn | str]) -> list[Drawn]:
-    """What was read of these files, in the order of the draw."""
-    drawn = [(entry[0], path.name, entry) for path in paths if not isinstance(entry := read[path], str)]
-    return [entry for _, _, entry in sorted(drawn, key=lambda triple: triple[:2])]
-
-
-def _split(
-    given: dict[str, list[Drawn]], name: str, root: Path, read: dict[Path, Drawn | str], paths: list[Path]
-) -> dict[str, list[torch.Tensor]]:
-    """The pictures of one class by part; those of "train" serve for the parts that are not given."""
-    pictures, missing = given["train"], [part for part in ("test", "val") if part not in given]
+    classes = [(part, name, paths) for part, inside in found.items() for name, paths in inside.items()]
+    every = [Picture(path, part, name) for part, name, paths in classes for path in paths]
+    _check_memory(root, len(every), side)
+    _read_all(root, every, side, framing)
+    pictures = [picture for picture in every if not picture.error]
+    bad = [picture for picture in every if picture.error]
+    _tell_what_was_read(names, pictures, bad)
+    pictures.sort(key=lambda picture: (picture.name, picture.draw, picture.path.name))
+    missing = [part for part in ("test", "val") if part not in found]
     least = LEAST + len(missing)
-    if len(pictures) < least:
-        errors = [error for path in paths if isinstance(error := read[path], str)]
-        why = f" {errors[0]}" if errors else ""
-        raise DataError(
-            f"A classe {name} tem {len(pictures)} imagens legíveis em {root}; precisa de ao menos {least}.{why}"
-        )
-    parts = {part: [image for _, image, _ in entries] for part, entries in given.items()}
-    draws, start = [draw for draw, _, _ in pictures], 0
-    for place, part in enumerate(missing, 1):
-        # By the place of each draw between 0 and 1; of few pictures a tenth to a fifth, at least one, and two to learn.
-        count = len(pictures)
-        fewest, most = (count // 10, -(-count // 5)) if count < FEW else (0, count)
-        most = min(count - LEAST - (len(missing) - place), start + most)
-        end = cut = min(max(start + max(1, fewest), bisect(draws, place * HELD_OUT)), most)
-        while end < most and draws[end] == draws[end - 1]:  # copies of one picture stay together, where that can be
-            end += 1
-        end = end if draws[end] != draws[end - 1] else cut
-        parts[part], start = [image for _, image, _ in pictures[start:end]], end
-    parts["train"] = [image for _, image, _ in pictures[start:]]
-    return parts
-
-
-def write_example(root: str | Path) -> int:
-    """Write scikit-learn's handwritten digits (8×8 pixels) as a folder of class folders; return how many pictures.
-
-    Raises DataError if `root` is there already or cannot be written.
-    """
-    digits = load_digits()
-    try:
-        Path(root).mkdir(parents=True)
-        for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-            folder = Path(root, str(label))
-            folder.mkdir(exist_ok=True)
-            Image.fromarray((255 * pixels / 16).astype("uint8")).save(folder / f"{number:04d}.png")
-    except OSError as error:
-        raise DataError(
-            f"Não é possível gravar em {root}: {reason(error)}. Dê uma pasta que ainda não existe."
-        ) from error
-    return len(digits.images)
-
-
-def _read_all(root: Path, paths: list[Path], side: int, framing: str) -> Iterator[tuple[Path, Drawn | str]]:
-    """Yield each file with what was read of it, or what is wrong with it."""
-
-    def read(path: Path) -> Drawn | str:
-        """One of them."""
-        try:
-            image = open_image(path)
-            draw = int.from_bytes(sha256(path.read_bytes()).digest()[:4], "big") / 2**32
-            return draw, to_tensor(image, side, framing), max(image.size) >= 2 * min(image.size)
-        except ImageError as error:
-            return str(error)
-        except OSError as error:
-            return f"{path} não pôde ser lido: {reason(error)}."
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(read, paths)
-        look = {"desc": f"Lendo {root}", "unit": "imagem", "dynamic_ncols": True}
-        yield from zip(paths, tqdm(results, total=len(paths), **look), strict=True)
-
-
-def _tell_of_files(found: dict[str, dict[str, list[Path]]], read: dict[Path, Drawn | str]) -> None:
-    """Say which files could not be read, and how many are copies of others."""
-    bad = [error for error in read.values() if isinstance(error, str)]
-    if bad:
-        more = f" e mais {len(bad) - 3}" if len(bad) > 3 else ""
-        print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {' '.join(bad[:3])}{more}")
-    homes: dict[float, list[tuple[str, str, Path]]] = {}  # of each content: part, class and file
-    for part, classes in found.items():
-        for name, paths in classes.items():
-            for path in paths:
-                if not isinstance(entry := read[path], str):
-                    homes.setdefault(entry[0], []).append((part, name, path))
-    if not (copies := sum(len(files) - 1 for files in homes.values())):
-        return
-    texts = [f"Cópias exatas de outras imagens: {number(copies, 0)}."]
-    apart = [files for files in homes.values() if len({part for part, _, _ in files}) > 1]
-    twice = [files for files in homes.values() if len({name for _, name, _ in files}) > 1]
-    if not apart:
-        texts.append("Cada uma fica na parte da outra.")
-    for groups, text in ((apart, "Em mais de uma parte, e por isso fáceis demais"), (twice, "Em mais de uma classe")):
-        if groups:
-            texts.append(f"{text}: {number(len(groups), 0)}, como {groups[0][0][2]} e {groups[0][-1][2]}.")
-    print(" ".join(texts))
+    for name in names:
+        own = [picture for picture in pictures if picture.name == name and picture.part == "train"]
+        if len(own) < least:
+            why = next((f" {file.error}" for file in bad if file.name == name and file.part == "train"), "")
+            raise DataError(
+                f"A classe {name} tem {len(own)} imagens legíveis em {root}; precisa de ao menos {least}.{why}"
+            )
+        _draw_parts(own, missing)
+    train, val, test = (_stack(root, names, pictures, part) for part in ("train", "val", "test"))
+    return ImageData(train, val, test, names, framing)
 
 
 def _check_memory(root: Path, count: int, side: int) -> None:
@@ -204,8 +115,96 @@ def _check_memory(root: Path, count: int, side: int) -> None:
         )
 
 
-def _stack(part: list[tuple[torch.Tensor, int]], name: str, root: Path) -> Split:
-    if not part:
-        raise DataError(f"Não há imagens legíveis na parte {name} de {root}. Ponha algumas, ou tire a pasta dela.")
-    images, labels = zip(*part, strict=True)
-    return Split(torch.stack(images), torch.tensor(labels))
+def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None:
+    """Fill in what is in the files, or what is wrong with them."""
+
+    def read(picture: Picture) -> None:
+        try:
+            image = open_image(picture.path)
+            digest = sha256(picture.path.read_bytes()).digest()
+        except ImageError as error:
+            picture.error = str(error)
+        except OSError as error:
+            picture.error = f"{picture.path} não pôde ser lido: {reason(error)}."
+        else:
+            picture.pixels = to_tensor(image, side, framing)
+            picture.draw = int.from_bytes(digest[:4], "big") / 2**32
+            picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(tqdm(pool.map(read, every), desc=f"Lendo {root}", total=len(every), unit="imagem", dynamic_ncols=True))
+
+
+def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: list[Picture]) -> None:
+    """Say how many pictures each class has, which files could not be read, and how many are copies of others."""
+    if cut := sum(picture.is_cut for picture in pictures):
+        print(
+            f"Imagens com um lado que é o dobro do outro, ou mais: {number(cut, 0)}. Delas só conta o meio; "
+            'FRAMING = "inteira" (no terminal, --enquadrar inteira) as usa inteiras.'
+        )
+    counts = Counter(picture.name for picture in pictures)
+    print(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[name], 0)})' for name in names)}.")
+    if bad:
+        shown = " ".join(file.error for file in bad[:3]) + (f" e mais {len(bad) - 3}" if len(bad) > 3 else "")
+        print(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {shown}")
+    same: dict[float, list[Picture]] = defaultdict(list)  # the pictures of one content
+    for picture in pictures:
+        same[picture.draw].append(picture)
+    if not (copies := len(pictures) - len(same)):
+        return
+    texts = [f"Cópias exatas de outras imagens: {number(copies, 0)}."]
+    apart = [group for group in same.values() if len({picture.part for picture in group}) > 1]
+    twice = [group for group in same.values() if len({picture.name for picture in group}) > 1]
+    if not apart:
+        texts.append("Cada uma fica na parte da outra.")
+    for groups, text in ((apart, "Em mais de uma parte, e por isso fáceis demais"), (twice, "Em mais de uma classe")):
+        if groups:
+            texts.append(f"{text}: {number(len(groups), 0)}, como {groups[0][0].path} e {groups[0][-1].path}.")
+    print(" ".join(texts))
+
+
+def _draw_parts(pictures: list[Picture], missing: list[str]) -> None:
+    """Let pictures of "train", those of one class in the order of their draws, serve for the parts that are missing.
+
+    They go by the place of each draw between 0 and 1; of few pictures a part gets a tenth to a fifth, at least one.
+    """
+    count = len(pictures)
+    draws = [picture.draw for picture in pictures]
+    fewest, most = (max(1, count // 10), -(-count // 5)) if count < FEW else (1, count)
+    start = 0
+    for place, part in enumerate(missing, 1):
+        last = min(start + most, count - LEAST - (len(missing) - place))
+        cut = min(max(start + fewest, bisect(draws, place * HELD_OUT)), last)
+        # Copies of one picture stay together, where that can be.
+        end = next((end for end in range(cut, last + 1) if draws[end] != draws[end - 1]), cut)
+        for picture in pictures[start:end]:
+            picture.part = part
+        start = end
+
+
+def _stack(root: Path, names: tuple[str, ...], pictures: list[Picture], part: str) -> Split:
+    pictures = [picture for picture in pictures if picture.part == part]
+    if not pictures:
+        raise DataError(f"Não há imagens legíveis na parte {part} de {root}. Ponha algumas, ou tire a pasta dela.")
+    random.Random(SPLIT_SEED).shuffle(pictures)  # the first layer is computed from the first images: of all classes
+    labels = torch.tensor([names.index(picture.name) for picture in pictures])
+    return Split(torch.stack([picture.pixels for picture in pictures]), labels)
+
+
+def write_example(root: str | Path) -> int:
+    """Write scikit-learn's handwritten digits (8×8 pixels) as a folder of class folders; return how many pictures.
+
+    Raises DataError if `root` is there already or cannot be written.
+    """
+    digits = load_digits()
+    try:
+        Path(root).mkdir(parents=True)
+        for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            folder = Path(root, str(label))
+            folder.mkdir(exist_ok=True)
+            Image.fromarray((255 * pixels / 16).astype("uint8")).save(folder / f"{index:04d}.png")
+    except OSError as error:
+        raise DataError(
+            f"Não é possível gravar em {root}: {reason(error)}. Dê uma pasta que ainda não existe."
+        ) from error
+    return len(digits.images)
