@@ -17,7 +17,6 @@ from classificador.errors import DataError
 ROWS = 10_000  # images a file
 PIXELS = 3072  # bytes an image: 1024 red, 1024 green, 1024 blue, each plane row by row
 TRAIN_FILES = 5
-FILES = tuple(f"data_batch_{number}" for number in range(1, TRAIN_FILES + 1)) + ("test_batch",)
 
 # SHA-256 of the official data_batch_*.bin and test_batch.bin; every source, of whatever layout, must give these bytes.
 SHA256 = {
@@ -28,6 +27,7 @@ SHA256 = {
     "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
+FILES = tuple(SHA256)
 
 CACHE = "cifar-10.bin"  # the six official .bin files, one after the other
 PYTHON_ARCHIVE = "cifar-10-python.tar.gz"

