@@ -27,7 +27,7 @@ from benchmarks.time_to_accuracy import RECIPES, train_ours
 from classificador import ImageData, build, fit, load_cifar10, make_optimizer
 from classificador.network.teacher import Teacher
 from classificador.recipes import TEACHER
-from classificador.show.figures import PERCENT, STYLE
+from classificador.show.style import PERCENT, STYLE
 
 MINUTES = 15
 TARGETS = (0.55, 0.70, 0.75, 0.80, 0.85, 0.90)

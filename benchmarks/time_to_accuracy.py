@@ -26,7 +26,7 @@ from classificador import ImageData, Settings, build, evaluate, fit, load_cifar1
 from classificador import make_settings as make
 from classificador.data.dataset import Split
 from classificador.files.model_info import LoadedModel
-from classificador.show.figures import BLACK, BLUE, PERCENT, STYLE
+from classificador.show.style import BLACK, BLUE, PERCENT, STYLE
 
 ORIGINAL, FLOAT32 = "original", ", float32"
 ORIGINAL_SEEDS = 3  # it takes longest, and only its time to its best is needed

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from classificador.errors import DataError, printable
 from classificador.portuguese import duration, number, percent, reason
-from classificador.show.figures import COMMA, PERCENT, STYLE
+from classificador.show.style import COMMA, PERCENT, STYLE
 from classificador.training.history import STATUS
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv

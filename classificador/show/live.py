@@ -19,25 +19,25 @@ class LiveCurves:
     SHARE, EPOCH_SHARE = 0.02, 0.1
 
     def __init__(self):
-        self.figure, self.handle, self.entries = None, None, 0
-        self.next = self.sooner = 0.0
+        self.handle = None  # of the output, once there is one
+        self.entries, self.ended, self.took = 0, 0.0, 0.0  # the last drawing: of how many epochs, when, and its seconds
 
     def __call__(self, history: History) -> None:
         """Redraw if enough time has passed since the last drawing; after an epoch, sooner."""
-        started, entries = time.perf_counter(), len(history.val_loss)
-        if started < (self.next if entries == self.entries else self.sooner):
-            return
-        self.entries = entries
-        self.draw(history)
-        ended = time.perf_counter()
-        self.next = ended + max(2.0, (ended - started) / self.SHARE)
-        self.sooner = ended + (ended - started) / self.EPOCH_SHARE
+        wait = max(2.0, self.took / self.SHARE)
+        if len(history.val_loss) != self.entries:
+            wait = self.took / self.EPOCH_SHARE
+        if self.handle is None or time.perf_counter() >= self.ended + wait:
+            self.draw(history)
 
     def draw(self, history: History) -> None:
         """Redraw now."""
-        self.figure = training_curves(history, self.figure)
-        plt.close(self.figure)  # else the inline backend would show it once more at the end of the cell
+        started = time.perf_counter()
+        figure = training_curves(history)
+        plt.close(figure)  # else the inline backend would show it once more at the end of the cell
         if self.handle is None:
-            self.handle = display(self.figure, display_id=True)
+            self.handle = display(figure, display_id=True)
         else:
-            self.handle.update(self.figure)
+            self.handle.update(figure)
+        self.entries, self.ended = len(history.val_loss), time.perf_counter()
+        self.took = self.ended - started

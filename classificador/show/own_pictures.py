@@ -14,11 +14,12 @@ from classificador.files.model_info import LoadedModel
 from classificador.portuguese import percent
 from classificador.results.explain import occlusion_map
 from classificador.results.predict import is_doubtful, predict_image
-from classificador.show import figures
+from classificador.show.style import BLUE, ORANGE, show, show_heat, styled, subplots
 
 DOUBT = "Confiança baixa: talvez a imagem não seja de nenhuma das classes que a rede conhece."
 
 
+@styled()
 def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Figure:
     """Return the picture, what the network sees of it, its three likeliest classes and where it looks, side by side.
 
@@ -26,38 +27,56 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     """
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
     probabilities = predict_image(model, image)
+    classes, values = zip(*list(probabilities.items())[:3], strict=True)
+    look = {"figsize": (9, 2.4), "width_ratios": (1, 1, 1.3, 1)}
+    figure, (whole, square, bars, where), names = subplots(classes, "", 1, 4, **look)
+
+    smaller = min(1, 400 / max(image.size))  # not 50 megapixels
+    whole.imshow(image.resize([max(1, round(length * smaller)) for length in image.size]))
+    whole.set_title("a imagem")
+    whole.axis("off")
+
     seen = to_tensor(image, model.info.side, model.info.framing)
-    target = model.info.classes.index(next(iter(probabilities)))
-    warning = DOUBT if is_doubtful(model, probabilities) else ""
-    return figures.own_picture(image, seen, probabilities, occlusion_map(model, seen, target), warning)
+    show(square, seen, f"o que a rede vê ({model.info.side}×{model.info.side})")
+
+    drawn = bars.barh(names, values, color=[BLUE, "#999999", "#999999"][: len(names)])
+    bars.bar_label(drawn, [percent(value, 0) for value in values], padding=3)
+    bars.set(xlim=(0, 1.25), xticks=[], title="a resposta")
+    bars.invert_yaxis()
+    bars.spines["bottom"].set_visible(False)
+    bars.tick_params(length=0)
+
+    show_heat(where, seen, occlusion_map(model, seen, model.info.classes.index(classes[0])))
+    where.set_title("de onde ela vem")
+    if is_doubtful(model, probabilities):
+        figure.supxlabel(f"⚠ {DOUBT}", color=ORANGE, weight="bold", fontsize=10)
+    return figure
 
 
 def upload_box(model: LoadedModel) -> VBox:
     """Return a box that takes pictures from the user's computer and shows explain_picture() of each, newest first."""
-    from classificador.show.picture_box import (
-        PictureBox,  # here: an older environment without anywidget lacks only the box
-    )
+    # Here, because an older environment without anywidget lacks only the box.
+    from classificador.show.picture_box import PictureBox
 
     box, results = PictureBox(), VBox()
     arrived: dict[str, bytearray] = {}
 
     def receive(_, message: dict, buffers: list[memoryview]) -> None:
         """Take the next bytes of a file; show the file once it is whole, above what is there."""
-        name = message["name"]
+        name, size = message["name"], message["size"]
         if message["start"] == 0:  # anew, if an upload of this name broke off
             arrived[name] = bytearray()
         if name not in arrived:
             return  # refused at its beginning
         arrived[name].extend(buffers[0])
-        too_large = message["size"] > MAX_BYTES
-        if len(arrived[name]) < message["size"] and not too_large:
+        if len(arrived[name]) < size <= MAX_BYTES:
             return
         content = bytes(arrived.pop(name))
         output = Output()
         results.children = (output, *results.children)
         with output:
             try:
-                if too_large:
+                if size > MAX_BYTES:
                     raise ImageError(f"{name} é grande demais ({MAX_BYTES // 2**20} MB no máximo).")
                 image = decode_image(content, name)
                 best, probability = next(iter(predict_image(model, image).items()))

@@ -25,11 +25,11 @@ def layer_table(model: nn.Module) -> str:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    lines = [f"{'Camada':<10}{'Tipo':<14}{'Saída':<14}{'Parâmetros':>12}"]
-    lines.append("─" * len(lines[0]))
+    line = "{:<10}{:<14}{:<14}{:>12}".format
+    lines = [line("Camada", "Tipo", "Saída", "Parâmetros"), "─" * 50]
     for name, layer, shape in rows:
         count = sum(parameter.numel() for parameter in layer.parameters())
         mark = "" if all(parameter.requires_grad for parameter in layer.parameters()) else " (fixos)"
-        lines.append(f"{name:<10}{type(layer).__name__:<14}{'×'.join(map(str, shape)):<14}{number(count, 0):>12}{mark}")
+        lines.append(line(name, type(layer).__name__, "×".join(map(str, shape)), number(count, 0)) + mark)
     total = sum(parameter.numel() for parameter in model.parameters())
-    return "\n".join([*lines, lines[1], f"{'Total':<38}{number(total, 0):>12}"])
+    return "\n".join([*lines, lines[1], line("Total", "", "", number(total, 0))])
