@@ -16,16 +16,16 @@ from classificador.recipes import make_settings
 from classificador.results.metrics import Report, calibration_error
 from classificador.results.predict import uncalibrated
 from classificador.results.robustness import DAMAGES
-from classificador.show import figures, live, names
+from classificador.show import figures, live, style
 from classificador.training.history import History
 
 
 @pytest.fixture(autouse=True)
 def afresh():
     """Each test has no figures but its own, and looks for fonts anew."""
-    names.fonts_for.cache_clear()
+    style.fonts_for.cache_clear()
     yield
-    names.fonts_for.cache_clear()
+    style.fonts_for.cache_clear()
     plt.close("all")
 
 
@@ -208,8 +208,8 @@ def test_a_model_without_mistakes_is_told_so(toy):
 
 def every_figure(classes, monkeypatch):
     """The figures of a data set and of a report that name classes, each with ten images."""
-    usual = [font for font in names.fontManager.ttflist if font.name == "DejaVu Sans"]
-    monkeypatch.setattr(names.fontManager, "ttflist", usual)  # as on a machine without others
+    usual = [font for font in style.fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(style.fontManager, "ttflist", usual)  # as on a machine without others
     labels = np.arange(10 * len(classes)) % len(classes)
     images = torch.randint(256, (len(labels), 3, 32, 32), dtype=torch.uint8)
     random = np.random.RandomState(0)
@@ -246,7 +246,7 @@ def test_names_without_a_font_or_alike_at_the_start_stay_apart(monkeypatch):
     for name, figure in every_figure(classes, monkeypatch).items():
         draw(figure)  # with warnings as errors, one of a missing glyph would be one
         assert "nº: o lugar da classe na lista" in texts(figure), name
-    assert names.short_names(classes, set("Fotos da praia em 2024 2025 Sol")) == [
+    assert style.short_names(classes, set("Fotos da praia em 2024 2025 Sol")) == [
         "nº 1",
         "nº 2",
         "Fotos d… em 2024",

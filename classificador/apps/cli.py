@@ -7,23 +7,7 @@ import os
 import sys
 from typing import Any
 
-from classificador.apps.commands import (
-    OPTIONS,
-    card_command,
-    compare_command,
-    data_command,
-    diagnose_command,
-    evaluate_command,
-    example_command,
-    export_command,
-    notebook_command,
-    page_command,
-    predict_command,
-    print_csv,
-    standalone_command,
-    teacher_command,
-    train_command,
-)
+from classificador.apps import commands, predict, train
 from classificador.errors import ClassificadorError, SettingsError, printable
 from classificador.portuguese import speak_portuguese
 
@@ -41,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         who = f" (processo {os.environ['RANK']})" if "RANK" in os.environ else ""
         if isinstance(error, SettingsError):
-            error.field = OPTIONS.get(error.field, error.field)
+            error.field = OPTION_OF.get(error.field, error.field)
         print(printable(f"erro{who}: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -52,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     elif machine_readable:
-        print_csv(result)
+        predict.print_csv(result)
     return code
 
 
@@ -67,7 +51,7 @@ def _run(options: argparse.Namespace) -> tuple[int, dict | None]:
         os.environ["TQDM_DISABLE"] = "1"  # which it reads when it is imported
     from classificador.processes import run_among_processes
 
-    together = options.command in (train_command, evaluate_command)
+    together = options.command in (train.train_command, commands.evaluate_command)
     return run_among_processes(lambda: options.command(options), together) or (0, None)
 
 
@@ -89,137 +73,128 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-# What argparse is told of each argument; after a colon, what tells apart two of one name.
+def _value(metavar: str, text: str, **more) -> dict[str, Any]:
+    """What argparse is told of an argument with a value."""
+    return {"metavar": metavar, "help": text, **more}
+
+
+def _flag(text: str) -> dict[str, Any]:
+    """What argparse is told of an option without one."""
+    return {"action": "store_true", "help": text}
+
+
+# By name; after a colon, what tells apart two of one name. dest: the field of Settings that an option sets.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "imagens": {
-        "nargs": "+",
-        "metavar": "IMAGEM",
-        "help": "arquivos PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas",
-    },
-    "pasta": {"metavar": "PASTA", "help": "pasta nova, em que cada classe terá a sua"},
-    "pastas": {"nargs": "+", "metavar": "PASTA", "help": "pastas de treinos, ou runs, que tem todas"},
-    "--receita": {"metavar": "NOME", "help": "rapido, completo ou destilado (padrão: rapido)"},
-    "--epocas": {"type": int, "metavar": "N", "help": "passagens pelas imagens de treino (padrão: o da receita)"},
-    "--lote": {"type": int, "metavar": "N", "help": "imagens por passo (padrão: o da receita)"},
-    "--lr": {"type": float, "metavar": "X", "help": "taxa de aprendizado máxima do Adam (padrão: a da receita)"},
-    "--semente": {
-        "type": int,
-        "metavar": "N",
-        "help": "semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)",
-    },
-    "--dispositivo": {"metavar": "D", "help": "auto, cpu, cuda ou mps (padrão: auto)"},
-    "--partir-de": {
-        "metavar": "ARQUIVO",
-        "help": "o modelo treinado de cujos pesos partir; zero: de nenhum (padrão: best_model.pth, para classes suas)",
-    },
-    "--professor": {
-        "metavar": "ARQUIVO",
-        "help": "o professor da receita destilado (padrão: professor.pth)",
-    },
-    "--retomar": {
-        "action": "store_true",
-        "help": "continua o treino interrompido de --modelo, com as opções que ele tinha",
-    },
-    "--retomar:caderno": {"action": "store_true", "help": "continua o treino interrompido: RESUME = True"},
-    "--predicao": {"action": "store_true", "help": "só a seção de predição, com o modelo que existe"},
-    "--gravar": {"action": "store_true", "help": "grava as saídas também no Pytorch.ipynb"},
+    "imagens": _value(
+        "IMAGEM",
+        "arquivos PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas",
+        nargs="+",
+    ),
+    "pasta": _value("PASTA", "pasta nova, em que cada classe terá a sua"),
+    "pastas": _value("PASTA", "pastas de treinos, ou runs, que tem todas", nargs="+"),
+    "--receita": _value("NOME", "rapido, completo ou destilado (padrão: rapido)", dest="preset"),
+    "--epocas": _value("N", "passagens pelas imagens de treino (padrão: o da receita)", type=int, dest="epochs"),
+    "--lote": _value("N", "imagens por passo (padrão: o da receita)", type=int, dest="batch_size"),
+    "--lr": _value("X", "taxa de aprendizado máxima do Adam (padrão: a da receita)", type=float, dest="lr"),
+    "--semente": _value(
+        "N", "semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)", type=int, dest="seed"
+    ),
+    "--dispositivo": _value("D", "auto, cpu, cuda ou mps (padrão: auto)", dest="device"),
+    "--partir-de": _value(
+        "ARQUIVO",
+        "o modelo treinado de cujos pesos partir; zero: de nenhum (padrão: best_model.pth, para classes suas)",
+        dest="start_from",
+    ),
+    "--professor": _value("ARQUIVO", "o professor da receita destilado (padrão: professor.pth)", dest="teacher"),
+    "--retomar": _flag("continua o treino interrompido de --modelo, com as opções que ele tinha"),
+    "--retomar:caderno": _flag("continua o treino interrompido: RESUME = True"),
+    "--predicao": _flag("só a seção de predição, com o modelo que existe"),
+    "--gravar": _flag("grava as saídas também no Pytorch.ipynb"),
     "--sem-espelho": {
         "action": "store_const",
         "const": False,
+        "dest": "symmetric",
         "help": "não espelha as imagens: para letras, números e o que muda de sentido no espelho",
     },
-    "--lado": {
-        "type": int,
-        "default": 32,
-        "metavar": "N",
-        "help": "pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: 32)",
-    },
-    "--enquadrar": {
-        "default": "centro",
-        "metavar": "MODO",
-        "help": "de cada imagem sua, o centro, ou a inteira, sobre fundo branco: centro, inteira (padrão: centro)",
-    },
-    "--dados": {
-        "default": "data",
-        "metavar": "PASTA",
-        "help": "o lugar do CIFAR-10, ou uma pasta sua com uma pasta de imagens para cada classe (padrão: data)",
-    },
-    "--fonte": {
-        "metavar": "CAMINHO",
-        "help": "pasta ou arquivo seu com o CIFAR-10, sem usar a rede (padrão: a variável CLASSIFICADOR_DADOS)",
-    },
-    "--modelo": {"default": "best_model.pth", "metavar": "ARQUIVO", "help": "os pesos (padrão: best_model.pth)"},
-    "--modelo:professor": {"default": "professor.pth", "metavar": "ARQUIVO", "help": "(padrão: professor.pth)"},
-    "--csv": {"action": "store_true", "help": "resultado em CSV na saída padrão, para uma planilha"},
-    "--figura": {
-        "default": "comparacao.png",
-        "metavar": "ARQUIVO",
-        "help": "onde gravar as curvas (padrão: comparacao.png)",
-    },
+    "--lado": _value(
+        "N", "pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: %(default)s)", type=int, default=32
+    ),
+    "--enquadrar": _value(
+        "MODO",
+        "de cada imagem sua, o centro, ou a inteira, sobre fundo branco: centro, inteira (padrão: %(default)s)",
+        default="centro",
+    ),
+    "--dados": _value(
+        "PASTA",
+        "o lugar do CIFAR-10, ou uma pasta sua com uma pasta de imagens para cada classe (padrão: %(default)s)",
+        default="data",
+    ),
+    "--fonte": _value(
+        "CAMINHO", "pasta ou arquivo seu com o CIFAR-10, sem usar a rede (padrão: a variável CLASSIFICADOR_DADOS)"
+    ),
+    "--modelo": _value("ARQUIVO", "os pesos (padrão: %(default)s)", default="best_model.pth"),
+    "--modelo:professor": _value("ARQUIVO", "(padrão: %(default)s)", default="professor.pth"),
+    "--csv": _flag("resultado em CSV na saída padrão, para uma planilha"),
+    "--figura": _value("ARQUIVO", "onde gravar as curvas (padrão: %(default)s)", default="comparacao.png"),
     "--formato": {"default": "onnx", "choices": ("onnx", "pt2", "pesos", "safetensors"), "help": "(padrão: onnx)"},
-    "--saida:exportar": {"metavar": "ARQUIVO", "help": "(padrão: o nome de --modelo com o final do formato)"},
-    "--saida:ficha": {
-        "metavar": "PASTA",
-        "help": "onde gravá-la (padrão: a pasta do modelo; para best_model.pth, docs)",
-    },
-    "--saida:pagina": {"metavar": "ARQUIVO", "help": "(padrão: o nome de --modelo, em dist, com .html)"},
-    "--abrir": {"action": "store_true", "help": "e a abre no navegador"},
-    "--saida:avulso": {
-        "default": "dist/Pytorch.ipynb",
-        "metavar": "ARQUIVO",
-        "help": "onde gravá-lo (padrão: dist/Pytorch.ipynb)",
-    },
-    "--json": {"action": "store_true", "help": "resultado em JSON na saída padrão, para outro programa ler"},
-    "--traceback": {"action": "store_true", "help": "em caso de erro, mostra onde no código ele surgiu"},
+    "--saida:exportar": _value("ARQUIVO", "(padrão: o nome de --modelo com o final do formato)"),
+    "--saida:ficha": _value("PASTA", "onde gravá-la (padrão: a pasta do modelo; para best_model.pth, docs)"),
+    "--saida:pagina": _value("ARQUIVO", "(padrão: o nome de --modelo, em dist, com .html)"),
+    "--abrir": _flag("e a abre no navegador"),
+    "--saida:avulso": _value("ARQUIVO", "onde gravá-lo (padrão: %(default)s)", default="dist/Pytorch.ipynb"),
+    "--json": _flag("resultado em JSON na saída padrão, para outro programa ler"),
+    "--traceback": _flag("em caso de erro, mostra onde no código ele surgiu"),
 }
+OPTION_OF = {argument["dest"]: option for option, argument in ARGUMENTS.items() if "dest" in argument}
 RUN = "--epocas --lote --semente --dispositivo --retomar --sem-espelho --lado --enquadrar --dados --fonte"
+MODEL = "--dados --fonte --modelo"
 # Each command: its function, what it does, and its arguments.
 COMMANDS = {
     "treinar": (
-        train_command,
+        train.train_command,
         "treina a rede e guarda os melhores pesos pela validação",
         f"--receita {RUN} --lr --partir-de --professor --modelo",
     ),
     "professor": (
-        teacher_command,
+        train.teacher_command,
         "treina a rede mais funda de cujas respostas a receita destilado aprende",
         f"{RUN} --modelo:professor",
     ),
-    "avaliar": (evaluate_command, "mede acurácia e F1 nas imagens de teste", "--dados --fonte --modelo"),
-    "prever": (predict_command, "diz a classe de imagens suas, com a probabilidade", "imagens --csv --modelo"),
-    "comparar": (compare_command, "põe treinos lado a lado, em uma tabela e uma figura", "pastas --figura"),
+    "avaliar": (commands.evaluate_command, "mede acurácia e F1 nas imagens de teste", MODEL),
+    "prever": (predict.predict_command, "diz a classe de imagens suas, com a probabilidade", "imagens --csv --modelo"),
+    "comparar": (commands.compare_command, "põe treinos lado a lado, em uma tabela e uma figura", "pastas --figura"),
     "exportar": (
-        export_command,
+        commands.export_command,
         "grava o modelo para outros programas, e o confere",
-        "--formato --saida:exportar --dados --fonte --modelo",
+        f"--formato --saida:exportar {MODEL}",
     ),
     "pagina": (
-        page_command,
+        commands.page_command,
         "grava uma página que classifica fotos em qualquer navegador, sem instalar nada, e a confere",
-        "--abrir --saida:pagina --dados --fonte --modelo",
+        f"--abrir --saida:pagina {MODEL}",
     ),
     "ficha": (
-        card_command,
+        commands.card_command,
         "grava a ficha do modelo (model card), em português e inglês",
-        "--saida:ficha --dados --fonte --modelo",
+        f"--saida:ficha {MODEL}",
     ),
     "caderno": (
-        notebook_command,
+        commands.notebook_command,
         "executa o Pytorch.ipynb de cima a baixo e guarda em runs/ o que ele mostra",
         "--predicao --receita --retomar:caderno --gravar",
     ),
     "avulso": (
-        standalone_command,
+        commands.standalone_command,
         "grava o caderno com o pacote dentro, para o Colab, o Kaggle ou outra pasta",
         "--saida:avulso",
     ),
-    "dados": (data_command, "traz e confere o CIFAR-10, ou conta as imagens de uma pasta sua", "--dados --fonte"),
-    "exemplo": (example_command, "grava números escritos à mão, para treinar classes suas", "pasta"),
-    "diagnostico": (
-        diagnose_command,
-        "mostra o que um relato de problema precisa e o que está errado",
-        "--dados --fonte --modelo",
+    "dados": (
+        commands.data_command,
+        "traz e confere o CIFAR-10, ou conta as imagens de uma pasta sua",
+        "--dados --fonte",
     ),
+    "exemplo": (commands.example_command, "grava números escritos à mão, para treinar classes suas", "pasta"),
+    "diagnostico": (commands.diagnose_command, "mostra o que um relato de problema precisa e o que está errado", MODEL),
 }
 
 

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from classificador.errors import DataError, printable
 from classificador.portuguese import duration, number, percent, reason
-from classificador.show.style import COMMA, PERCENT, STYLE
+from classificador.show.style import COMMA, PERCENT, styled
 from classificador.training.history import STATUS
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
@@ -103,31 +103,31 @@ def _origin(run: Run) -> dict[str, str]:
     return {"modelo": run.facts.get("checkpoint", ""), "dados": images}
 
 
+@styled()
 def draw_comparison(runs: list[Run], path: str) -> str:
     """Write a figure of each run's validation accuracy over the epochs and over the time; return its place.
 
     path: with ".png" added where it has no suffix. Raises DataError when it cannot be written.
     """
     place = path if Path(path).suffix else f"{path}.png"
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(runs)), sharey=True)
-        for index, run in enumerate(runs):
-            accuracy = [row["val_accuracy"] for row in run.epochs]
-            style = {"label": run.name, "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
-            axes[0].plot([row["epoch"] for row in run.epochs], accuracy, **style)
-            axes[1].plot([row["seconds"] for row in run.epochs], accuracy, **style)
-        for axis, label in zip(axes, ("época", "segundos"), strict=True):
-            axis.set(xlabel=label)
-            axis.xaxis.set_major_formatter(COMMA)
-            axis.grid(axis="y")
-        axes[0].yaxis.set_major_formatter(PERCENT)
-        axes[0].xaxis.get_major_locator().set_params(integer=True)
-        figure.suptitle("acurácia de validação", fontsize=11)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        try:
-            figure.savefig(place)
-        except (OSError, ValueError) as error:  # ValueError: a suffix it does not know
-            raise DataError(f"A figura não pôde ser gravada em {place}: {reason(error)}.") from error
-        finally:
-            plt.close(figure)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(runs)), sharey=True)
+    for index, run in enumerate(runs):
+        accuracy = [row["val_accuracy"] for row in run.epochs]
+        style = {"label": run.name, "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
+        axes[0].plot([row["epoch"] for row in run.epochs], accuracy, **style)
+        axes[1].plot([row["seconds"] for row in run.epochs], accuracy, **style)
+    for axis, label in zip(axes, ("época", "segundos"), strict=True):
+        axis.set(xlabel=label)
+        axis.xaxis.set_major_formatter(COMMA)
+        axis.grid(axis="y")
+    axes[0].yaxis.set_major_formatter(PERCENT)
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle("acurácia de validação", fontsize=11)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    try:
+        figure.savefig(place)
+    except (OSError, ValueError) as error:  # ValueError: a suffix it does not know
+        raise DataError(f"A figura não pôde ser gravada em {place}: {reason(error)}.") from error
+    finally:
+        plt.close(figure)
     return place

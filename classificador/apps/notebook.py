@@ -62,12 +62,6 @@ def read_notebook(only_prediction: bool = False) -> nbformat.NotebookNode:
     return notebook
 
 
-def change_parameters(notebook: nbformat.NotebookNode, values: dict[str, object]) -> None:
-    """Set parameters to other values than their cell does, at its end."""
-    cell = next(cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", []))
-    cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
-
-
 def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run: str = "") -> dict:
     """Execute the notebook in place, in a fresh kernel in `folder`; return the metrics of its prediction section.
 
@@ -97,6 +91,11 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run
         return question.outputs[0].data["application/json"]
 
 
+def _figures(cell: nbformat.NotebookNode) -> list[dict]:
+    """The outputs of a cell that are figures, each a dict whose "image/png" is base64."""
+    return [output.data for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+
+
 def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
     """Write every PNG the notebook shows to `folder`, numbered and named after its section; return how many."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,28 +103,30 @@ def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             section = _slug(re.findall("^#+ (.*)", cell.source, re.MULTILINE)[-1])
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                count += 1
-                (folder / f"{count:02d}-{section}.png").write_bytes(base64.b64decode(output["data"]["image/png"]))
+        for data in _figures(cell):
+            count += 1
+            (folder / f"{count:02d}-{section}.png").write_bytes(base64.b64decode(data["image/png"]))
     return count
+
+
+def _slug(heading: str) -> str:
+    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
 
 
 def shrink_figures(notebook: nbformat.NotebookNode) -> None:
     """Reduce the figures that the notebook shows to 256 colours: a third of the bytes, and every version is kept."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                image = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
-                small = io.BytesIO()
-                image.quantize(256, kmeans=3).save(small, "PNG", optimize=True)
-                output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
+    for data in (data for cell in notebook.cells for data in _figures(cell)):
+        image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+        small = io.BytesIO()
+        image.quantize(256, kmeans=3).save(small, "PNG", optimize=True)
+        data["image/png"] = base64.b64encode(small.getvalue()).decode()
 
 
 def write_outputs(executed: nbformat.NotebookNode) -> None:
     """Write what the cells of `executed`, the notebook or its last section, show into Pytorch.ipynb, figures shrunk."""
     shrink_figures(executed)
-    whole = nbformat.read(NOTEBOOK, as_version=4)
+    whole = open_notebook()
     for own, cell in zip(whole.cells[-len(executed.cells) :], executed.cells, strict=True):
         if cell.cell_type == "code":
             own.outputs = cell.outputs
@@ -148,18 +149,15 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
     if only_prediction and (recipe or resume):
         raise ClassificadorError("--receita e --retomar só valem para o caderno inteiro.")
     notebook, started = read_notebook(only_prediction), time.perf_counter()
-    parameters: dict[str, object] = {"PRESET": recipe, "RESUME": resume}
-    if given := {name: value for name, value in parameters.items() if value}:
-        change_parameters(notebook, given)
+    for cell in notebook.cells:
+        if PARAMETERS_TAG in cell.metadata.get("tags", []):
+            cell.source += f"\nPRESET = {recipe!r}" if recipe else ""
+            cell.source += "\nRESUME = True" if resume else ""
     interrupted = find_interrupted(NOTEBOOK.with_name("best_model.pth")) if resume else None
     label = "predicao" if only_prediction else "caderno"  # made now: what cannot be kept need not be run
     folder = interrupted.parent if interrupted else make_folder(NOTEBOOK.parent / "runs", label)
     try:
-        metrics, failure = execute(notebook, run=folder.name), ""
-    except CellExecutionError as error:
-        metrics, failure = {}, f"{error.ename}: {brief(error.evalue)}"
-    except DeadKernelError:
-        metrics, failure = {}, "o kernel do caderno morreu; talvez tenha faltado memória."
+        metrics, failure = _try(notebook, folder)
     except KeyboardInterrupt:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -170,7 +168,7 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
     figures = save_figures(notebook, folder / "figuras")
     shown = os.path.relpath(folder)
     if failure:
-        raise ClassificadorError(f"{failure.rstrip('.')}. O caderno até aqui ficou em {shown}.")
+        raise ClassificadorError(f"{failure}. O caderno até aqui ficou em {shown}.")
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
     if write:
         write_outputs(notebook)
@@ -181,6 +179,11 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
     return metrics
 
 
-def _slug(heading: str) -> str:
-    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
+def _try(notebook: nbformat.NotebookNode, folder: Path) -> tuple[dict, str]:
+    """Execute the notebook, its training's run in `folder`; return its metrics, and what failed, if anything did."""
+    try:
+        return execute(notebook, run=folder.name), ""
+    except CellExecutionError as error:
+        return {}, f"{error.ename}: {brief(error.evalue)}".rstrip(".")
+    except DeadKernelError:
+        return {}, "o kernel do caderno morreu; talvez tenha faltado memória"

@@ -45,17 +45,17 @@ def sample_grid(split: Split, classes: tuple[str, ...], columns: int = 8) -> Fig
 @styled()
 def class_counts(splits: dict[str, Split], classes: tuple[str, ...]) -> Figure:
     """Bars with the number of images in each named split of each class, or of the MOST with the fewest."""
-    every = sum(torch.bincount(split.labels, minlength=len(classes)) for split in splits.values())
-    shown = torch.as_tensor(every).argsort(stable=True)[:MOST].sort().values
+    counts = torch.stack([torch.bincount(split.labels, minlength=len(classes)) for split in splits.values()])
+    shown = counts.sum(0).argsort(stable=True)[:MOST].sort().values
     figure, axis, names = subplots(classes, "as de menos imagens", figsize=(9, 2.8))
     width = 0.8 / len(splits)
     looks = ((BLUE, ""), (ORANGE, "//"), ("#999999", ".."))  # hatches tell the bars apart in print
     for place, ((name, split), (colour, hatch)) in enumerate(zip(splits.items(), looks, strict=False)):
-        counts = torch.bincount(split.labels, minlength=len(classes))[shown].tolist()
+        values = counts[place, shown].tolist()
         position = np.arange(len(shown)) + (place - (len(splits) - 1) / 2) * width
         label = f"{name} ({number(len(split), 0)})"
-        bars = axis.bar(position, counts, width, color=colour, hatch=hatch, edgecolor="white", label=label)
-        axis.bar_label(bars, [number(count, 0) for count in counts], fontsize=7)
+        bars = axis.bar(position, values, width, color=colour, hatch=hatch, edgecolor="white", label=label)
+        axis.bar_label(bars, [number(value, 0) for value in values], fontsize=7)
     axis.set_xticks(range(len(shown)), [names[i] for i in shown.tolist()])
     if len(shown) * max(map(len, names)) > 100:  # side by side they would run into each other
         plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
@@ -83,10 +83,13 @@ def normalisation_effect(images: torch.Tensor) -> Figure:
 def training_curves(history: History) -> Figure:
     """Loss and accuracy for training and validation, the best epoch marked."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-    steps = np.array(history.steps).reshape(-1, 3)  # also where there are none yet
-    for axis, name, column in zip(axes, ("loss", "accuracy"), (1, 2), strict=True):
-        train, val = getattr(history, f"train_{name}"), getattr(history, f"val_{name}")
-        axis.plot(steps[:, 0], steps[:, column], color=BLUE, alpha=0.25, lw=1)
+    fractions, *measured = np.array(history.steps).reshape(-1, 3).T  # also where there are none yet
+    views = (
+        ("perda", COMMA, history.train_loss, history.val_loss),
+        ("acurácia", PERCENT, history.train_accuracy, history.val_accuracy),
+    )
+    for axis, values, (title, formatter, train, val) in zip(axes, measured, views, strict=True):
+        axis.plot(fractions, values, color=BLUE, alpha=0.25, lw=1)
         epochs = range(1, len(val) + 1)
         axis.plot(epochs, train, "o-", color=BLUE, markersize=4, label="treino")
         axis.plot(epochs, val, "s--", color=ORANGE, markersize=4, label="validação")
@@ -94,8 +97,8 @@ def training_curves(history: History) -> Figure:
             best = history.best + 1
             axis.axvline(best, color=BLACK, lw=1, ls=":", label=f"melhor época ({best})")
             axis.legend()
-        axis.set(xlabel="época", title="perda" if name == "loss" else "acurácia")
-        axis.yaxis.set_major_formatter(COMMA if name == "loss" else PERCENT)
+        axis.set(xlabel="época", title=title)
+        axis.yaxis.set_major_formatter(formatter)
         axis.xaxis.set_major_formatter(COMMA)
         axis.xaxis.get_major_locator().set_params(integer=len(val) > 2)
         axis.grid(axis="y")

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.ticker import FuncFormatter
-
-from classificador.show.names import NUMBER, fonts_for, short_names
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, and by lightness when printed in grey.
 BLUE, ORANGE, BLACK = "#0072B2", "#D55E00", "#222222"
@@ -25,6 +25,8 @@ STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long list of liter
     "legend.frameon": False,
     "text.parse_math": False,  # a class may be called "R$ 5 e R$ 10"
 }
+LONGEST = 16  # letters of a name above a small picture
+NUMBER = "nº"  # before that of a class whose name cannot be shown
 MOST = 20  # classes in a figure: a hundred rows of pictures take long to draw and longer to look at
 COMMA = FuncFormatter(lambda value, position: f"{value:g}".replace(".", ","))
 PERCENT = FuncFormatter(lambda value, position: f"{100 * value:g}%".replace(".", ","))
@@ -81,3 +83,32 @@ def show_heat(axis, image: torch.Tensor, heat: torch.Tensor) -> None:
 def label_row(axes, text: str, **look) -> None:
     """Write a text at the left of a row of pictures."""
     axes[0].text(-0.2, 0.5, text, transform=axes[0].transAxes, ha="right", va="center", **look)
+
+
+def short_names(classes: tuple[str, ...], drawable: set[str]) -> list[str]:
+    """Return the names, the long ones with "…" in place of their end, or of their middle where that tells them apart.
+
+    One that stays like another's, or that has letters which are not `drawable`, becomes its number, from 1.
+    """
+    cut = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in classes]
+    half = LONGEST // 2
+    ends = [f"{name[: half - 1]}…{name[-half:]}" if cut.count(cut[i]) > 1 else cut[i] for i, name in enumerate(classes)]
+    return [
+        short if drawable.issuperset(name) and ends.count(short) == 1 else f"{NUMBER} {place}"
+        for place, (name, short) in enumerate(zip(classes, ends, strict=True), 1)
+    ]
+
+
+@cache
+def fonts_for(letters: str) -> tuple[list[str], set[str]]:
+    """Return font families that between them have most of the letters, and those letters; matplotlib's own comes first.
+
+    matplotlib takes each letter from the first of the families that has it.
+    """
+    families, missing = ["DejaVu Sans"], set(letters)
+    missing -= set(map(chr, get_font(findfont("DejaVu Sans")).get_charmap()))
+    for font in fontManager.ttflist if missing else ():
+        if found := missing.intersection(map(chr, get_font(font.fname).get_charmap())):
+            families.append(font.name)
+            missing -= found
+    return families, set(letters) - missing

@@ -1,0 +1,83 @@
+"""What `prever` does. Heavy imports stay inside: --help needs none of them."""
+
+import csv
+import os
+import sys
+from glob import glob
+
+from classificador.errors import ClassificadorError, DataError, printable
+
+
+def predict_command(options) -> tuple[int, dict]:
+    """Classify pictures; a bad one is reported and the others still predicted, exit code 1.
+
+    Interrupted, it returns what it has, with exit code 130.
+    """
+    from classificador import ImageError, is_doubtful, load_model, predict_image
+    from classificador.portuguese import percent
+
+    if options.csv and options.json:
+        raise ClassificadorError("Use --csv ou --json, não os dois.")
+    model, code = load_model(options.modelo), 0
+    results: dict[str, dict] = {}
+    try:
+        for path, problem in _pictures(options.imagens).items():
+            shown = printable(path)
+            try:
+                if problem:
+                    raise problem
+                results[shown] = predict_image(model, path)
+            except (DataError, ImageError) as error:
+                print(printable(f"erro: {error}"), file=sys.stderr)
+                results[shown], code = {"error": printable(str(error))}, 1
+                continue
+            best = list(results[shown].items())[:3]
+            doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[shown]) else ""
+            text = ", ".join(f"{name} {percent(probability)}" for name, probability in best)
+            print(printable(f"{shown}: {text}{doubt}"))
+    except KeyboardInterrupt:
+        print(f"Interrompido depois de {len(results)} imagens.", file=sys.stderr)
+        code = 130
+    return code, results
+
+
+def _pictures(arguments: list[str]) -> dict[str, DataError | None]:
+    """The files given, those in the folders given, and those that a pattern names which no shell expanded.
+
+    A folder without any comes with what is wrong with it. What is not there stays, to be told as a bad file is.
+    """
+    from classificador.data.finding import find_pictures
+
+    found: dict[str, DataError | None] = {}
+    for argument in dict.fromkeys(arguments):
+        try:
+            if os.path.isdir(argument):
+                paths = [str(path) for path in find_pictures(argument)]
+            else:
+                paths = [] if os.path.exists(argument) else sorted(glob(argument, recursive=True))
+            found |= dict.fromkeys(paths or [argument])
+        except DataError as error:
+            found[argument] = error
+    return found
+
+
+def print_csv(results: dict[str, dict]) -> None:
+    """One line a picture: file, class and its probability, what was wrong with it, and every class's probability.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+
+    def text(value: str) -> str:
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t")) else value
+
+    # A class may be called "error": then its value is a number.
+    failed = {path for path, result in results.items() if isinstance(result.get("error"), str)}
+    classes = sorted({name for path, result in results.items() if path not in failed for name in result})
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["arquivo", "classe", "probabilidade", "erro", *map(text, classes)])
+    for path, result in results.items():
+        if path in failed:
+            rows.writerow([text(path), "", "", text(result["error"]), *[""] * len(classes)])
+        else:
+            best, probability = next(iter(result.items()))
+            rows.writerow([text(path), text(best), probability, "", *(result[name] for name in classes)])
