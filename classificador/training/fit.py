@@ -1,5 +1,7 @@
 """fit(): a whole training, from the checks before it to the files it leaves."""
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -8,22 +10,22 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from classificador import processes
 from classificador.data.dataset import ImageData, Split
 from classificador.device import autocast, choose_device, keep_freed_memory
 from classificador.errors import DivergenceError, SettingsError
 from classificador.files.model_file import check_saveable
-from classificador.portuguese import number
+from classificador.portuguese import number, percent
 from classificador.recipes import Settings
 from classificador.results.predict import predict_logits
 from classificador.training.batches import Batches, balanced, load_teacher
-from classificador.training.history import History
+from classificador.training.history import History, run_facts
 from classificador.training.loop import train_epoch
 from classificador.training.resume import restore_state
 from classificador.training.run import HOPELESS, Run, StopRequest, stop_requests
 from classificador.training.run_folder import RunFolder, find_interrupted
-from classificador.training.watchers import Curves, KeepFiles, ProgressBar
 
 KEEP_EVERY = 60.0  # seconds of training, at most, that a process that is killed loses
 
@@ -57,9 +59,9 @@ def fit(
         _start(run, folder, checkpoint, resume)
         if watch:
             watch(run.history)  # before the bar, so that in a notebook the curves stand above it
-            run.watchers.append(Curves(watch))
-        with ProgressBar(run) as bar:
-            run.watchers.append(bar)
+            run.on_batch.append(lambda run: run.reporting and watch(run.history))
+            run.on_epoch.append(lambda run: watch(run.history))
+        with _progress_bar(run) as bar:
             _train(run, stop)
             if run.history.interrupted and folder:
                 bar.write(f"Interrompido; guardado em {folder.resume}, para retomar.")
@@ -107,7 +109,7 @@ def _bring(data: ImageData, settings: Settings) -> Batches:
 
 def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: bool) -> None:
     """Bring the run to where it begins: the weights of its network, or the point where it was interrupted."""
-    saved = restore_state(checkpoint, run, run.settings, run.setup()) if resume else None
+    saved = restore_state(checkpoint, run) if resume else None
     if not resume and run.history.earlier_epochs:
         earlier = number(run.history.earlier_epochs, 1)
         print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")
@@ -115,10 +117,12 @@ def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: b
         return
     if not resume and (left := find_interrupted(checkpoint)):
         print(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
-    facts, earlier = run.facts(), str(saved.content.get("earlier", "")) if saved else ""
-    folder.begin(facts, run.history, saved.path if saved else None, earlier)
+    if saved:
+        folder.begin(run_facts(run), run.history, saved.path, str(saved.content.get("earlier", "")))
+    else:
+        folder.begin(run_facts(run), run.history)
     run.folder = folder
-    run.watchers.append(KeepFiles(folder))
+    run.on_epoch.append(folder.keep_best)
 
 
 def _train(run: Run, stop: StopRequest) -> None:
@@ -155,12 +159,12 @@ def _train_epoch(run: Run, stop: StopRequest) -> bool:
         run.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
         if run.reporting:
             run.report()
-        for watcher in run.watchers:
-            watcher.batch(run)
+        for watcher in run.on_batch:
+            watcher(run)
         # Several processes stop, and keep, after the same batch, which costs them a message: not after every one.
         if batches.step == 0 or (processes.size() > 1 and not run.reporting):
             return False
-        if processes.largest(int(run.clock.seconds - run.kept_at > KEEP_EVERY)):
+        if processes.largest(int(time.perf_counter() - run.kept_at > KEEP_EVERY)):
             run.keep(0)
         return bool(processes.largest(stop.number))
 
@@ -183,5 +187,35 @@ def _validate(run: Run) -> None:
     history.val_loss.append(val_loss)
     history.val_accuracy.append((run.logits.argmax(1) == labels).sum().item() / len(labels))
     history.seconds.append(run.clock.seconds)
-    for watcher in run.watchers:
-        watcher.epoch(run)
+    for watcher in run.on_epoch:
+        watcher(run)
+
+
+def _progress_bar(run: Run) -> tqdm:
+    """Return a bar of all batches of the run, for a `with` block; it moves with the run and leaves a line an epoch."""
+    history, epochs = run.history, run.settings.epochs
+
+    def epoch_under_way() -> str:
+        return f"Época {min(len(history.val_loss) + 1, epochs)}/{epochs}"
+
+    def tell(epoch: int) -> None:
+        bar.write(
+            f"Época {epoch + 1}/{epochs}: "
+            f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "
+            f"acurácia {percent(history.train_accuracy[epoch])}, validação {percent(history.val_accuracy[epoch])}"
+        )
+        bar.set_description(epoch_under_way())
+
+    def move(run: Run) -> None:
+        if run.reporting:
+            means = f"perda {number(run.tally.loss, 3)}, acurácia {percent(run.tally.accuracy)}"
+            bar.set_postfix_str(means, refresh=False)
+        bar.update()
+
+    options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
+    bar = tqdm(desc=epoch_under_way(), total=epochs * run.batches.steps, initial=run.batches.done, **options)
+    for epoch in range(len(history.val_loss)):  # of the run that is resumed
+        tell(epoch)
+    run.on_batch.append(move)
+    run.on_epoch.append(lambda run: tell(len(history.val_loss) - 1))
+    return bar

@@ -1,4 +1,4 @@
-"""What happens in a training, and its record in the run's folder: `history.csv` and `run.json`."""
+"""What happens in a training, and what is recorded of it: in `history.csv`, in `run.json`, and beside the weights."""
 
 import csv
 import io
@@ -12,11 +12,18 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from classificador import processes
 from classificador.atomic import write_bytes
+from classificador.device import describe_device, precision
+from classificador.network.cnn import architecture_of
+from classificador.portuguese import number
+
+if TYPE_CHECKING:
+    from classificador.training.run import Run
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "pillow")
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
@@ -135,13 +142,54 @@ def read_record(folder: Path) -> dict:
     return {}
 
 
-def circumstances() -> dict:
-    """Versions, commit and time of day, for run.json."""
+def run_facts(run: "Run") -> dict:
+    """What run.json says of a run that begins: of what it is made, where, when and by which versions it trains."""
+    classes, train, val, _, check_sum = run.setup()["dados"]
     return {
+        "device": describe_device(run.device),
+        "processes": processes.size(),
+        "job": processes.job(),
+        "data": {"classes": classes, "train": train, "val": val, "crc32": f"{check_sum:08x}"},
+        "settings": trained_with(run),
         "versions": {"python": platform.python_version()} | _versions(),
         "git_commit": _commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def model_facts(run: "Run") -> dict:
+    """The plain metadata that travels with the weights: what they are, how good, when and how made."""
+    history, data = run.history, run.data
+    return {
+        "preset": run.settings.preset,
+        "settings": trained_with(run),
+        "start": vars(run.model).get("start", ""),
+        "earlier_epochs": history.earlier_epochs,
+        "classes": list(data.classes),
+        "framing": data.framing,
+        "epoch": len(history.val_loss),
+        "val_accuracy": history.val_accuracy[-1],
+        "val_loss": history.val_loss[-1],
+        "seconds": history.seconds[-1],
+        "history": history.to_dict(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+        "precision": precision(run.device),
+        "teacher": run.batches.teacher.facts if run.batches.teacher else {},
+        "split": f"{number(len(data.train), 0)} imagens de treino, {number(len(data.val), 0)} de validação",
+    }
+
+
+def trained_with(run: "Run") -> dict:
+    """The settings, read from the things that train wherever they know: whatever a settings cell says by now."""
+    architecture, group = architecture_of(run.model), run.optimizer.param_groups[0]
+    read = {name: architecture[name] for name in ("symmetric", *run.settings.sizes) if name in architecture}
+    read |= {"optimizer": type(run.optimizer).__name__, "lr": group["initial_lr"]}
+    read |= {name: group[name] for name in ("weight_decay", "betas") if name in group}
+    read["start_from"] = vars(run.model).get("start", "zero")
+    read |= {"loss": type(run.criterion).__name__, "network_seed": vars(run.model).get("seed")}
+    read |= {name: value for name, value in vars(run.criterion).items() if name == "label_smoothing"}
+    return run.settings.to_dict() | {name: list(v) if isinstance(v, tuple) else v for name, v in read.items()}
 
 
 def _metrics(history: History) -> dict:

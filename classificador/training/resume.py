@@ -1,10 +1,10 @@
 """The point to go on from that an interrupted run leaves in its folder: `best_model.retomar.pth`."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import nn
+from torch.optim import Optimizer
 
 from classificador import processes
 from classificador.errors import CheckpointError, ClassificadorError, SettingsError, brief
@@ -14,6 +14,9 @@ from classificador.network.cnn import CNN, make_network
 from classificador.recipes import Settings
 from classificador.training.history import read_record
 from classificador.training.run_folder import find_interrupted, runs_beside
+
+if TYPE_CHECKING:
+    from classificador.training.run import Run
 
 REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"
 
@@ -77,39 +80,28 @@ def check_network(checkpoint: str | Path, settings: Settings, sizes: dict, class
         raise CheckpointError(f"{text}. {REMEDY}.") from error
 
 
-class Stateful(Protocol):
-    """What can say all that it depends on, as tensors and plain values, and go on from there."""
-
-    def state_dict(self) -> dict:
-        """Return it."""
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from there. Raises an exception of any kind for what state_dict() cannot have returned."""
-
-
 def save_state(path: Path, state: dict, settings: Settings, facts: dict) -> None:
-    """Write the state of a run, with what restore_state() compares: tensors and plain values. Raises CheckpointError.
+    """Write the states of a run's parts, with what restore_state() compares. Raises CheckpointError.
 
-    facts: "setup", as restore_state() gets it; and "earlier", as RunFolder.begin() does.
+    facts: "setup", of Run.setup(); and "earlier", as RunFolder.begin() gets it.
     """
-    write_file(path, RESUME, {"settings": settings.to_dict(), "state": _as_files_hold_it(state)} | facts)
+    write_file(path, RESUME, _as_files_hold_it({"settings": settings.to_dict(), "state": state} | facts))
 
 
-def restore_state(checkpoint: str | Path, run: Stateful, settings: Settings, setup: dict) -> Interrupted:
-    """Put the saved state of the run that renews `checkpoint` into `run`, which has not begun; return what was saved.
+def restore_state(checkpoint: str | Path, run: "Run") -> Interrupted:
+    """Put the saved states of the run that renews `checkpoint` into the parts of `run`; return what was saved.
 
     Raises SettingsError naming the first setting that is not what it was, and CheckpointError for a state that is not
     ours or belongs to another setup: data, network, optimizer or loss.
     """
     saved = processes.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
     for name, value in saved.settings.to_dict().items():
-        if value != (now := settings.to_dict()[name]):
+        if value != (now := run.settings.to_dict()[name]):
             raise SettingsError(f"{now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.", name)
     try:
-        for name, now in setup.items():
-            if saved.content["setup"][name] != now:
-                raise ValueError(f"mudou: {name}")
-        run.load_state_dict(saved.content["state"])
+        _check_setup(run, saved.content["setup"])
+        _load(run, saved.content["state"])
+        _check_setup(run, saved.content["setup"])  # the options of the optimizer came with its state
     except ClassificadorError:
         raise
     except Exception as error:  # whatever is wrong with a state, it is refused
@@ -118,57 +110,31 @@ def restore_state(checkpoint: str | Path, run: Stateful, settings: Settings, set
     return saved
 
 
-class ModelState:
-    """The weights of a network, as Stateful; other weights than the network's are named."""
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-
-    def state_dict(self) -> dict:
-        """The weights."""
-        return self.model.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        """Raises ValueError naming the first difference."""
-        check_fit(self.model, state)
-        if list(state) != list(self.model.state_dict()):  # the optimizer knows them by their order
-            raise ValueError("mudou: rede")
-        self.model.load_state_dict(state)
+def _check_setup(run: "Run", saved: dict) -> None:
+    for name, now in _as_files_hold_it(run.setup()).items():
+        if saved[name] != now:
+            raise ValueError(f"mudou: {name}")
 
 
-class OptimizerState:
-    """An optimizer, as Stateful."""
+def _load(run: "Run", state: dict) -> None:
+    """Load the states of all parts. Raises an exception of any kind for what no run leaves."""
+    check_fit(run.model, state["model"])
+    if list(state["model"]) != list(run.model.state_dict()):  # the optimizer knows the weights by their order
+        raise ValueError("mudou: rede")
+    for name, part in run.parts.items():
+        part.load_state_dict(state[name])
+    if len(run.history.val_loss) != run.batches.epoch:
+        raise ValueError("história incompleta")
+    _reorder_averages(run.optimizer)
 
-    def __init__(self, optimizer: torch.optim.Optimizer):
-        self.optimizer = optimizer
 
-    def state_dict(self) -> dict:
-        """What torch says of it."""
-        return self.optimizer.state_dict()
+def _reorder_averages(optimizer: Optimizer) -> None:
+    """Give each weight's averages the weight's memory order, which fused Adam takes for granted.
 
-    def load_state_dict(self, state: dict) -> None:
-        """Raises ValueError for another optimizer, or averages of another shape."""
-        before = self.options()
-        self.optimizer.load_state_dict(state)
-        if self.options() != before:
-            raise ValueError("mudou: otimizador")
-        for weight, averages in self.optimizer.state.items():
-            self._reorder(weight, averages)
-
-    def options(self) -> list:
-        """Its kind and its options, but for the learning rate, which each step sets, in the form that files hold."""
-        groups = [
-            {name: value for name, value in group.items() if name not in ("params", "lr")}
-            for group in self.optimizer.param_groups
-        ]
-        return [type(self.optimizer).__name__, _as_files_hold_it(groups)]
-
-    def _reorder(self, weight: torch.Tensor, averages: dict) -> None:
-        """Give the averages the memory order of their weight, which fused Adam takes for granted.
-
-        Raises ValueError for averages of another shape, which torch loads and fused Adam reads beyond their end.
-        """
-        if isinstance(self.optimizer, torch.optim.Adam) and set(averages) != {"step", "exp_avg", "exp_avg_sq"}:
+    Raises ValueError for averages of another shape, which torch loads and fused Adam reads beyond their end.
+    """
+    for weight, averages in optimizer.state.items():
+        if isinstance(optimizer, torch.optim.Adam) and set(averages) != {"step", "exp_avg", "exp_avg_sq"}:
             raise ValueError(f"otimizador: {sorted(map(str, averages))}")
         for name, value in averages.items():
             shape = [] if name == "step" else list(weight.shape)
@@ -178,31 +144,7 @@ class OptimizerState:
                 averages[name] = torch.empty_like(weight).copy_(value)
 
 
-class RandomState:
-    """The generators that a network may draw from, for dropout, as Stateful: torch's own, and the device's."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-
-    def state_dict(self) -> dict:
-        """The states of both; on a CPU they are one."""
-        states = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.device)
-        elif self.device.type == "mps":
-            states["mps"] = torch.mps.get_rng_state()
-        return states
-
-    def load_state_dict(self, state: dict) -> None:
-        """Draw from there on what would have been drawn."""
-        torch.set_rng_state(state["cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"], self.device)
-        elif self.device.type == "mps":
-            torch.mps.set_rng_state(state["mps"])
-
-
-def _as_files_hold_it(value: object) -> object:
+def _as_files_hold_it(value: Any) -> Any:
     """The same with tensors contiguous and on the CPU, and lists in place of tuples."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().contiguous()

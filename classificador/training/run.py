@@ -1,10 +1,12 @@
-"""A training under way: what it is made of, what a point to go on from holds of it, and the signals that stop it."""
+"""A training under way: what it is made of, what its rest depends on, and the signals that stop it."""
 
 import signal
 import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,14 +14,13 @@ from torch.optim import Optimizer
 
 from classificador import processes
 from classificador.data.dataset import Split
-from classificador.device import describe_device, place
+from classificador.device import place
 from classificador.errors import DivergenceError, NotFiniteError
 from classificador.network.cnn import epochs_trained
 from classificador.training.batches import Batches
 from classificador.training.history import Clock, History, Tally
-from classificador.training.resume import ModelState, OptimizerState, RandomState, Stateful, save_state
+from classificador.training.resume import save_state
 from classificador.training.run_folder import RunFolder
-from classificador.training.watchers import Watcher, trained_with
 
 HOPELESS = 1e12  # a loss from which no training comes back
 # Ctrl-C, a polite end, and a terminal that was closed (which Windows has not).
@@ -42,22 +43,25 @@ class Run:
         torch.manual_seed(self.settings.seed)  # dropout draws from the global generator
         self.history, self.tally, self.clock = History(), Tally(self.device), Clock()
         self.history.earlier_epochs = epochs_trained(model)
-        self.parts: dict[str, Stateful] = {
-            "model": ModelState(model),
-            "optimizer": OptimizerState(optimizer),
+        # All that the rest of the run depends on: each has a state_dict() and a load_state_dict().
+        self.parts: dict[str, Any] = {
+            "model": model,
+            "optimizer": optimizer,
             "batches": batches,
             "random": RandomState(self.device),
             "history": self.history,
             "tally": self.tally,
             "clock": self.clock,
         }
-        self.watchers: list[Watcher] = []
-        self.folder: RunFolder | None = None  # where the point to go on from is kept; None: this process writes nothing
-        self.kept_at = 0.0  # seconds of the run
-        self.reporting = False  # whether the sums were read after the last batch
+        # Who watches is called after each batch, or once an epoch was validated, and changes nothing.
+        self.on_batch: list[Callable[[Run], object]] = []
+        self.on_epoch: list[Callable[[Run], object]] = []
+        self.reporting = False  # whether the means were read after the last batch, as some twenty times an epoch
         self.logits = torch.empty(0)  # what the network answers to the validation images, after an epoch
-        self.fingerprint = _check_sum([self.data.train, self.data.val])
-        processes.check_same((self.fingerprint, batches.teacher and batches.teacher.facts))
+        self.folder: RunFolder | None = None  # where the point to go on from is kept; None: this process writes nothing
+        self.kept_at = time.perf_counter()
+        self.check_sum = _check_sum([self.data.train, self.data.val])
+        processes.check_same((self.check_sum, batches.teacher and batches.teacher.facts))
 
     def report(self) -> None:
         """Read the means so far and add them to the history, of so many epochs of one that it stays small."""
@@ -74,19 +78,6 @@ class Run:
         if not abs(self.tally.loss) < HOPELESS:
             raise self.divergence()
 
-    def keep(self, asked: int) -> None:
-        """Write the point to go on from, if this process does; asked: the signal that asked to stop, 0 for none."""
-        state = self.state_dict()
-        if self.folder:
-            if asked == signal.SIGINT:
-                self.folder.facts["job"] = ""  # it is meant: torchrun is not to go on with this run by itself
-            facts = {"setup": self.setup(), "earlier": self.folder.earlier}
-            try:
-                save_state(self.folder.resume, state, self.settings, facts)
-            except NotFiniteError as error:
-                raise self.divergence() from error
-        self.kept_at = self.clock.seconds
-
     def divergence(self) -> DivergenceError:
         """The error that names the place and the remedy."""
         epoch, lr = len(self.history.val_loss), self.optimizer.param_groups[0]["initial_lr"]
@@ -95,39 +86,57 @@ class Run:
             f"{self.batches.done - epoch * self.batches.steps}, lr {lr:.2g}. Use um lr menor."
         )
 
-    def state_dict(self) -> dict:
-        """All that the rest of the run depends on. Of several processes each has to ask for it."""
-        return {name: part.state_dict() for name, part in self.parts.items()}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from there. Raises an exception of any kind for what no run leaves."""
-        if len(state["history"]["val_loss"]) != state["batches"]["done"] // self.batches.steps:
-            raise ValueError("história incompleta")
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.kept_at = self.clock.seconds
+    def keep(self, asked: int) -> None:
+        """Write the point to go on from, if this process does; asked: the signal that asked to stop, 0 for none."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}  # for which all processes are needed
+        if self.folder:
+            if asked == signal.SIGINT:
+                self.folder.facts["job"] = ""  # it is meant: torchrun is not to go on with this run by itself
+            facts = {"setup": self.setup(), "earlier": self.folder.earlier}
+            try:
+                save_state(self.folder.resume, state, self.settings, facts)
+            except NotFiniteError as error:
+                raise self.divergence() from error
+        self.kept_at = time.perf_counter()
 
     def setup(self) -> dict:
         """What must be as it was for the run to go on, under the names a reader finds in the message."""
-        data, teacher = self.data, self.batches.teacher
+        data, teacher, groups = self.data, self.batches.teacher, self.optimizer.param_groups
         images = [len(data.train), len(data.val), data.train.images.shape[-1]]
+        # Each step sets the learning rate anew.
+        options = [{name: v for name, v in group.items() if name not in ("params", "lr")} for group in groups]
+        # Such as label_smoothing, which the repr of a loss does not show.
+        plain = {name: v for name, v in vars(self.criterion).items() if isinstance(v, int | float | str)}
         return {
-            "dados": [list(data.classes), *images, self.fingerprint],
-            "otimizador": OptimizerState(self.optimizer).options(),
-            "critério": [type(self.criterion).__name__, _plain_attributes(self.criterion)],
+            "dados": [list(data.classes), *images, self.check_sum],
+            "otimizador": [type(self.optimizer).__name__, options],
+            "critério": [type(self.criterion).__name__, plain],
             "dispositivo": self.device.type,
         } | ({"professor": teacher.facts} if teacher else {})
 
-    def facts(self) -> dict:
-        """What its record says of the run."""
-        data = {"classes": list(self.data.classes), "train": len(self.data.train), "val": len(self.data.val)}
-        return {
-            "device": describe_device(self.device),
-            "processes": processes.size(),
-            "job": processes.job(),
-            "data": data | {"crc32": f"{self.fingerprint:08x}"},
-            "settings": trained_with(self),
-        }
+
+class RandomState:
+    """The generators that a network may draw from, for dropout: torch's own, and the device's."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+
+    def state_dict(self) -> dict:
+        """The states of both; on a CPU they are one."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            states["mps"] = torch.mps.get_rng_state()
+        return states
+
+    def load_state_dict(self, state: dict) -> None:
+        """Draw from there on what would have been drawn."""
+        torch.set_rng_state(state["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        elif self.device.type == "mps":
+            torch.mps.set_rng_state(state["mps"])
 
 
 class StopRequest:
@@ -166,8 +175,3 @@ def _check_sum(splits: list[Split]) -> int:
         for part in (split.images, split.labels):
             total = zlib.crc32(part.cpu().contiguous().numpy().data, total)
     return total
-
-
-def _plain_attributes(criterion: nn.Module) -> dict:
-    """The plain attributes of a loss, such as label_smoothing; its repr does not show them."""
-    return {name: value for name, value in vars(criterion).items() if isinstance(value, int | float | str)}

@@ -7,11 +7,11 @@ executed notebook; DATE-anterior is no run, but what lay at the top before one.
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import BaseFileLock
 from torch import nn
@@ -21,7 +21,11 @@ from classificador.atomic import insist, remove_unfinished, reserve, write_bytes
 from classificador.errors import CheckpointError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.portuguese import percent, reason
-from classificador.training.history import History, circumstances, write_record
+from classificador.results.predict import fit_doubt, fit_temperature
+from classificador.training.history import History, model_facts, write_record
+
+if TYPE_CHECKING:
+    from classificador.training.run import Run
 
 NAME_VARIABLE = "CLASSIFICADOR_RUN"  # the name that the next run's folder is to have, as `make run` sets it
 
@@ -37,10 +41,10 @@ class RunFolder:
         self.checkpoint, self.runs = Path(checkpoint), runs_beside(checkpoint)
         self.folder = self.runs  # its own once begin() has been called
         self.facts: dict = {"checkpoint": self.checkpoint.name}
-        self.history = History()
+        self.history: History | None = None  # of the run, once begin() has been called
         self.score: float | None = None  # of the best weights of this run, None before the first
         self.earlier = ""  # the name of the folder in runs/ that has what the file at the top held before; "": none
-        self._begun, self._renewed, self._recorded = False, False, True
+        self._recorded = True  # as long as the record can be written
         self._lock: BaseFileLock | None = None
 
     @property
@@ -60,7 +64,7 @@ class RunFolder:
 
     def __exit__(self, kind: type | None, *error) -> None:
         try:
-            if self._begun:
+            if self.history:
                 self._settle(failed=kind is not None)
                 status = "failed" if kind else "interrupted" if self.history.interrupted else "finished"
                 self.record(self.history, status)
@@ -74,11 +78,11 @@ class RunFolder:
     def begin(self, facts: dict, history: History, interrupted: Path | None = None, earlier: str = "") -> None:
         """Make the folder, or go on in that of a run that was interrupted. Raises CheckpointError.
 
-        facts: plain values for run.json, "settings" among them. history: with the epochs so far. interrupted: the file
-        of the point to go on from. earlier: the folder's name that has what the file at the top held before that run.
+        facts: of run_facts(), for run.json. history: with the epochs so far. interrupted: the file of the point to go
+        on from. earlier: the folder's name that has what the file at the top held before that run.
         """
         self.folder = interrupted.parent if interrupted else self._new_folder(facts["settings"]["preset"])
-        self.facts |= facts | circumstances()
+        self.facts |= facts
         if interrupted:
             for file in (self.best, self.resume, self.folder / "history.csv", self.folder / "run.json"):
                 remove_unfinished(file)
@@ -86,8 +90,15 @@ class RunFolder:
         if self.best.exists():
             self.score = read_checkpoint(self.best).info.val_accuracy
             self._renew()
-        self._begun = True
         self.record(history)
+
+    def keep_best(self, run: "Run") -> None:
+        """After an epoch: save the weights if they are the run's best so far, and renew the record."""
+        if self.score is None or run.history.best == len(run.history.val_loss) - 1:
+            temperature = fit_temperature(run.logits, run.data.val.labels)
+            doubt = fit_doubt((run.logits / temperature).softmax(1))
+            self.save(run.model, model_facts(run) | {"temperature": temperature, "doubt_below": doubt})
+        self.record(run.history)
 
     def save(self, model: nn.Module, facts: dict) -> None:
         """Save the weights, this run's best so far; facts: as in pack(). Raises CheckpointError."""
@@ -103,7 +114,7 @@ class RunFolder:
                 write_record(self.folder, self.facts, history, status)
             except CheckpointError as error:
                 self._recorded = False
-                tqdm.write(f"O treino segue, mas sem registro: {error}", file=sys.stdout)
+                tqdm.write(f"O treino segue, mas sem registro: {error}")
 
     def _new_folder(self, label: str) -> Path:
         given = self.runs / os.environ.get(NAME_VARIABLE, "")
@@ -112,11 +123,10 @@ class RunFolder:
         return make_folder(self.runs, label)
 
     def _renew(self) -> None:
-        """Let the file at the top be our best weights; the first time, see that what it held stays."""
-        if not self._renewed and self.checkpoint.exists():
+        """Let the file at the top be our best weights; what it held stays, unless it is of this run, too."""
+        if self.checkpoint.exists():
             self._keep_earlier()
         write_bytes(self.checkpoint, self.best.read_bytes())
-        self._renewed = True
 
     def _keep_earlier(self) -> None:
         try:
@@ -135,7 +145,7 @@ class RunFolder:
             copy = make_folder(self.runs, "anterior") / self.checkpoint.name
             write_bytes(copy, data)
         self.earlier = copy.parent.name
-        tqdm.write(f"O que estava em {self.checkpoint} está guardado em {copy}.", file=sys.stdout)
+        tqdm.write(f"O que estava em {self.checkpoint} está guardado em {copy}.")
 
     def _settle(self, failed: bool) -> None:
         """Where what the file at the top held before is better, say so; after a failure, let it be there again."""
