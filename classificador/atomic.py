@@ -69,10 +69,11 @@ def remove_unfinished(path: Path) -> None:
                 file.unlink()
 
 
-def reserve(path: Path) -> BaseFileLock | None:
-    """Return a lock on `path`, which can be written; None where the file system has no locks. Raises CheckpointError.
+def reserve(path: Path) -> BaseFileLock:
+    """Return a lock on `path`, which can be written. Raises CheckpointError.
 
-    The lock is the system's, so that of a process that died it is free.
+    The lock is the system's, so that of a process that died it is free. Where the file system has no locks, what is
+    returned holds none.
     """
     try:
         if os.path.exists(path) and not path.is_file():  # a folder; or a device, which must not be replaced
@@ -95,7 +96,7 @@ def reserve(path: Path) -> BaseFileLock | None:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise CheckpointError(f"Não é possível reservar {path} em {holder}: {reason(error)}.") from error
-        return None
+        return lock
     with suppress(OSError):  # Windows lets nobody write to a locked file
         if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there
             holder.write_text(str(os.getpid()))

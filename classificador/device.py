@@ -1,6 +1,7 @@
 """Where the computation runs, and the one allocator setting that makes it fast on a CPU."""
 
 import ctypes
+import os
 import re
 import sys
 from functools import cache
@@ -8,7 +9,6 @@ from functools import cache
 import torch
 from torch import nn
 
-from classificador import processes
 from classificador.errors import SettingsError
 
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
@@ -17,16 +17,15 @@ EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few en
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device called `name`; "auto" takes CUDA, then Apple MPS, then the CPU.
 
-    A GPU that is too old for this torch counts as none, which is said in one line, once.
-
-    Of several processes that torchrun started each takes its own GPU.
+    A GPU that is too old for this torch counts as none, which is said in one line, once. Of several processes that
+    torchrun started each takes its own GPU.
     Raises SettingsError when the name is unknown or this machine lacks the device.
     """
     cuda, mps = name.startswith(("auto", "cuda")) and cuda_works(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
-    if name == "cuda" and (rank := processes.local_rank()) is not None:
-        name = f"cuda:{rank}"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -1,7 +1,9 @@
 """The settings of one run, and the recipes (presets) they start from."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from classificador.errors import SettingsError
 
@@ -38,30 +40,10 @@ class Settings:
     device: str = "auto"
 
     def __post_init__(self):
-        _require(_number(self.mixup) and 0 <= self.mixup <= 1, "mixup", "precisa estar entre 0 e 1")
-        _require(isinstance(self.teacher, str), "teacher", 'precisa ser o nome de um arquivo, ou "" para nenhum')
-        start = isinstance(self.start_from, str) and self.start_from
-        _require(bool(start), "start_from", 'precisa ser o nome de um arquivo, "auto" ou "zero"')
-        for name in ("epochs", "batch_size", "hidden"):
-            _require(_whole(getattr(self, name), 1), name, "precisa ser um inteiro a partir de 1")
-        _require(self.epochs <= MAX_EPOCHS, "epochs", f"no máximo {MAX_EPOCHS}")
-        _require(self.batch_size > 1, "batch_size", "precisa ser pelo menos 2, por causa da normalização em lote")
-        _require(_number(self.lr) and self.lr > 0, "lr", "precisa ser um número maior que 0, como 0.001")
-        _require(_whole(self.seed, 0) and self.seed < 2**63, "seed", "precisa ser um inteiro a partir de 0")
-        _require(_whole(self.shift, 0) and self.shift < 32, "shift", "precisa ser um inteiro de 0 a 31 (pixels)")
-        even = _whole(self.cutout, 0) and self.cutout <= 32 and self.cutout % 2 == 0
-        _require(even, "cutout", "precisa ser um inteiro par de 0 a 32 (pixels)")
-        smoothing = _number(self.label_smoothing) and 0 <= self.label_smoothing < 1
-        _require(smoothing, "label_smoothing", "precisa estar entre 0 e 1 (1 excluído)")
-        _require(_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", "não pode ser negativo")
-        for name in ("channels", "kernels", "pools"):
-            value = getattr(self, name)
-            pair = isinstance(value, tuple) and len(value) == 2 and all(_whole(v, 1) for v in value)
-            _require(pair, name, "precisa ser um par de inteiros a partir de 1")
-        _require(math.prod(self.pools) <= 32, "pools", "o produto não pode passar de 32, o menor lado das imagens")
-        for name in ("symmetric", "train_first"):
-            _require(isinstance(getattr(self, name), bool), name, "precisa ser True ou False")
-        _require(isinstance(self.device, str), "device", 'use "auto", "cpu", "cuda" ou "mps"')
+        for names, holds, remedy in _RULES:
+            for name in names.split():
+                if not holds(getattr(self, name)):
+                    raise SettingsError(f"{remedy}.", name)
 
     @property
     def sizes(self) -> dict:
@@ -73,17 +55,37 @@ class Settings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def _require(condition: bool, field: str, remedy: str) -> None:
-    if not condition:
-        raise SettingsError(f"{remedy}.", field)
-
-
 def _whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(_whole(part, 1) for part in value)
+
+
+# What settings have to be, and what is said of one that is not.
+_RULES: list[tuple[str, Callable[[Any], bool], str]] = [
+    ("epochs batch_size hidden", lambda v: _whole(v, 1), "precisa ser um inteiro a partir de 1"),
+    ("epochs", lambda v: v <= MAX_EPOCHS, f"no máximo {MAX_EPOCHS}"),
+    ("batch_size", lambda v: v > 1, "precisa ser pelo menos 2, por causa da normalização em lote"),
+    ("lr", lambda v: _number(v) and v > 0, "precisa ser um número maior que 0, como 0.001"),
+    ("channels kernels pools", _pair, "precisa ser um par de inteiros a partir de 1"),
+    ("pools", lambda v: math.prod(v) <= 32, "o produto não pode passar de 32, o menor lado das imagens"),
+    ("symmetric train_first", lambda v: isinstance(v, bool), "precisa ser True ou False"),
+    ("weight_decay", lambda v: _number(v) and v >= 0, "não pode ser negativo"),
+    ("label_smoothing", lambda v: _number(v) and 0 <= v < 1, "precisa estar entre 0 e 1 (1 excluído)"),
+    ("shift", lambda v: _whole(v, 0) and v < 32, "precisa ser um inteiro de 0 a 31 (pixels)"),
+    ("cutout", lambda v: _whole(v, 0) and v <= 32 and v % 2 == 0, "precisa ser um inteiro par de 0 a 32 (pixels)"),
+    ("mixup", lambda v: _number(v) and 0 <= v <= 1, "precisa estar entre 0 e 1"),
+    ("teacher", lambda v: isinstance(v, str), 'precisa ser o nome de um arquivo, ou "" para nenhum'),
+    ("start_from", lambda v: isinstance(v, str) and v != "", 'precisa ser o nome de um arquivo, "auto" ou "zero"'),
+    ("seed", lambda v: _whole(v, 0) and v < 2**63, "precisa ser um inteiro a partir de 0"),
+    ("device", lambda v: isinstance(v, str), 'use "auto", "cpu", "cuda" ou "mps"'),
+]
 
 
 PRESETS = {
@@ -145,5 +147,6 @@ def make_settings(preset: str = "rapido", **changes) -> Settings:
         raise SettingsError(f"Receita desconhecida: {preset!r}. Use uma destas: {', '.join(PRESETS)}.")
     known = {field.name for field in fields(Settings)} - {"preset"}
     for name in changes:
-        _require(name in known, name, f"parâmetro desconhecido; existem: {', '.join(sorted(known))}")
+        if name not in known:
+            raise SettingsError(f"parâmetro desconhecido; existem: {', '.join(sorted(known))}.", name)
     return replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})

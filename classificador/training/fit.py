@@ -152,9 +152,7 @@ def _train_epoch(run: Run, stop: StopRequest) -> bool:
     criterion = processes.weigh(run.criterion, settings.batch_size)
     share = settings.batch_size / processes.size()  # of a batch's loss, in images
     report_every = max(1, batches.steps // 20)
-
-    def after_batch(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> bool:
-        """Count the batch, tell the watchers, and return whether to stop before the epoch's end."""
+    for loss, logits, targets in train_epoch(run.network, batches, criterion, run.optimizer):
         run.tally.add(loss * share, logits, targets)
         run.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
         if run.reporting:
@@ -163,15 +161,13 @@ def _train_epoch(run: Run, stop: StopRequest) -> bool:
             watcher(run)
         # Several processes stop, and keep, after the same batch, which costs them a message: not after every one.
         if batches.step == 0 or (processes.size() > 1 and not run.reporting):
-            return False
+            continue
         if processes.largest(int(time.perf_counter() - run.kept_at > KEEP_EVERY)):
             run.keep(0)
-        return bool(processes.largest(stop.number))
-
-    complete = train_epoch(run.network, batches, criterion, run.optimizer, after_batch)
-    if not complete:
-        run.read_means()
-    return complete
+        if processes.largest(stop.number):
+            run.read_means()
+            return False
+    return True
 
 
 def _validate(run: Run) -> None:

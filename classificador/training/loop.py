@@ -1,6 +1,6 @@
 """The training loop: for every batch of an epoch, the four actions of the step that the notebook does by hand."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -17,12 +17,10 @@ def train_epoch(
     batches: Batches,
     criterion: Loss,
     optimizer: torch.optim.Optimizer,
-    after_batch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], bool],
-) -> bool:
-    """Train on what is left of the epoch; return False if `after_batch` asked to stop before its end.
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Train on what is left of the epoch; after each batch yield its loss, its logits and its targets.
 
-    criterion: the mean loss of logits, N×classes, and targets. after_batch: is given the loss, the logits and the
-    targets, and returns whether to stop.
+    criterion: the mean loss of logits, N×classes, and targets.
     """
     network.train()
     total = batches.settings.epochs * batches.steps
@@ -35,9 +33,7 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if after_batch(loss.detach(), logits.detach(), targets):
-            return False
-    return True
+        yield loss.detach(), logits.detach(), targets
 
 
 def lr_factor(step: int, total: int) -> float:

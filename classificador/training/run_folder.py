@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import BaseFileLock
 from torch import nn
 from tqdm import tqdm
 
@@ -45,7 +44,6 @@ class RunFolder:
         self.score: float | None = None  # of the best weights of this run, None before the first
         self.earlier = ""  # the name of the folder in runs/ that has what the file at the top held before; "": none
         self._recorded = True  # as long as the record can be written
-        self._lock: BaseFileLock | None = None
 
     @property
     def best(self) -> Path:
@@ -72,8 +70,7 @@ class RunFolder:
                     with suppress(FileNotFoundError):
                         insist(os.unlink, self.resume)
         finally:
-            if self._lock:
-                self._lock.release()
+            self._lock.release()
 
     def begin(self, facts: dict, history: History, interrupted: Path | None = None, earlier: str = "") -> None:
         """Make the folder, or go on in that of a run that was interrupted. Raises CheckpointError.
