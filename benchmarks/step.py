@@ -70,7 +70,9 @@ def measure(recipe: str, batch_size: int, dtype: torch.dtype, data: ImageData) -
     for _ in range(WARM_UP + STEPS):
         times = [time.perf_counter()]
         batch = torch.randint(len(data.train), (batch_size,), generator=generator)
-        images = augment(data.train.images[batch], draw_moves(batch_size, shift, generator), None)
+        images = data.train.images[batch]
+        if shift:
+            images = augment(images, draw_moves(batch_size, shift, generator), None)
         labels = data.train.labels[batch]
         times.append(time.perf_counter())
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):

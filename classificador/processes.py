@@ -93,6 +93,8 @@ def total(values: torch.Tensor) -> torch.Tensor:
 
 
 class _Sum(torch.autograd.Function):
+    """total() of several processes: the gradient of a sum, too, is the sum of theirs."""
+
     @staticmethod
     def forward(ctx, values: torch.Tensor) -> torch.Tensor:
         values = values.clone()

@@ -24,7 +24,7 @@ from classificador.training.batches import Batches, balanced, load_teacher
 from classificador.training.history import History, run_facts
 from classificador.training.loop import train_epoch
 from classificador.training.resume import restore_state
-from classificador.training.run import HOPELESS, Run, StopRequest, stop_requests
+from classificador.training.run import HOPELESS, Run, stop_requests
 from classificador.training.run_folder import RunFolder, find_interrupted
 
 KEEP_EVERY = 60.0  # seconds of training, at most, that a process that is killed loses
@@ -54,7 +54,7 @@ def fit(
     """
     _check(model, data, optimizer, settings)
     files = RunFolder(checkpoint) if processes.rank() == 0 else nullcontext()  # the first process writes
-    with stop_requests() as stop, files as folder, _full_memory_told(settings):
+    with stop_requests() as stop_signal, files as folder, _full_memory_told(settings):
         run = Run(model, _bring(data, settings), criterion, optimizer)
         _start(run, folder, checkpoint, resume)
         if watch:
@@ -62,7 +62,7 @@ def fit(
             run.on_batch.append(lambda run: run.reporting and watch(run.history))
             run.on_epoch.append(lambda run: watch(run.history))
         with _progress_bar(run) as bar:
-            _train(run, stop)
+            _train(run, stop_signal)
             if run.history.interrupted and folder:
                 bar.write(f"Interrompido; guardado em {folder.resume}, para retomar.")
     return run.history
@@ -125,7 +125,7 @@ def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: b
     run.on_epoch.append(folder.keep_best)
 
 
-def _train(run: Run, stop: StopRequest) -> None:
+def _train(run: Run, stop_signal: Callable[[], int]) -> None:
     """Train to the last epoch or until asked to stop; keep a point to go on from after each epoch but the last.
 
     Raises DivergenceError.
@@ -133,18 +133,18 @@ def _train(run: Run, stop: StopRequest) -> None:
     epochs = run.settings.epochs
     while run.batches.epoch < epochs and not run.history.interrupted:
         try:
-            if _train_epoch(run, stop):
+            if _train_epoch(run, stop_signal):
                 _validate(run)
         finally:
             trained = run.batches.done / run.batches.steps
             vars(run.model)["epochs_trained"] = run.history.earlier_epochs + trained
         if run.batches.epoch < epochs:
-            asked = processes.largest(stop.number)
+            asked = processes.largest(stop_signal())
             run.keep(asked)
             run.history.interrupted = asked
 
 
-def _train_epoch(run: Run, stop: StopRequest) -> bool:
+def _train_epoch(run: Run, stop_signal: Callable[[], int]) -> bool:
     """The rest of the epoch. False if asked to stop before its end."""
     batches, settings = run.batches, run.settings
     if batches.step == 0:
@@ -164,7 +164,7 @@ def _train_epoch(run: Run, stop: StopRequest) -> bool:
             continue
         if processes.largest(int(time.perf_counter() - run.kept_at > KEEP_EVERY)):
             run.keep(0)
-        if processes.largest(stop.number):
+        if processes.largest(stop_signal()):
             run.read_means()
             return False
     return True

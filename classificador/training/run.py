@@ -139,30 +139,22 @@ class RandomState:
             torch.mps.set_rng_state(state["mps"])
 
 
-class StopRequest:
-    """`number` is that of the first signal that asked to stop, 0 while none has."""
-
-    number = 0
-
-
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing; they set `.number` of what the block gets.
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing, but are noted.
+
+    The block gets a function that returns the number of the first of them that came, 0 while none has.
 
     An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
     there as if nothing had happened. A signal that was ignored before stays so, as under nohup. Outside the main thread
     signals cannot be caught, and none is noted.
     """
-    request = StopRequest()
-
-    def note(number, frame) -> None:
-        request.number = request.number or number
-
+    noted: list[int] = []
     main = threading.current_thread() is threading.main_thread()
     heeded = [number for number in STOPPING if main and signal.getsignal(number) != signal.SIG_IGN]
-    earlier = {number: signal.signal(number, note) for number in heeded}
+    earlier = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
     try:
-        yield request
+        yield lambda: noted[0] if noted else 0
     finally:
         for number, handler in earlier.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -128,7 +128,7 @@ class RunFolder:
     def _keep_earlier(self) -> None:
         try:
             if read_checkpoint(self.checkpoint).info.run == self.folder.name:
-                return  # of ours, from before an interruption
+                return  # it is of this run
         except CheckpointError:
             pass  # whatever it is, it is the user's
         try:
