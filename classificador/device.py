@@ -1,7 +1,6 @@
 """Where the computation runs, and the one allocator setting that makes it fast on a CPU."""
 
 import ctypes
-import os
 import re
 import sys
 from functools import cache
@@ -9,6 +8,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from classificador import processes
 from classificador.errors import SettingsError
 
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
@@ -24,8 +24,8 @@ def choose_device(name: str = "auto") -> torch.device:
     cuda, mps = name.startswith(("auto", "cuda")) and cuda_works(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if name == "cuda" and (rank := processes.local_rank()) is not None:
+        name = f"cuda:{rank}"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -7,13 +7,13 @@ depend on how many they are. Only the first process (rank 0) writes files.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from functools import partial
 from typing import TypeVar, cast
 
 import torch
 from torch import distributed as dist
 from torch import nn
 from torch.distributed.elastic.utils.store import barrier
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,6 +75,11 @@ def job() -> str:
     """The name of what torchrun runs, the same after a restart; "" where there is none."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "")
     return "" if name == "none" else name  # of several machines without --rdzv-id
+
+
+def local_rank() -> int | None:
+    """Which of this machine's processes this is, from 0; None if torchrun did not start it."""
+    return int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else None
 
 
 def restarted() -> bool:
@@ -155,30 +160,34 @@ def weigh(criterion: Loss, batch_size: int) -> Loss:
     return lambda logits, targets: criterion(logits, targets) * (len(targets) * size() / batch_size)
 
 
-def _joint_batch_norm(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
-    """Return what `norm` makes of x, N×C×…; in training by the mean and the variance that all processes' images have.
+class JointBatchNorm(_BatchNorm):
+    """Batch normalisation over the images of all processes; torch's own SyncBatchNorm does without CPUs."""
 
-    Torch's own SyncBatchNorm does without CPUs.
-    """
-    if not norm.training:
-        return type(norm).forward(norm, x)
-    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-    dtype, x = x.dtype, x.float()  # bfloat16 is too coarse for these sums
-    others, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
-    count = x.new_tensor([x.numel() / x.shape[1]])
-    sums = total(torch.cat([x.sum(others), x.square().sum(others), count]))
-    mean, square = (sums[:-1] / sums[-1]).chunk(2)
-    variance = (square - mean.square()).clamp(min=0)
-    with torch.no_grad():
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), norm.momentum)
-        norm.num_batches_tracked = cast(torch.Tensor, norm.num_batches_tracked) + 1
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    return (x * scale.view(shape) + (norm.bias - mean * scale).view(shape)).to(dtype)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise N×C×…; in training by the mean and the variance that all processes' images have."""
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        dtype, x = x.dtype, x.float()  # bfloat16 is too coarse for these sums
+        others, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = total(torch.cat([x.sum(others), x.square().sum(others), count]))
+        mean, square = (sums[:-1] / sums[-1]).chunk(2)
+        variance = (square - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), self.momentum)
+            self.num_batches_tracked = cast(torch.Tensor, self.num_batches_tracked) + 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (x * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(dtype)
 
 
 def _join_batch_norms(model: nn.Module) -> None:
-    """Let the model's batch normalisations compute as _joint_batch_norm() does."""
-    for norm in model.modules():
-        if isinstance(norm, _BatchNorm):
-            vars(norm)["forward"] = partial(_joint_batch_norm, norm)
+    """Let JointBatchNorm take the place of the model's batch normalisations, with the same weights and statistics."""
+    for parent in list(model.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, _BatchNorm) and not isinstance(norm, JointBatchNorm):
+                joint = JointBatchNorm(norm.num_features, norm.eps, norm.momentum)
+                for part, value in [*norm.named_parameters(), *norm.named_buffers()]:
+                    setattr(joint, part, value)
+                setattr(parent, name, joint)

@@ -26,8 +26,7 @@ from classificador.errors import ClassificadorError
 from classificador.files.model_file import load_model, pack
 from classificador.files.model_info import describe_checkpoint
 from classificador.files.safe import BEST, FORMAT
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 
 MEMORY, SECONDS = 2**30, 10  # bytes beyond what the process has at its start; for one file
 INFO = {

@@ -14,8 +14,7 @@ from PIL import Image
 from classificador.apps import cli
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.files.model_info import describe_checkpoint
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.training import run as run_module
 from conftest import INFO, ROOT
 

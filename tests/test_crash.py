@@ -30,7 +30,7 @@ sys.path.insert(0, "tests")
 import torch
 from conftest import INFO
 from classificador.files.model_file import save_checkpoint
-from classificador.network.build import make_network
+from classificador.network.cnn import make_network
 from classificador.network.cnn import CNN
 torch.manual_seed(0)
 model = make_network(CNN, channels=(16, 64))

@@ -2,8 +2,7 @@ import pytest
 import torch
 from captum.attr import Occlusion
 
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.results.explain import occlusion_map
 
 

@@ -19,8 +19,7 @@ from classificador.apps.cli import main
 from classificador.apps.export import LARGEST_DIFFERENCE, check, export_model
 from classificador.errors import ExportError
 from classificador.files.model_file import load_model, save_checkpoint
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.results.predict import predict, predict_image
 from conftest import INFO, ROOT
 

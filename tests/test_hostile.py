@@ -16,8 +16,7 @@ import torch
 from classificador.errors import CheckpointError
 from classificador.files import reader, safe
 from classificador.files.model_file import load_model, pack, save_checkpoint
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from conftest import INFO
 
 

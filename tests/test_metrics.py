@@ -7,8 +7,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from classificador.data.dataset import Split
 from classificador.errors import CheckpointError
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.results.metrics import Report, evaluate
 from classificador.results.predict import predict
 from conftest import info_for

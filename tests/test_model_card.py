@@ -8,8 +8,7 @@ import torch
 from classificador.apps import model_card
 from classificador.data.dataset import ImageData, Split
 from classificador.files.model_file import load_model, save_checkpoint
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from conftest import INFO, ROOT, model_of
 
 

@@ -10,8 +10,8 @@ from classificador.errors import CheckpointError
 from classificador.files import safe
 from classificador.files.model_file import load_model, pack, save_checkpoint
 from classificador.files.model_info import describe_checkpoint
-from classificador.network.build import make_network, make_optimizer
-from classificador.network.cnn import CNN, Symmetric
+from classificador.network.build import make_optimizer
+from classificador.network.cnn import CNN, Symmetric, make_network
 from classificador.recipes import make_settings
 from classificador.results.predict import predict
 from classificador.training.fit import fit

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from classificador.errors import ImageError
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.show import own_pictures
 from classificador.show.own_pictures import DOUBT, explain_picture, upload_box
 from conftest import info_for

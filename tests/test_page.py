@@ -19,8 +19,7 @@ from classificador.data.dataset import CLASSES, ImageData, Split
 from classificador.data.pictures import to_tensor
 from classificador.errors import ExportError, ImageError
 from classificador.files.model_file import load_model, save_checkpoint
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN, OriginalFromPixels
+from classificador.network.cnn import CNN, OriginalFromPixels, make_network
 from classificador.results.explain import occlusion_map
 from classificador.results.predict import predict
 from conftest import INFO, ROOT

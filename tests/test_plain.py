@@ -13,8 +13,7 @@ from classificador.data.dataset import CLASSES, Split
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model
 from classificador.files.model_info import describe_checkpoint
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN, OriginalCNN
+from classificador.network.cnn import CNN, OriginalCNN, make_network
 from classificador.results.metrics import evaluate
 from classificador.results.predict import predict
 from classificador.training.start import find_start

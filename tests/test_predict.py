@@ -5,8 +5,7 @@ import torch
 from PIL import Image
 
 from classificador.data.pictures import to_tensor
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.results.predict import predict, predict_image
 from conftest import info_for
 

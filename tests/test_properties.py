@@ -11,8 +11,7 @@ from PIL import Image
 from classificador.data.pictures import open_image, to_tensor
 from classificador.errors import CheckpointError, ImageError
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from conftest import INFO
 
 # The same cases every time, so that a failure in CI can be repeated here; no deadline, machines differ.

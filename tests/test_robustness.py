@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from classificador.data.dataset import Split
-from classificador.network.build import make_network
-from classificador.network.cnn import CNN
+from classificador.network.cnn import CNN, make_network
 from classificador.results.robustness import DAMAGES, accuracy_when_damaged, near_duplicates, robustness_table
 
 
