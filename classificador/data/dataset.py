@@ -50,22 +50,17 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
     are used as well. source: an archive or folder of one's own, used instead, with nothing downloaded; by default the
     environment variable CLASSIFICADOR_DADOS. Raises DataError saying what to do.
     """
-    source = source or os.environ.get(download.SOURCE_VARIABLE)
-    records = _read_own(Path(os.path.expanduser(source))) if source else _prepare(Path(os.path.expanduser(root)))
+    own = source or os.environ.get(download.SOURCE_VARIABLE)
+    try:
+        records = formats.read(Path(os.path.expanduser(own))) if own else _prepare(Path(os.path.expanduser(root)))
+    except DataError as error:
+        hint = f" O caminho vem da variável {download.SOURCE_VARIABLE}." if own and not source else ""
+        raise DataError(f"{error}{hint}") from error
     boundary = formats.TRAIN_FILES * formats.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)
     test = np.arange(boundary, len(records))
     return ImageData(_split(records, train), _split(records, val), _split(records, test))
-
-
-def _read_own(path: Path) -> np.ndarray:
-    try:
-        return formats.read(path)
-    except DataError as error:
-        given = os.environ.get(download.SOURCE_VARIABLE)
-        hint = f" O caminho vem da variável {download.SOURCE_VARIABLE}." if given and Path(given) == path else ""
-        raise DataError(f"{error}{hint}") from error
 
 
 def validation_indices(labels: np.ndarray) -> np.ndarray:

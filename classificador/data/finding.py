@@ -20,6 +20,7 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
+        self.name = unicodedata.normalize("NFC", path.name)  # accents composed, as Macs do not write them
         self.pictures: list[Path] = []  # files whose names end like a picture's
         self.folders: list[Path] = []
         self.others: Counter[str] = Counter()  # how many there are of each kind that is no picture
@@ -45,22 +46,22 @@ def find_classes(root: Path) -> dict[str, Classes]:
     """Return the pictures in a folder of class folders, by the part of the data they are for; "train" may be all.
 
     Folders called train, val or test (or treino, validação, teste) with class folders inside are the parts; where there
-    are none, or only some, pictures of "train" are to be drawn for the others. A class is named after its folder,
-    accents composed (NFC), as Macs do not write them. Says what is left out.
+    are none, or only some, pictures of "train" are to be drawn for the others. A class is named after its folder.
+    Says what is left out.
     Raises DataError for fewer than two classes, and for pictures that lie at another level; the message says where.
     """
     if not root.is_dir():
         raise DataError(f"{root} não existe. Corrija o caminho." if not root.exists() else f"{root} não é uma pasta.")
-    parts = {path: SPLITS.get(_composed(path.name).lower(), "") for path in Folder(root).folders}
-    used = [path for path, part in parts.items() if part or Folder(path).pictures or Folder(path).class_folders()]
-    homes = {parts[path]: path for path in used}
+    parts = {folder: SPLITS.get(folder.name.lower(), "") for folder in map(Folder, Folder(root).folders)}
+    used = {folder: part for folder, part in parts.items() if part or folder.pictures or folder.class_folders()}
+    homes = {part: folder.path for folder, part in used.items()}
     if "train" not in homes or "" in homes:  # "": there are pictures beside the parts
         return {"train": _classes(root)}
-    places = ", ".join(map(str, used))
+    places = ", ".join(str(folder.path) for folder in used)
     if len(homes) < len(used):
         raise DataError(f"Das pastas {places} duas são a mesma parte da divisão. Junte-as em uma.")
     found = {part: _classes(path) for part, path in homes.items()}
-    others = ", ".join(brief(path.name) for path in parts if path not in used)
+    others = ", ".join(brief(folder.name) for folder in parts if folder not in used)
     print(f"A divisão é a das pastas {places}." + (f" Outras, sem imagens: {others}." if others else ""))
     _tell_loose(Folder(root))
     if unknown := sorted(set().union(*found.values()) - found["train"].keys()):
@@ -73,10 +74,9 @@ def _classes(root: Path) -> Classes:
     found: Classes = {}
     here = Folder(root)
     for folder in here.class_folders():
-        name = _composed(folder.path.name)
-        if not name.isprintable() or len(name) >= 200:
-            raise DataError(f"A pasta {brief(name)} de {root} tem um nome que não se pode guardar. Mude-o.")
-        found[name] = sorted([*found.get(name, []), *folder.pictures])
+        if not folder.name.isprintable() or len(folder.name) >= 200:
+            raise DataError(f"A pasta {brief(folder.name)} de {root} tem um nome que não se pode guardar. Mude-o.")
+        found[folder.name] = sorted([*found.get(folder.name, []), *folder.pictures])
     if len(found) < 2:
         raise DataError(
             f"{root} precisa de pelo menos duas pastas com imagens, uma por classe; há {number(len(found), 0)}."
@@ -99,9 +99,7 @@ def _place_of_classes(root: Folder) -> str:
 def _tell_left_out(root: Folder) -> None:
     """Say what lies in a folder of classes and is no picture of one, by its name or its place."""
     if empty := [folder for folder in map(Folder, root.folders) if not folder.pictures]:
-        names = ", ".join(
-            f"{brief(folder.path.name)} ({_most_common(folder.others) or 'vazia'})" for folder in empty[:5]
-        )
+        names = ", ".join(f"{brief(folder.name)} ({_most_common(folder.others) or 'vazia'})" for folder in empty[:5])
         print(f"Pastas de {root.path} sem imagens diretamente nelas, que não são classes: {len(empty)}. {names}")
     _tell_loose(root)
     homes = root.class_folders()
@@ -145,7 +143,3 @@ def find_pictures(root: str | Path) -> list[Path]:
 
 def _most_common(kinds: Counter[str]) -> str:
     return ", ".join(f"{brief(kind)} ({number(count, 0)})" for kind, count in kinds.most_common(5))
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

@@ -37,7 +37,11 @@ def open_image(path: str | Path) -> Image.Image:
         what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
         raise ImageError(f"{path} {what}. Dê o caminho de uma imagem.")
     try:
-        content = _content(path)
+        size = os.path.getsize(path)
+        if size > MAX_BYTES:
+            raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo). Reduza a imagem antes.")
+        with open(path, "rb") as file:
+            content = file.read(size)
     except PermissionError as error:
         raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
     except OSError as error:
@@ -94,14 +98,6 @@ def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> to
     else:
         square = ImageOps.fit(image, (side, side), method)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
-
-
-def _content(path: str | Path) -> bytes:
-    size = os.path.getsize(path)
-    if size > MAX_BYTES:
-        raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo). Reduza a imagem antes.")
-    with open(path, "rb") as file:
-        return file.read(size)
 
 
 def _reduce(image: Image.Image, name: str | Path) -> None:
