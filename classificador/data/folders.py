@@ -128,7 +128,7 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
             picture.error = f"{picture.path} não pôde ser lido: {reason(error)}."
         else:
             picture.pixels = to_tensor(image, side, framing)
-            picture.draw = int.from_bytes(digest[:4], "big") / 2**32
+            picture.draw = int.from_bytes(digest[:6], "big") / 2**48
             picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
