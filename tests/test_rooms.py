@@ -29,6 +29,22 @@ def test_imports_go_one_way(path: Path):
                 assert room(where.split(".")) <= own, f"line {node.lineno}: {where}"
 
 
+def test_functions_and_classes_stay_of_readable_size():
+    """40 lines a function, 120 a class, five parameters that are not sizes; fit() is the front door."""
+    exempt = {"fit", "redirect_request"}  # the second is called by urllib
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= (40 if isinstance(node, ast.FunctionDef) else 120), (
+                    f"{path}: {node.name}, {lines} lines"
+                )
+            if isinstance(node, ast.FunctionDef) and node.name not in exempt:
+                names = {argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+                others = names - {"self", "cls", "channels", "kernels", "pools", "hidden", "classes", "side"}
+                assert len(others) <= 5, f"{path}: {node.name}{sorted(others)}"
+
+
 def test_every_folder_of_the_package_is_a_room():
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set(ROOMS) - {""}

@@ -31,6 +31,7 @@ SIZES = {"channels": (6, 10), "hidden": 12}
 def workplace(tmp_path, monkeypatch):
     """A folder with a best_model.pth of CIFAR-10's classes."""
     monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)  # other weights than build() begins with, whichever test came before
     save_checkpoint("best_model.pth", make_network(CNN, **SIZES), INFO | {"epoch": 3})
     return tmp_path
 

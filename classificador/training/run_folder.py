@@ -78,7 +78,7 @@ class RunFolder:
         facts: of run_facts(), for run.json. history: with the epochs so far. interrupted: the file of the point to go
         on from. earlier: the folder's name that has what the file at the top held before that run.
         """
-        self.folder = interrupted.parent if interrupted else self._new_folder(facts["settings"]["preset"])
+        self.folder = interrupted.parent if interrupted else _new_folder(self.runs, facts["settings"]["preset"])
         self.facts |= facts
         if interrupted:
             for file in (self.best, self.resume, self.folder / "history.csv", self.folder / "run.json"):
@@ -112,12 +112,6 @@ class RunFolder:
             except CheckpointError as error:
                 self._recorded = False
                 tqdm.write(f"O treino segue, mas sem registro: {error}")
-
-    def _new_folder(self, label: str) -> Path:
-        given = self.runs / os.environ.get(NAME_VARIABLE, "")
-        if given != self.runs and given.is_dir() and not (given / "run.json").exists():
-            return given
-        return make_folder(self.runs, label)
 
     def _renew(self) -> None:
         """Let the file at the top be our best weights; what it held stays, unless it is of this run, too."""
@@ -187,6 +181,14 @@ def find_interrupted(checkpoint: str | Path) -> Path | None:
 def _in_folders(runs: Path, name: str) -> Iterator[Path]:
     """The files of this name in the folders of runs; not by a pattern, which the name may contain."""
     return (folder / name for folder in runs.glob("*") if (folder / name).is_file())
+
+
+def _new_folder(runs: Path, label: str) -> Path:
+    """The folder that the environment names, if no run has it yet, or else one of make_folder()."""
+    given = runs / os.environ.get(NAME_VARIABLE, "")
+    if given != runs and given.is_dir() and not (given / "run.json").exists():
+        return given
+    return make_folder(runs, label)
 
 
 def make_folder(runs: Path, label: str) -> Path:
