@@ -109,7 +109,7 @@ def _bring(data: ImageData, settings: Settings) -> Batches:
 
 def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: bool) -> None:
     """Bring the run to where it begins: the weights of its network, or the point where it was interrupted."""
-    saved = restore_state(checkpoint, run) if resume else None
+    saved = restore_state(checkpoint, run.parts, run.settings, run.setup) if resume else None
     if not resume and run.history.earlier_epochs:
         earlier = number(run.history.earlier_epochs, 1)
         print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")

@@ -1,7 +1,8 @@
 """The point to go on from that an interrupted run leaves in its folder: `best_model.retomar.pth`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.optim import Optimizer
@@ -14,9 +15,6 @@ from classificador.network.cnn import CNN, make_network
 from classificador.recipes import Settings
 from classificador.training.history import read_record
 from classificador.training.run_folder import find_interrupted, runs_beside
-
-if TYPE_CHECKING:
-    from classificador.training.run import Run
 
 REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"
 
@@ -88,20 +86,23 @@ def save_state(path: Path, state: dict, settings: Settings, facts: dict) -> None
     write_file(path, RESUME, _as_files_hold_it({"settings": settings.to_dict(), "state": state} | facts))
 
 
-def restore_state(checkpoint: str | Path, run: "Run") -> Interrupted:
-    """Put the saved states of the run that renews `checkpoint` into the parts of `run`; return what was saved.
+def restore_state(
+    checkpoint: str | Path, parts: dict[str, Any], settings: Settings, setup: Callable[[], dict]
+) -> Interrupted:
+    """Put the saved states of the run that renews `checkpoint` into its parts, by name; return what was saved.
 
+    settings: of the run that goes on. setup: tells what else must be as it was: data, network, optimizer and loss.
     Raises SettingsError naming the first setting that is not what it was, and CheckpointError for a state that is not
-    ours or belongs to another setup: data, network, optimizer or loss.
+    ours or belongs to another setup.
     """
     saved = processes.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
     for name, value in saved.settings.to_dict().items():
-        if value != (now := run.settings.to_dict()[name]):
+        if value != (now := settings.to_dict()[name]):
             raise SettingsError(f"{now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.", name)
     try:
-        _check_setup(run, saved.content["setup"])
-        _load(run, saved.content["state"])
-        _check_setup(run, saved.content["setup"])  # the options of the optimizer came with its state
+        _check_setup(setup(), saved.content["setup"])
+        _load(parts, saved.content["state"])
+        _check_setup(setup(), saved.content["setup"])  # the options of the optimizer came with its state
     except ClassificadorError:
         raise
     except Exception as error:  # whatever is wrong with a state, it is refused
@@ -110,22 +111,22 @@ def restore_state(checkpoint: str | Path, run: "Run") -> Interrupted:
     return saved
 
 
-def _check_setup(run: "Run", saved: dict) -> None:
-    for name, now in _as_files_hold_it(run.setup()).items():
+def _check_setup(setup: dict, saved: dict) -> None:
+    for name, now in _as_files_hold_it(setup).items():
         if saved[name] != now:
             raise ValueError(f"mudou: {name}")
 
 
-def _load(run: "Run", state: dict) -> None:
+def _load(parts: dict[str, Any], state: dict) -> None:
     """Load the states of all parts. Raises an exception of any kind for what no run leaves."""
-    check_fit(run.model, state["model"])
-    if list(state["model"]) != list(run.model.state_dict()):  # the optimizer knows the weights by their order
+    check_fit(parts["model"], state["model"])
+    if list(state["model"]) != list(parts["model"].state_dict()):  # the optimizer knows the weights by their order
         raise ValueError("mudou: rede")
-    for name, part in run.parts.items():
+    for name, part in parts.items():
         part.load_state_dict(state[name])
-    if len(run.history.val_loss) != run.batches.epoch:
+    if len(parts["history"].val_loss) != parts["batches"].epoch:
         raise ValueError("história incompleta")
-    _reorder_averages(run.optimizer)
+    _reorder_averages(parts["optimizer"])
 
 
 def _reorder_averages(optimizer: Optimizer) -> None:
