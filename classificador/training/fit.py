@@ -133,19 +133,19 @@ def _train(run: Run, stop_signal: Callable[[], int]) -> None:
     epochs = run.settings.epochs
     while run.batches.epoch < epochs and not run.history.interrupted:
         try:
-            if _train_epoch(run, stop_signal):
+            if _rest_of_epoch(run, stop_signal):
                 _validate(run)
         finally:
             trained = run.batches.done / run.batches.steps
             vars(run.model)["epochs_trained"] = run.history.earlier_epochs + trained
         if run.batches.epoch < epochs:
-            asked = processes.largest(stop_signal())
+            asked = processes.largest(stop_signal())  # a signal stays noted: what ended the epoch ends the run
             run.keep(asked)
             run.history.interrupted = asked
 
 
-def _train_epoch(run: Run, stop_signal: Callable[[], int]) -> bool:
-    """The rest of the epoch. False if asked to stop before its end."""
+def _rest_of_epoch(run: Run, stop_signal: Callable[[], int]) -> bool:
+    """Train to the epoch's end; False if asked to stop before. In a single process weigh() and largest() do nothing."""
     batches, settings = run.batches, run.settings
     if batches.step == 0:
         run.tally.clear()
@@ -173,7 +173,7 @@ def _train_epoch(run: Run, stop_signal: Callable[[], int]) -> bool:
 def _validate(run: Run) -> None:
     """Add the epoch to the history."""
     with autocast(run.device):
-        run.logits = predict_logits(run.model, run.data.val.images)
+        run.logits = predict_logits(run.model, run.data.val.images)  # to which keep_best() fits a temperature
     labels, history = run.data.val.labels, run.history
     val_loss = run.criterion(run.logits, labels).item()
     if not abs(val_loss) < HOPELESS:
@@ -183,7 +183,7 @@ def _validate(run: Run) -> None:
     history.val_loss.append(val_loss)
     history.val_accuracy.append((run.logits.argmax(1) == labels).sum().item() / len(labels))
     history.seconds.append(run.clock.seconds)
-    for watcher in run.on_epoch:
+    for watcher in run.on_epoch:  # the best weights are saved, the curves drawn, the bar moves on
         watcher(run)
 
 

@@ -25,8 +25,9 @@ def train_epoch(
     network.train()
     total = batches.settings.epochs * batches.steps
     for images, targets in batches:
+        step = batches.done - 1  # of the run, from 0: this batch is counted already
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * lr_factor(batches.done - 1, total)
+            group["lr"] = group["initial_lr"] * lr_factor(step, total)  # the first is what the optimizer was made with
         with autocast(images.device):
             logits = network(images).float()
         loss = criterion(logits, targets)
@@ -39,4 +40,6 @@ def train_epoch(
 def lr_factor(step: int, total: int) -> float:
     """Fraction of the peak learning rate at a step: a linear rise over WARM_UP of the run, then almost to zero."""
     rise = max(1, round(total * WARM_UP))
-    return (step + 1) / rise if step < rise else max(0.0, (total - step) / (total - rise + 1))
+    if step < rise:
+        return (step + 1) / rise
+    return (total - step) / (total - rise + 1)
