@@ -136,6 +136,11 @@ def test_live_curves_update_one_display(history, monkeypatch):
     watch(History())
     watch(history)  # the first drawing took far longer than this epoch: not drawn
     assert (len(shown), len(updates)) == (2, 1)
+    monkeypatch.setattr(live, "display", lambda figure, display_id: shown.append(figure))  # as outside a notebook
+    watch = live.LiveCurves()
+    watch(History())
+    watch(History())  # too soon: not drawn there either
+    assert len(shown) == 3
 
 
 def test_the_reliability_diagram_shows_both_errors(report):

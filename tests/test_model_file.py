@@ -312,8 +312,8 @@ def test_a_file_of_format_2_still_loads_and_predicts_the_same():
 
 @pytest.mark.parametrize(
     "architecture",
-    [{"activation": nn.functional.relu}, {"sizes": [[1, 2], [3, 4]]}, {"width": 10**6}, {"name": "a\nb"}],
-    ids=["function", "nested", "huge", "two lines"],
+    [{"activation": nn.functional.relu}, {"sizes": [[1, 2], [3, 4]]}, {"width": 10**6}, {"name": "a\nb"}, {5: 3}],
+    ids=["function", "nested", "huge", "two lines", "no name"],
 )
 def test_a_network_that_could_not_be_loaded_is_told_before_it_is_trained(model, toy, tmp_path, architecture):
     model.architecture |= architecture

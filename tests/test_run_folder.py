@@ -184,6 +184,18 @@ def test_a_model_of_other_classes_is_kept_and_not_compared(top, capsys):
     assert "era melhor" not in said
 
 
+def test_what_was_there_first_comes_back_whatever_was_put_there_meanwhile(top, capsys):
+    before = top.read_bytes()
+    with pytest.raises(ZeroDivisionError), RunFolder(top) as folder:
+        folder.begin(FACTS, History())
+        folder.save(network(), INFO | {"val_accuracy": 0.3})
+        top.write_bytes(b"junk")
+        folder.save(network(), INFO | {"val_accuracy": 0.4})
+        raise ZeroDivisionError
+    assert top.read_bytes() == before
+    assert "(50,00% contra 40,00%) e está de volta" in capsys.readouterr().out
+
+
 def test_after_a_failure_the_better_model_is_at_the_top_again(top, capsys):
     before = top.read_bytes()
     with pytest.raises(ZeroDivisionError), RunFolder(top) as folder:

@@ -1,5 +1,6 @@
 """Which of the user's files are pictures, of which class, and what is left out, which is always said."""
 
+import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -29,10 +30,10 @@ class Folder:
         except OSError as error:
             raise DataError(f"{path} não pode ser lida: {reason(error)}.") from error
         for entry in entries:
-            if entry.is_dir():
+            if os.path.isdir(entry):  # unlike Path's own, False for what cannot be entered
                 self.folders.append(entry)
                 self.others["pastas"] += 1
-            elif entry.suffix.lower() in SUFFIXES and entry.is_file():
+            elif entry.suffix.lower() in SUFFIXES and os.path.isfile(entry):
                 self.pictures.append(entry)
             else:
                 self.others[entry.suffix.lower() or "sem extensão"] += 1

@@ -92,7 +92,10 @@ def _size_of(folder: Path) -> int:
 def _end(process: psutil.Popen) -> None:
     """End npm and its children, if still running."""
     if process.poll() is None:
-        for running in (process, *process.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):  # it ended by itself
-                running.kill()
+        running = [process]
+        with suppress(psutil.NoSuchProcess):  # it ended by itself; so below
+            running += process.children(recursive=True)
+        for each in running:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()

@@ -165,6 +165,7 @@ def architecture_is_sound(architecture: dict) -> bool:
     parts, side = _parts(architecture), architecture.get("side", 32)
     return (
         len(architecture) < 50
+        and all(map(_printable, architecture))
         and all(part is None or _printable(part) or isinstance(part, int | float) for part in parts)
         and all(abs(part) <= LARGEST for part in parts if isinstance(part, int | float))
         and type(architecture.get("symmetric", False)) is bool

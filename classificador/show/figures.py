@@ -157,10 +157,10 @@ def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], co
     if not indices:
         figure.suptitle(NO_MISTAKE)
     for axis, index in zip(axes.flat, indices, strict=False):
-        predicted, true, mark, colour = _verdict(report, index, names)
+        right, mark, colour = _verdict(report, index)
+        predicted, true = names[report.predictions[index]], names[report.labels[index]]
         sure = percent(report.probabilities[index].max(), 0)
         text = f"{mark} {sure}\n{predicted}\né {true}" if long else f"{mark} {predicted} {sure}\nverdade: {true}"
-        right = predicted == true
         show(axis, images[index], text, fontsize=8.5, color=colour, weight="normal" if right else "bold")
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
@@ -211,8 +211,8 @@ def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: li
     """Images above, and below them the same in grey under their maps (S×S, 0 … 1): bright is where the answer hangs."""
     figure, axes, names = picture_grid(report.classes, "", 2, max(1, len(indices)), figsize=(9, 2.3))
     for (above, below), (index, heat) in zip(axes.T, zip(indices, maps, strict=True), strict=False):
-        predicted, true, mark, colour = _verdict(report, index, names)
-        text = f"{mark} {predicted}" if predicted == true else f"{mark} {predicted}\né {true}"
+        right, mark, colour = _verdict(report, index)
+        text = f"{mark} {names[report.predictions[index]]}" + ("" if right else f"\né {names[report.labels[index]]}")
         show(above, images[index], text, fontsize=8, color=colour, pad=2)
         show_heat(below, images[index], heat)
     return figure
@@ -255,8 +255,7 @@ def _most_mistaken(report: Report) -> list[int]:
     return sorted(order[:MOST].tolist())
 
 
-def _verdict(report: Report, index: int, names: list[str]) -> tuple[str, str, str, str]:
-    """What the model took an image for, what it is, and the mark and colour that say whether they are the same."""
-    predicted, true = report.predictions[index], report.labels[index]
-    mark, colour = ("✓", BLUE) if predicted == true else ("✗", ORANGE)
-    return names[predicted], names[true], mark, colour
+def _verdict(report: Report, index: int) -> tuple[bool, str, str]:
+    """Whether the model took an image for what it is, and the mark and colour that say so."""
+    right = bool(report.predictions[index] == report.labels[index])
+    return (right, "✓", BLUE) if right else (right, "✗", ORANGE)

@@ -20,14 +20,15 @@ class LiveCurves:
 
     def __init__(self):
         self.handle = None  # of the output, once there is one
-        self.entries, self.ended, self.took = 0, 0.0, 0.0  # the last drawing: of how many epochs, when, and its seconds
+        # The last drawing: of how many epochs it was, when it ended, and the seconds it took.
+        self.entries, self.ended, self.took = 0, float("-inf"), 0.0
 
     def __call__(self, history: History) -> None:
         """Redraw if enough time has passed since the last drawing; after an epoch, sooner."""
         wait = max(2.0, self.took / self.SHARE)
         if len(history.val_loss) != self.entries:
             wait = self.took / self.EPOCH_SHARE
-        if self.handle is None or time.perf_counter() >= self.ended + wait:
+        if time.perf_counter() >= self.ended + wait:
             self.draw(history)
 
     def draw(self, history: History) -> None:

@@ -28,6 +28,8 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
     probabilities = predict_image(model, image)
     classes, values = zip(*list(probabilities.items())[:3], strict=True)
+    seen = to_tensor(image, model.info.side, model.info.framing)
+    heat = occlusion_map(model, seen, model.info.classes.index(classes[0]))
     look = {"figsize": (9, 2.4), "width_ratios": (1, 1, 1.3, 1)}
     figure, (whole, square, bars, where), names = subplots(classes, "", 1, 4, **look)
 
@@ -36,7 +38,6 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     whole.set_title("a imagem")
     whole.axis("off")
 
-    seen = to_tensor(image, model.info.side, model.info.framing)
     show(square, seen, f"o que a rede vê ({model.info.side}×{model.info.side})")
 
     drawn = bars.barh(names, values, color=[BLUE, "#999999", "#999999"][: len(names)])
@@ -46,7 +47,7 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     bars.spines["bottom"].set_visible(False)
     bars.tick_params(length=0)
 
-    show_heat(where, seen, occlusion_map(model, seen, model.info.classes.index(classes[0])))
+    show_heat(where, seen, heat)
     where.set_title("de onde ela vem")
     if is_doubtful(model, probabilities):
         figure.supxlabel(f"⚠ {DOUBT}", color=ORANGE, weight="bold", fontsize=10)

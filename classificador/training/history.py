@@ -144,12 +144,12 @@ def read_record(folder: Path) -> dict:
 
 def run_facts(run: "Run") -> dict:
     """What run.json says of a run that begins: of what it is made, where, when and by which versions it trains."""
-    classes, train, val, _, check_sum = run.setup()["dados"]
+    data = {"classes": list(run.data.classes), "train": len(run.data.train), "val": len(run.data.val)}
     return {
         "device": describe_device(run.device),
         "processes": processes.size(),
         "job": processes.job(),
-        "data": {"classes": classes, "train": train, "val": val, "crc32": f"{check_sum:08x}"},
+        "data": data | {"crc32": f"{run.check_sum:08x}"},
         "settings": trained_with(run),
         "versions": {"python": platform.python_version()} | _versions(),
         "git_commit": _commit(),

@@ -43,7 +43,7 @@ class RunFolder:
         self.history: History | None = None  # of the run, once begin() has been called
         self.score: float | None = None  # of the best weights of this run, None before the first
         self.earlier = ""  # the name of the folder in runs/ that has what the file at the top held before; "": none
-        self._recorded = True  # as long as the record can be written
+        self._renewed, self._recorded = False, True  # the file at the top, once; the record, as long as it can be
 
     @property
     def best(self) -> Path:
@@ -114,15 +114,16 @@ class RunFolder:
                 tqdm.write(f"O treino segue, mas sem registro: {error}")
 
     def _renew(self) -> None:
-        """Let the file at the top be our best weights; what it held stays, unless it is of this run, too."""
-        if self.checkpoint.exists():
+        """Let the file at the top be our best weights; the first time, see that what it held stays."""
+        if not self._renewed and self.checkpoint.exists():
             self._keep_earlier()
         write_bytes(self.checkpoint, self.best.read_bytes())
+        self._renewed = True
 
     def _keep_earlier(self) -> None:
         try:
             if read_checkpoint(self.checkpoint).info.run == self.folder.name:
-                return  # it is of this run
+                return  # of ours, from before an interruption
         except CheckpointError:
             pass  # whatever it is, it is the user's
         try:
