@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+import socket
 import time
 import warnings
 from pathlib import Path
@@ -116,7 +117,19 @@ class FirefoxVisitor(Visitor):
 
 
 @pytest.fixture(scope="session")
-def firefox():
+def free_port():
+    """A function that returns the number of a port that nothing listens on."""
+
+    def find() -> int:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return free.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def firefox(free_port):
     path = next(filter(None, map(shutil.which, FIREFOX)), None)
     if path is None:
         pytest.fail("Falta o Firefox: no Debian, apt-get install firefox-esr.")
@@ -124,9 +137,8 @@ def firefox():
         warnings.simplefilter("ignore", DeprecationWarning)  # what it imports calls what is out of date
         from marionette_driver.marionette import Marionette
     camera = {"media.navigator.streams.fake": True, "media.navigator.permission.disabled": True}
-    client = Marionette(
-        bin=os.path.realpath(path), headless=True, gecko_log="-", prefs={"intl.accept_languages": "pt-BR", **camera}
-    )
+    prefs = {"intl.accept_languages": "pt-BR", **camera}
+    client = Marionette(bin=os.path.realpath(path), port=free_port(), headless=True, gecko_log="-", prefs=prefs)
     client.start_session()
     client.timeout.script = 60
     yield client

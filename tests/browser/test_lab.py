@@ -4,7 +4,6 @@ import base64
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,15 +17,13 @@ from conftest import ROOT
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, free_port):
     """The address of the notebook in a JupyterLab on a copy of the project."""
     folder = tmp_path_factory.mktemp("projeto")
     for name in ("Pytorch.ipynb", "best_model.pth"):
         shutil.copy(ROOT / name, folder)
     (folder / "data").symlink_to(ROOT / "data")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = [f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}", "--IdentityProvider.token="]
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
