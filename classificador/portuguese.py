@@ -3,6 +3,7 @@
 import argparse
 import errno
 
+SEPARATORS = str.maketrans(",.", ".,")  # from those of an English number
 _REASONS = {
     errno.ENOENT: "o caminho não existe",
     errno.EEXIST: "já existe um arquivo com esse nome",
@@ -43,7 +44,7 @@ def reason(error: Exception) -> str:
 
 def number(value: float, digits: int = 2) -> str:
     """Return e.g. "1.234,50" for (1234.5, 2)."""
-    return f"{value:,.{digits}f}".translate(str.maketrans(",.", ".,"))
+    return f"{value:,.{digits}f}".translate(SEPARATORS)
 
 
 def percent(fraction: float, digits: int = 1) -> str:

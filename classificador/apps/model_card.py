@@ -9,7 +9,7 @@ from classificador.data.dataset import CLASSES, ImageData
 from classificador.device import precision
 from classificador.errors import CheckpointError
 from classificador.files.model_info import LoadedModel
-from classificador.portuguese import duration
+from classificador.portuguese import SEPARATORS, duration
 from classificador.results.metrics import FEW, Report, calibration_error, evaluate
 
 # CIFAR-10's own names, for the English card; other classes keep theirs.
@@ -68,7 +68,7 @@ class PortugueseFormatter(Formatter):
     def format_field(self, value: object, form: str) -> str:
         """The text of a value that stands in braces; form: what follows its name, such as .1%."""
         text = super().format_field(value, form)
-        return text.translate(str.maketrans(",.", ".,")) if form else text
+        return text.translate(SEPARATORS) if form else text
 
 
 def _facts(model: LoadedModel, path: Path, data: ImageData, form: Formatter, words: dict[str, str]) -> dict:

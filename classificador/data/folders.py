@@ -119,6 +119,7 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
     """Fill in what is in the files, or what is wrong with them."""
 
     def read(picture: Picture) -> None:
+        """One of them."""
         try:
             image = open_image(picture.path)
             digest = sha256(picture.path.read_bytes()).digest()

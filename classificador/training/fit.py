@@ -192,9 +192,11 @@ def _progress_bar(run: Run) -> tqdm:
     history, epochs = run.history, run.settings.epochs
 
     def epoch_under_way() -> str:
+        """What stands before the bar."""
         return f"Época {min(len(history.val_loss) + 1, epochs)}/{epochs}"
 
     def tell(epoch: int) -> None:
+        """Leave a line about an epoch that is complete."""
         bar.write(
             f"Época {epoch + 1}/{epochs}: "
             f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "
@@ -203,6 +205,7 @@ def _progress_bar(run: Run) -> tqdm:
         bar.set_description(epoch_under_way())
 
     def move(run: Run) -> None:
+        """Move on by a batch; a few times an epoch, show the loss."""
         if run.reporting:
             means = f"perda {number(run.tally.loss, 3)}, acurácia {percent(run.tally.accuracy)}"
             bar.set_postfix_str(means, refresh=False)
