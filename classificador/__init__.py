@@ -7,14 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps both equal
-    from classificador.data.dataset import CLASSES, ImageData, load_cifar10
+    from classificador.constants import CLASSES
+    from classificador.data.dataset import ImageData, load_cifar10
     from classificador.data.folders import load_data
-    from classificador.errors import CheckpointError, ClassificadorError, DataError, ImageError, SettingsError
+    from classificador.errors import (
+        CheckpointError,
+        ClassificadorError,
+        DataError,
+        DivergenceError,
+        ExportError,
+        ImageError,
+        SettingsError,
+        WriteError,
+    )
     from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
     from classificador.files.model_info import ModelInfo, describe_checkpoint
     from classificador.network.build import build, make_optimizer
     from classificador.network.cnn import CNN, Symmetric, make_network
-    from classificador.recipes import PRESETS, Settings, make_settings, rename_parameters
+    from classificador.recipes import PRESETS, Settings, make_settings
     from classificador.results.metrics import Report, evaluate
     from classificador.results.predict import is_doubtful, predict, predict_image
     from classificador.show.own_pictures import explain_picture, upload_box
@@ -24,14 +34,16 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps
     from classificador.training.start import find_start
 
 _NAMES = {
-    "data.dataset": "CLASSES ImageData load_cifar10",
+    "constants": "CLASSES",
+    "data.dataset": "ImageData load_cifar10",
     "data.folders": "load_data",
-    "errors": "CheckpointError ClassificadorError DataError ImageError SettingsError",
+    "errors": "CheckpointError ClassificadorError DataError DivergenceError ExportError ImageError SettingsError "
+    "WriteError",
     "files.model_file": "load_model read_checkpoint save_checkpoint",
     "files.model_info": "ModelInfo describe_checkpoint",
     "network.build": "build make_optimizer",
     "network.cnn": "CNN Symmetric make_network",
-    "recipes": "PRESETS Settings make_settings rename_parameters",
+    "recipes": "PRESETS Settings make_settings",
     "results.metrics": "Report evaluate",
     "results.predict": "is_doubtful predict predict_image",
     "show.own_pictures": "explain_picture upload_box",

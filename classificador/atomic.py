@@ -12,17 +12,17 @@ from string import digits
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from classificador.errors import CheckpointError
+from classificador.errors import WriteError
 from classificador.portuguese import reason
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what file systems without locks answer
-PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between the attempts of insist()
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between the attempts of retry()
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file atomically and durably: at every moment it is absent, the complete old one or the complete new one.
 
-    Raises CheckpointError naming the path when it cannot be written; the old file is then unchanged. Where `path` is a
+    Raises WriteError naming the path when it cannot be written; the old file is then unchanged. Where `path` is a
     symbolic link, the new file takes the link's place; what it pointed to stays as it was.
     """
     unfinished = temporary(path)
@@ -32,18 +32,18 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        insist(os.replace, unfinished, path)
+        retry(os.replace, unfinished, path)
         _sync_folder(path.parent)
     except OSError as error:
         there = os.path.isdir(path.parent)
         free = f" ({shutil.disk_usage(path.parent).free // 2**20} MB livres no disco)" if there else ""
-        raise CheckpointError(f"Não foi possível gravar {path}{free}: {reason(error)}.") from error
+        raise WriteError(f"Não foi possível gravar {path}{free}: {reason(error)}.") from error
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
 
 
-def insist(action: Callable[..., object], *arguments: Path) -> None:
+def retry(action: Callable[..., object], *arguments: Path) -> None:
     """Call `action`, such as os.replace; while it is not permitted, again, for about a second.
 
     On Windows nobody can replace or remove a file that another program, such as a virus scanner, has open.
@@ -70,7 +70,7 @@ def remove_unfinished(path: Path) -> None:
 
 
 def reserve(path: Path) -> BaseFileLock:
-    """Return a lock on `path`, which can be written. Raises CheckpointError.
+    """Return a lock on `path`, which can be written. Raises WriteError.
 
     The lock is the system's, so that of a process that died it is free. Where the file system has no locks, what is
     returned holds none.
@@ -82,7 +82,7 @@ def reserve(path: Path) -> BaseFileLock:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CheckpointError(f"Não é possível gravar em {path}: {reason(error)}. Escolha outro caminho.") from error
+        raise WriteError(f"Não é possível gravar em {path}: {reason(error)}.", "Escolha outro caminho.") from error
     holder = path.with_name(f".{path.name}.lock")
     lock = FileLock(holder)
     try:
@@ -90,12 +90,11 @@ def reserve(path: Path) -> BaseFileLock:
     except Timeout:
         pid = holder.read_text(errors="replace").strip() if os.name == "posix" else ""
         name = f"o processo {pid}" if pid.isdigit() else "outro processo"
-        raise CheckpointError(
-            f"{path} é de um treino em andamento ({name}). Espere que termine ou escolha outro caminho."
-        ) from None
+        problem = f"{path} é de um treino em andamento ({name})."
+        raise WriteError(problem, "Espere que termine ou escolha outro caminho.") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise CheckpointError(f"Não é possível reservar {path} em {holder}: {reason(error)}.") from error
+            raise WriteError(f"Não é possível reservar {path} em {holder}: {reason(error)}.") from error
         return lock
     with suppress(OSError):  # Windows lets nobody write to a locked file
         if not holder.read_text().strip(digits):  # empty or our own; filelock's fallback keeps its marker there

@@ -10,6 +10,7 @@ from torch import nn
 
 from classificador import processes
 from classificador.errors import SettingsError
+from classificador.messages import tell
 
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
 
@@ -31,11 +32,11 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise SettingsError(f'{name!r} não existe. Use "auto", "cpu", "cuda" ou "mps".', "device")
+        raise SettingsError(f"{name!r} não existe.", 'Use "auto", "cpu", "cuda" ou "mps".', "device")
     if (device.type == "cuda" and not cuda) or (device.type == "mps" and not mps):
-        raise SettingsError(f'esta máquina não tem {name!r} disponível. Use "auto" ou "cpu".', "device")
+        raise SettingsError(f"esta máquina não tem {name!r} disponível.", 'Use "auto" ou "cpu".', "device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f'{name!r} não existe; há {torch.cuda.device_count()} GPU(s). Use "auto".', "device")
+        raise SettingsError(f"{name!r} não existe; há {torch.cuda.device_count()} GPU(s).", 'Use "auto".', "device")
     return device
 
 
@@ -50,7 +51,7 @@ def cuda_works() -> bool:
         return True
     needed = "{}.{}".format(*divmod(min(built_for), 10))
     name = f"{torch.cuda.get_device_name()} (capacidade {major}.{minor})"
-    print(f"A GPU {name} é antiga demais para o torch {torch.__version__}, que pede {needed}: fica a CPU.")
+    tell(f"A GPU {name} é antiga demais para o torch {torch.__version__}, que pede {needed}: fica a CPU.")
     return False
 
 

@@ -43,7 +43,7 @@ class Settings:
         for names, holds, remedy in _RULES:
             for name in names.split():
                 if not holds(getattr(self, name)):
-                    raise SettingsError(f"{remedy}.", name)
+                    raise SettingsError(f"{remedy}.", field=name)
 
     @property
     def sizes(self) -> dict:
@@ -119,24 +119,6 @@ TEACHER = Settings(
 )
 
 
-# Parameters of the notebook by their Portuguese names, as papermill may pass them on; until 2026-11-28 its own names.
-PORTUGUESE_NAMES = {
-    "LADO": "SIDE",
-    "ESPELHAR": "MIRROR",
-    "RETOMAR": "RESUME",
-    "ROBUSTEZ": "ROBUSTNESS",
-    "PARTIR_DE": "START_FROM",
-    "ENQUADRAR": "FRAMING",
-}
-
-
-def rename_parameters(names: dict[str, object]) -> None:
-    """Let parameters of the notebook that were given in Portuguese take effect; names: the notebook's globals."""
-    for portuguese, name in PORTUGUESE_NAMES.items():
-        if portuguese in names:
-            names[name] = names.pop(portuguese)
-
-
 def make_settings(preset: str = "rapido", **changes) -> Settings:
     """Return the recipe `preset` with the given fields changed; a change of None keeps the recipe's value.
 
@@ -144,9 +126,9 @@ def make_settings(preset: str = "rapido", **changes) -> Settings:
     impossible value.
     """
     if preset not in PRESETS:
-        raise SettingsError(f"Receita desconhecida: {preset!r}. Use uma destas: {', '.join(PRESETS)}.")
+        raise SettingsError(f"Receita desconhecida: {preset!r}.", f"Use uma destas: {', '.join(PRESETS)}.")
     known = {field.name for field in fields(Settings)} - {"preset"}
     for name in changes:
         if name not in known:
-            raise SettingsError(f"parâmetro desconhecido; existem: {', '.join(sorted(known))}.", name)
+            raise SettingsError("parâmetro desconhecido.", f"Existem: {', '.join(sorted(known))}.", name)
     return replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})

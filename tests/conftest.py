@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from classificador.data.dataset import CLASSES, ImageData, Split, load_cifar10
+from classificador.constants import CLASSES
+from classificador.data.dataset import ImageData, Split, load_cifar10
 from classificador.files.model_file import pack
 from classificador.files.model_info import ModelInfo
 from classificador.recipes import Settings, make_settings

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from classificador.errors import CheckpointError
+from classificador.errors import WriteError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN
@@ -143,7 +143,7 @@ def test_a_full_disk_ends_a_training_and_leaves_the_old_file(toy, small, tmp_pat
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match=r"best_model.pth \(\d+ MB livres no disco\)"):
+        with pytest.raises(WriteError, match=r"best_model.pth \(\d+ MB livres no disco\)"):
             fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -156,7 +156,7 @@ def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path):
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the write fails halfway
     try:
-        with pytest.raises(CheckpointError, match=r"MB livres no disco"):
+        with pytest.raises(WriteError, match=r"MB livres no disco"):
             save_checkpoint(path, model, INFO)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from classificador.errors import CheckpointError
+from classificador.errors import CheckpointError, WriteError
 from classificador.files import safe
 from classificador.files.model_file import load_model, pack, save_checkpoint
 from classificador.files.model_info import describe_checkpoint
@@ -343,5 +343,5 @@ def test_endless_names_and_missing_folders_are_one_line(tmp_path, model):
             load_model(path)
     (tmp_path / "file").write_text("")
     for folder in ("nada", "file"):
-        with pytest.raises(CheckpointError, match="Não foi possível gravar"):
+        with pytest.raises(WriteError, match="Não foi possível gravar"):
             save_checkpoint(tmp_path / folder / "m.pth", model, INFO)

@@ -14,8 +14,9 @@ from py_mini_racer import MiniRacer
 from classificador.apps import commands, page
 from classificador.apps.cli import main
 from classificador.apps.page import make_page, run_page, write_page
+from classificador.constants import CLASSES, FRAMINGS
 from classificador.data import pictures
-from classificador.data.dataset import CLASSES, ImageData, Split
+from classificador.data.dataset import ImageData, Split
 from classificador.data.pictures import to_tensor
 from classificador.errors import ExportError, ImageError
 from classificador.files.model_file import load_model, save_checkpoint
@@ -105,7 +106,7 @@ def test_the_script_draws_the_same_map(tmp_path, sizes):
     torch.testing.assert_close(found, occlusion_map(model, image, 3), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("framing", pictures.FRAMINGS)
+@pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("side", [32, 48])
 def test_the_script_makes_pictures_square_as_pillow_does_to_the_byte(side, framing):
     context = MiniRacer()

@@ -9,7 +9,8 @@ from torch import nn
 
 from classificador.apps import cli
 from classificador.apps.model_card import write_cards
-from classificador.data.dataset import CLASSES, Split
+from classificador.constants import CLASSES
+from classificador.data.dataset import Split
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model
 from classificador.files.model_info import describe_checkpoint

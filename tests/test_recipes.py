@@ -1,7 +1,7 @@
 import pytest
 
 from classificador.errors import SettingsError
-from classificador.recipes import PRESETS, make_settings, rename_parameters
+from classificador.recipes import PRESETS, make_settings
 
 
 def test_none_keeps_the_recipes_value():
@@ -45,12 +45,6 @@ def test_an_impossible_value_names_its_field(field, value):
     with pytest.raises(SettingsError, match=f"^{field}: ") as caught:
         make_settings("rapido", **{field: value})
     assert "\n" not in str(caught.value)
-
-
-def test_parameters_of_the_notebook_may_have_portuguese_names():
-    names: dict[str, object] = {"PARTIR_DE": "zero", "ENQUADRAR": "inteira", "LADO": 64, "SEED": 1}
-    rename_parameters(names)
-    assert names == {"START_FROM": "zero", "FRAMING": "inteira", "SIDE": 64, "SEED": 1}
 
 
 def test_unknown_preset_lists_the_known_ones():

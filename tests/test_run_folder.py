@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from torch import nn
 
-from classificador.errors import CheckpointError, DivergenceError
+from classificador.errors import DivergenceError, WriteError
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN
@@ -112,14 +112,14 @@ def test_a_diverged_run_is_told(toy, small, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_training(toy, small, tmp_path):
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(CheckpointError, match="Não é possível gravar em .*runs.* o caminho passa por um arquivo"):
+    with pytest.raises(WriteError, match="Não é possível gravar em .*runs.* o caminho passa por um arquivo"):
         run(toy, small, tmp_path / "best.pth")
     assert not (tmp_path / "best.pth").exists()
 
 
 def test_a_record_that_cannot_be_written_does_not_end_the_training(toy, small, tmp_path, monkeypatch, capsys):
     def held(*record):
-        raise CheckpointError("Não foi possível gravar history.csv: sem permissão.")
+        raise WriteError("Não foi possível gravar history.csv: sem permissão.")
 
     monkeypatch.setattr(run_folder, "write_record", held)  # as where a spreadsheet holds it open, on Windows
     assert len(run(toy, small, tmp_path / "best.pth").val_loss) == 2
@@ -221,7 +221,7 @@ def test_a_save_that_fails_is_told_as_such(top, monkeypatch):
     def full_disk(handle):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"MB livres.*disco cheio"):
+    with monkeypatch.context() as patch, pytest.raises(WriteError, match=r"MB livres.*disco cheio"):
         patch.setattr(os, "fsync", full_disk)
         leave(top, 0.4)
     assert top.read_bytes() == before
@@ -233,12 +233,12 @@ def test_a_save_that_fails_is_told_as_such(top, monkeypatch):
 def test_what_is_no_plain_file_is_never_replaced(tmp_path):
     os.mkfifo(tmp_path / "fila")
     for path in (tmp_path / "fila", tmp_path, "", os.devnull):
-        with pytest.raises(CheckpointError, match="não é um arquivo comum"), RunFolder(path):
+        with pytest.raises(WriteError, match="não é um arquivo comum"), RunFolder(path):
             pass
 
 
 def test_a_name_that_is_too_long_is_told(tmp_path):
-    with pytest.raises(CheckpointError, match="o nome é longo demais"), RunFolder(tmp_path / ("m" * 300)):
+    with pytest.raises(WriteError, match="o nome é longo demais"), RunFolder(tmp_path / ("m" * 300)):
         pass
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from classificador.apps import cli
-from classificador.data.dataset import CLASSES
+from classificador.constants import CLASSES
 from classificador.errors import CheckpointError, SettingsError
 from classificador.files.model_file import copy_weights, load_model, read_checkpoint, save_checkpoint
 from classificador.files.model_info import describe_checkpoint

@@ -7,7 +7,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from classificador.data.dataset import ImageData, Split
 from classificador.device import autocast
-from classificador.errors import CheckpointError, DivergenceError, SettingsError
+from classificador.errors import CheckpointError, DivergenceError, SettingsError, WriteError
 from classificador.files import model_file
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.files.model_info import describe_checkpoint
@@ -152,7 +152,7 @@ def test_an_unknown_or_missing_device_is_refused(toy, tmp_path, device):
 
 def test_an_unwritable_place_is_found_before_training(toy, small, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="Escolha outro caminho"):
+    with pytest.raises(WriteError, match="Escolha outro caminho"):
         run(small, toy, tmp_path / "file" / "best.pth", lambda history: pytest.fail("training began"))
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from string import Formatter
 
 from classificador.atomic import write_bytes
-from classificador.data.dataset import CLASSES, ImageData
+from classificador.constants import CLASSES
+from classificador.data.dataset import ImageData
 from classificador.device import precision
 from classificador.errors import CheckpointError
 from classificador.files.model_info import LoadedModel

@@ -17,7 +17,8 @@ from torch import nn
 
 from classificador.apps.export import CHECKED, check
 from classificador.atomic import write_bytes
-from classificador.data.dataset import CLASSES, ImageData, Split
+from classificador.constants import CLASSES
+from classificador.data.dataset import ImageData, Split
 from classificador.errors import ExportError
 from classificador.files.model_info import LoadedModel, ModelInfo
 from classificador.network.cnn import CNN, OriginalCNN, bare

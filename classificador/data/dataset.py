@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from classificador.atomic import insist, remove_unfinished, write_bytes
+from classificador.atomic import remove_unfinished, retry, write_bytes
+from classificador.constants import CLASSES
 from classificador.data import download, formats
-from classificador.errors import CheckpointError, DataError
+from classificador.errors import DataError, WriteError
 from classificador.portuguese import reason
 
-CLASSES = ("Avião", "Automóvel", "Pássaro", "Gato", "Cervo", "Cachorro", "Sapo", "Cavalo", "Navio", "Caminhão")
 SPLIT_SEED = 2026  # which images validate; changing it makes every earlier validation result incomparable
 
 
@@ -115,7 +115,7 @@ def _read_local(root: Path) -> np.ndarray:
     records = formats.read(archive)
     if _write_cache(records, root):
         with suppress(OSError):
-            insist(os.unlink, archive)
+            retry(os.unlink, archive)
     return records
 
 
@@ -125,7 +125,7 @@ def _write_cache(records: np.ndarray, root: Path) -> bool:
     try:
         remove_unfinished(cache)
         write_bytes(cache, records.data)
-    except (OSError, CheckpointError) as error:
+    except (OSError, WriteError) as error:
         print(f"{reason(error)} Os dados ficam só na memória.", flush=True)
         return False
     return True

@@ -10,7 +10,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from classificador.atomic import insist
+from classificador.atomic import retry
 from classificador.data import npm
 from classificador.data.formats import PYTHON_ARCHIVE
 from classificador.data.transfer import explain, no_answer, receive
@@ -94,9 +94,9 @@ def _download(url: str, root: Path, least_speed: float) -> Path:
     with part.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found == MD5:
-        insist(os.replace, part, root / PYTHON_ARCHIVE)
+        retry(os.replace, part, root / PYTHON_ARCHIVE)
         return root / PYTHON_ARCHIVE
-    insist(os.unlink, part)
+    retry(os.unlink, part)
     if resumed:  # the wrong bytes may be the earlier source's
         return _download(url, root, least_speed)
     raise SourceError(f"conteúdo errado, MD5 {found} em vez de {MD5}")

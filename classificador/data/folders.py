@@ -15,15 +15,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+from classificador.constants import FRAMINGS, SIDES
 from classificador.data import formats
 from classificador.data.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
 from classificador.data.download import PART
 from classificador.data.finding import Folder, find_classes
-from classificador.data.pictures import FRAMINGS, open_image, to_tensor
+from classificador.data.pictures import open_image, to_tensor
 from classificador.errors import DataError, ImageError
 from classificador.portuguese import number, reason
 
-SIDES = (32, 48, 64, 96)  # pixels; with more the first linear layer would dwarf the rest
 HELD_OUT = 0.15  # of each class's pictures: for the test, and as many for the validation
 LEAST = 2  # pictures of a class to learn from, beside one for each part that is drawn from them
 FEW = 40  # pictures of a class: of fewer, chance alone would give a part one or a third of them

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from classificador.atomic import insist
+from classificador.atomic import retry
 from classificador.data.formats import NPM_ARCHIVE
 from classificador.data.transfer import progress_bar
 from classificador.errors import SourceError
@@ -43,7 +43,7 @@ def pack(root: Path) -> Path:
             found = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
         if found != SHA512:
             raise SourceError(f"conteúdo errado, SHA-512 {found} em vez de {SHA512}")
-        insist(os.replace, package, root / NPM_ARCHIVE)
+        retry(os.replace, package, root / NPM_ARCHIVE)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return root / NPM_ARCHIVE

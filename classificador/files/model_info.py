@@ -5,8 +5,7 @@ from datetime import datetime
 
 from torch import nn
 
-from classificador.data.dataset import CLASSES
-from classificador.data.pictures import FRAMINGS
+from classificador.constants import CLASSES, FRAMINGS
 from classificador.portuguese import duration, number, percent
 
 LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for

@@ -2,8 +2,7 @@
 
 import torch
 
-from classificador.data.dataset import CLASSES
-from classificador.data.folders import SIDES
+from classificador.constants import CLASSES, SIDES
 from classificador.files.model_info import ModelInfo
 from classificador.network.cnn import CNN, OriginalFromPixels
 

@@ -72,9 +72,9 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
     """Raise the errors that need no training to be seen."""
     if settings.batch_size > (shown := len(balanced(data.train.labels))):
         remedy = f"{settings.batch_size} é maior que as {shown} imagens de uma época; use um menor, como {shown // 8}."
-        raise SettingsError(remedy, "batch_size")
+        raise SettingsError(remedy, field="batch_size")
     if settings.batch_size < processes.size():
-        raise SettingsError(f"precisa ser pelo menos {processes.size()}, o número de processos.", "batch_size")
+        raise SettingsError(f"precisa ser pelo menos {processes.size()}, o número de processos.", field="batch_size")
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
     trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
@@ -94,7 +94,7 @@ def _full_memory_told(settings: Settings) -> Iterator[None]:
             raise
         smaller = max(2, settings.batch_size // 2)
         remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
-        raise SettingsError(remedy, "batch_size") from error
+        raise SettingsError(remedy, field="batch_size") from error
 
 
 def _bring(data: ImageData, settings: Settings) -> Batches:

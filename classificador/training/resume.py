@@ -98,7 +98,7 @@ def restore_state(
     saved = processes.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
     for name, value in saved.settings.to_dict().items():
         if value != (now := settings.to_dict()[name]):
-            raise SettingsError(f"{now} aqui, {value} no treino interrompido; use o mesmo valor. {REMEDY}.", name)
+            raise SettingsError(f"{now} aqui, {value} no treino interrompido; use o mesmo valor.", f"{REMEDY}.", name)
     try:
         _check_setup(setup(), saved.content["setup"])
         _load(parts, saved.content["state"])

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 from tqdm import tqdm
 
-from classificador.atomic import insist, remove_unfinished, reserve, write_bytes
-from classificador.errors import CheckpointError
+from classificador.atomic import remove_unfinished, reserve, retry, write_bytes
+from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.portuguese import percent, reason
 from classificador.results.predict import fit_doubt, fit_temperature
@@ -56,7 +56,7 @@ class RunFolder:
         return self.folder / resume_name(self.checkpoint)
 
     def __enter__(self) -> "RunFolder":
-        """Check now, not after the first epoch, that we can write, and only we. Raises CheckpointError."""
+        """Check now, not after the first epoch, that we can write, and only we. Raises WriteError."""
         self._lock = reserve(self.checkpoint)
         return self
 
@@ -68,12 +68,12 @@ class RunFolder:
                 self.record(self.history, status)
                 if status == "finished":  # after the record: a job started anew looks for one of the two
                     with suppress(FileNotFoundError):
-                        insist(os.unlink, self.resume)
+                        retry(os.unlink, self.resume)
         finally:
             self._lock.release()
 
     def begin(self, facts: dict, history: History, interrupted: Path | None = None, earlier: str = "") -> None:
-        """Make the folder, or go on in that of a run that was interrupted. Raises CheckpointError.
+        """Make the folder, or go on in that of a run that was interrupted. Raises WriteError.
 
         facts: of run_facts(), for run.json. history: with the epochs so far. interrupted: the file of the point to go
         on from. earlier: the folder's name that has what the file at the top held before that run.
@@ -109,7 +109,7 @@ class RunFolder:
         if self._recorded:
             try:
                 write_record(self.folder, self.facts, history, status)
-            except CheckpointError as error:
+            except WriteError as error:
                 self._recorded = False
                 tqdm.write(f"O treino segue, mas sem registro: {error}")
 
@@ -193,7 +193,7 @@ def _new_folder(runs: Path, label: str) -> Path:
 
 
 def make_folder(runs: Path, label: str) -> Path:
-    """Make a folder in `runs`, named after now and `label`, that nothing else has. Raises CheckpointError."""
+    """Make a folder in `runs`, named after now and `label`, that nothing else has. Raises WriteError."""
     name, number = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}", 1
     while True:
         folder = runs / (name if number == 1 else f"{name}-{number}")
@@ -203,6 +203,6 @@ def make_folder(runs: Path, label: str) -> Path:
             number += 1
             continue
         except OSError as error:
-            text = f"Não é possível gravar em {folder}: {reason(error)}. Escolha outro caminho para o modelo."
-            raise CheckpointError(text) from error
+            problem = f"Não é possível gravar em {folder}: {reason(error)}."
+            raise WriteError(problem, "Escolha outro caminho para o modelo.") from error
         return folder

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from classificador.data.dataset import CLASSES
+from classificador.constants import CLASSES
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model, read_checkpoint
 from classificador.files.model_info import LoadedModel
