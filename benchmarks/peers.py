@@ -25,6 +25,7 @@ from torchvision import models, transforms
 from benchmarks import machine
 from benchmarks.time_to_accuracy import RECIPES, train_ours
 from classificador import ImageData, build, fit, load_cifar10, make_optimizer
+from classificador.network.model_info import info_of
 from classificador.network.teacher import Teacher
 from classificador.recipes import TEACHER
 from classificador.show.style import PERCENT, STYLE
@@ -136,7 +137,7 @@ def recipe(line: str) -> Callable[[ImageData], Course]:
 
     def course(data: ImageData) -> Course:
         best, seconds = train_ours(data, line, seed=0)
-        yield seconds, best.info.val_accuracy
+        yield seconds, info_of(best).val_accuracy
 
     return course
 

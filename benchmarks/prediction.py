@@ -27,7 +27,6 @@ from classificador import (
     predict,
     predict_image,
 )
-from classificador.files.model_info import LoadedModel
 
 ROUNDS, PICTURES = 7, 200
 
@@ -78,7 +77,7 @@ def time_paths(data: ImageData, shipped: nn.Module, folder: Path) -> dict[str, d
     }
 
 
-def time_one_picture(data: ImageData, shipped: LoadedModel, folder: Path) -> dict[str, float]:
+def time_one_picture(data: ImageData, shipped: nn.Module, folder: Path) -> dict[str, float]:
     """Median milliseconds for one image in memory, and for one in a file, on a warm model."""
     images, picture = data.test.images, folder / "foto.png"
     Image.fromarray(images[0].permute(1, 2, 0).numpy()).save(picture)

@@ -17,6 +17,7 @@ from benchmarks import machine
 from benchmarks.time_to_accuracy import best_of_original, train_ours
 from classificador import load_cifar10
 from classificador.network.cnn import OriginalCNN
+from classificador.network.model_info import info_of
 from classificador.portuguese import number, percent
 
 TARGETS = {"85%": "alvo 85%", "80%": "alvo 80%", "75%": "alvo 75%"}
@@ -36,7 +37,7 @@ def main() -> None:
         machine.train_batches(model, nn.CrossEntropyLoss(), optimizer, islice(batches, third))
         epoch += time.perf_counter() - started
         trained, took[target] = train_ours(data, line, seed=0)
-        info = trained.info
+        info = info_of(trained)
         print(f"{line}: {number(took[target], 1)} s, validação {percent(info.val_accuracy)}, {info.precision}")
     print(
         f"original: {number(epoch, 1)} s por época, {epochs} épocas até o seu melhor ({percent(best['accuracy'][0])})"

@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import machine
 from classificador import evaluate, load_cifar10, load_model
+from classificador.network.model_info import info_of
 from classificador.results.metrics import calibration_error
 from classificador.results.predict import uncalibrated
 from classificador.results.robustness import accuracy_when_damaged, near_duplicates, robustness_table
@@ -18,7 +19,7 @@ def main() -> None:
     """Measure best_model.pth on the test set."""
     model, data = load_model(machine.ROOT / "best_model.pth"), load_cifar10(machine.ROOT / "data")
     report = evaluate(model, data.test, data.classes)
-    raw = uncalibrated(report.probabilities, model.info.temperature)
+    raw = uncalibrated(report.probabilities, info_of(model).temperature)
     known = torch.cat([data.train.images, data.val.images])
     copies = near_duplicates(data.test.images, known).numpy()
     right = report.predictions == report.labels
@@ -27,7 +28,7 @@ def main() -> None:
             "uncalibrated": calibration_error(raw, report.labels),
             "calibrated": calibration_error(report.probabilities, report.labels),
         },
-        "warned": float((report.probabilities.max(1) < model.info.doubt_below).mean()),
+        "warned": float((report.probabilities.max(1) < info_of(model).doubt_below).mean()),
         "near_duplicates": int(copies.sum()),
         "accuracy": {"all": right.mean(), "near_duplicates": right[copies].mean(), "others": right[~copies].mean()},
     }

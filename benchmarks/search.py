@@ -16,6 +16,7 @@ from torch import nn
 
 from benchmarks import machine
 from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings
+from classificador.network.model_info import info_of
 
 
 def parse(value: str) -> object:
@@ -34,7 +35,7 @@ def train(settings, data) -> tuple[float, float]:
         if history.interrupted:
             raise SystemExit(128 + history.interrupted)  # half a run is no result
         best = load_model(Path(folder, "best.pth"))
-    return best.info.val_accuracy, seconds
+    return info_of(best).val_accuracy, seconds
 
 
 def main() -> None:

@@ -53,7 +53,10 @@ def _labelled(classes: list[torch.Tensor], side: int) -> Split:
 def train(data: ImageData, folder: str, start: nn.Module | None = None) -> nn.Module:
     """The best network of a run of the recipe `rapido` on these data."""
     path, settings = Path(folder, "model.pth"), make_settings()
-    model, criterion = build(settings, data, start=start), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    model, criterion = (
+        build(settings, data, pretrained=start),
+        nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing),
+    )
     fit(model, data, criterion, make_optimizer(model, settings), settings, path)
     return load_model(path)
 

@@ -25,7 +25,7 @@ from benchmarks import machine
 from classificador import ImageData, Settings, build, evaluate, fit, load_cifar10, load_model, make_optimizer
 from classificador import make_settings as make
 from classificador.data.dataset import Split
-from classificador.files.model_info import LoadedModel
+from classificador.network.model_info import info_of
 from classificador.show.style import BLACK, BLUE, PERCENT, STYLE
 
 ORIGINAL, FLOAT32 = "original", ", float32"
@@ -51,7 +51,7 @@ def recipe_settings(line: str, seed: int) -> Settings:
     return make(name if name == "completo" else "rapido", seed=seed, **RECIPES[name])
 
 
-def train_ours(data: ImageData, line: str, seed: int) -> tuple[LoadedModel, float]:
+def train_ours(data: ImageData, line: str, seed: int) -> tuple[nn.Module, float]:
     """Train a recipe of ours through build() and fit(); return its best epoch's network, and the seconds it took."""
     settings = recipe_settings(line, seed)
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
@@ -75,8 +75,8 @@ def measure_ours(data: ImageData, line: str, seed: int) -> dict:
         "seconds": seconds,
         "accuracy": report.accuracy,
         "macro_f1": float(report.macro[2]),
-        "val_accuracy": best.info.val_accuracy,
-        "precision": best.info.precision,
+        "val_accuracy": info_of(best).val_accuracy,
+        "precision": info_of(best).precision,
     }
 
 

@@ -18,6 +18,7 @@ from benchmarks import machine
 from benchmarks.time_to_accuracy import recipe_settings
 from classificador import build, fit, load_cifar10, load_model, make_optimizer
 from classificador.data.dataset import ImageData, Split
+from classificador.network.model_info import info_of
 from classificador.results.predict import FALSE_WARNINGS, predict_logits
 
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
@@ -49,7 +50,7 @@ def measure(data: ImageData, unknown: tuple[int, int]) -> dict[str, dict[str, fl
         model, criterion = build(settings, part), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         fit(model, part, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
         model = load_model(Path(folder, "best.pth"))
-    temperature, rows = model.info.temperature, {}
+    temperature, rows = info_of(model).temperature, {}
     logits = [predict_logits(model, images) for images in (part.val.images, part.test.images, unseen)]
     for name, score in SCORES.items():
         val, known, other = (score(values, temperature) for values in logits)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps
         WriteError,
     )
     from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
-    from classificador.files.model_info import ModelInfo, describe_checkpoint
     from classificador.network.build import build, make_optimizer
     from classificador.network.cnn import CNN, Symmetric, make_network
+    from classificador.network.model_info import ModelInfo, describe_checkpoint
     from classificador.recipes import PRESETS, Settings, make_settings
     from classificador.results.metrics import Report, evaluate
     from classificador.results.predict import is_doubtful, predict, predict_image
@@ -40,7 +40,7 @@ _NAMES = {
     "errors": "CheckpointError ClassificadorError DataError DivergenceError ExportError ImageError SettingsError "
     "WriteError",
     "files.model_file": "load_model read_checkpoint save_checkpoint",
-    "files.model_info": "ModelInfo describe_checkpoint",
+    "network.model_info": "ModelInfo describe_checkpoint",
     "network.build": "build make_optimizer",
     "network.cnn": "CNN Symmetric make_network",
     "recipes": "PRESETS Settings make_settings",

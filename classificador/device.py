@@ -79,7 +79,7 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
 
 
-def place(model: nn.Module, device: torch.device) -> None:
+def to_device(model: nn.Module, device: torch.device) -> None:
     """Bring a model to the device, in the memory order that suits it."""
     model.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]  # torch leaves it out
 

@@ -11,7 +11,7 @@ from torch import nn
 from classificador.constants import CLASSES
 from classificador.data.dataset import ImageData, Split, load_cifar10
 from classificador.files.model_file import pack
-from classificador.files.model_info import ModelInfo
+from classificador.network.model_info import ModelInfo
 from classificador.recipes import Settings, make_settings
 
 # Complete metadata of a checkpoint, for files that no training made.

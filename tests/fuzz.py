@@ -24,9 +24,9 @@ from PIL import Image
 from classificador.data.pictures import FORMATS, open_image, to_tensor
 from classificador.errors import ClassificadorError
 from classificador.files.model_file import load_model, pack
-from classificador.files.model_info import describe_checkpoint
 from classificador.files.safe import BEST, FORMAT
 from classificador.network.cnn import CNN, make_network
+from classificador.network.model_info import describe_checkpoint
 
 MEMORY, SECONDS = 2**30, 10  # bytes beyond what the process has at its start; for one file
 INFO = {

@@ -61,7 +61,7 @@ def test_the_parts_of_several_processes_make_up_the_whole(toy, monkeypatch, mixu
 
     whole, parts = make(), []
     for part in (slice(0, 13), slice(13, len(ROWS))):
-        monkeypatch.setattr(processes, "part", lambda count, part=part: part)
+        monkeypatch.setattr(processes, "shard", lambda count, part=part: part)
         parts.append(make())
     for together, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         assert torch.equal(together, torch.cat(pieces))

@@ -13,9 +13,9 @@ from PIL import Image
 
 from classificador.apps import cli
 from classificador.files.model_file import read_checkpoint, save_checkpoint
-from classificador.files.model_info import describe_checkpoint
 from classificador.network.cnn import CNN, make_network
-from classificador.training import run as run_module
+from classificador.network.model_info import describe_checkpoint
+from classificador.training import trainer as trainer_module
 from conftest import INFO, ROOT
 
 
@@ -104,10 +104,10 @@ def test_train_then_evaluate_in_json(no_fetch, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_has_its_exit_code_and_goes_on(no_fetch, tmp_path, monkeypatch, capsys, number, code):
-    path, save = str(tmp_path / "m.pth"), run_module.save_state
+    path, save = str(tmp_path / "m.pth"), trainer_module.save_point
     command = ["treinar", "--epocas", "2", "--lote", "64", "--semente", "3", "--modelo", path]
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(number)))
+        patch.setattr(trainer_module, "save_point", lambda *state: (save(*state), signal.raise_signal(number)))
         assert cli.main(command) == code
     assert "--retomar" in capsys.readouterr().out
     assert cli.main(["treinar", "--retomar", "--epocas", "3", "--modelo", path]) == 1
@@ -218,10 +218,10 @@ def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, monkeypatch, c
     data, path, save = (
         ["--dados", str(tmp_path / "fotos"), "--lado", "48"],
         str(tmp_path / "m.pth"),
-        run_module.save_state,
+        trainer_module.save_point,
     )
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(trainer_module, "save_point", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
         assert cli.main(["treinar", *data, "--epocas", "2", "--lote", "8", "--modelo", path]) == 130
     assert cli.main(["treinar", *data[:2], "--retomar", "--modelo", path]) == 1
     assert "não serve para retomar" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from classificador.network.build import build
-from classificador.network.cnn import CNN, OriginalCNN, Symmetric, bare, contrast, max_and_mean
+from classificador.network.cnn import CNN, OriginalCNN, Symmetric, contrast, max_and_mean, unwrap
 from classificador.recipes import PRESETS, make_settings
 from classificador.show import summary
 
@@ -97,8 +97,8 @@ def test_build_makes_it_symmetric_unless_a_mirror_changes_the_meaning(toy):
     assert isinstance(build(make_settings(), toy), Symmetric)
     letters = build(make_settings(symmetric=False), toy)
     assert isinstance(letters, CNN)
-    assert bare(letters) is letters
-    assert letters.architecture["symmetric"] is False
+    assert unwrap(letters) is letters
+    assert letters.info.architecture["symmetric"] is False
 
 
 def test_the_original_network_is_the_seeds():

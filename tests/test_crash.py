@@ -16,7 +16,7 @@ from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN
 from classificador.training.fit import fit
-from classificador.training.run_folder import RunFolder
+from classificador.training.run_folder import RunFolder, Runs
 from conftest import INFO, ROOT
 
 pytestmark = pytest.mark.slow
@@ -109,7 +109,7 @@ def test_a_kill_at_each_step_of_the_save(tmp_path, same_weights, step, at, left)
     assert check_whole(path, same_weights) == left
     if left == 1:
         assert list(tmp_path.glob(".*.tmp")), "the kill came before the unfinished file was there"
-    with RunFolder(path):  # the next start
+    with RunFolder(Runs(path)):  # the next start
         assert not list(tmp_path.glob(".*.tmp"))
     assert check_whole(path, same_weights) == left
 

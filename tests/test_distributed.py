@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import psutil
 import pytest
@@ -21,9 +22,8 @@ from classificador.network.build import build, make_optimizer
 from classificador.network.cnn import CNN
 from classificador.recipes import make_settings
 from classificador.results.predict import predict_logits
-from classificador.training import resume
 from classificador.training.fit import fit
-from classificador.training.run_folder import find_interrupted, resume_name
+from classificador.training.run_folder import Runs
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ from conftest import toy
 from classificador import atomic
 from classificador.files import safe
 from classificador import processes
-from classificador.training import history
+from classificador.training import record
 from classificador.training import run_folder
 from classificador import device
 from test_distributed import train
@@ -48,7 +48,7 @@ written, write = [], atomic.write_bytes
 def note(path, data):
     written.append(path.name)
     write(path, data)
-safe.write_bytes = history.write_bytes = run_folder.write_bytes = note
+safe.write_bytes = record.write_bytes = run_folder.write_bytes = note
 device.has_bf16 = lambda device: False  # in bfloat16 the order of the sums would show
 with processes.process_group():
     model, test_logits, history = train(toy.__wrapped__(), sys.argv[1] + "/best.pth")
@@ -102,7 +102,7 @@ def start(digits, checkpoint, *options, epochs=6):
         process = subprocess.Popen(
             [*command, "--epocas", str(epochs), "--lote", "64"], env=ENVIRONMENT, stdout=file, stderr=file
         )
-    while not find_interrupted(checkpoint):
+    while not Runs(checkpoint).interrupted():
         assert process.poll() is None, output.read_text()
         time.sleep(0.02)
     return process, output
@@ -121,7 +121,7 @@ def test_a_killed_process_costs_at_most_an_epoch(digits, tmp_path):
     assert len(epochs) <= 7
     assert "Outro dos processos parou" in text  # the first process met its death and did not hang
     assert len(read_checkpoint(tmp_path / "best.pth").info.history["val_loss"]) > 1
-    assert find_interrupted(tmp_path / "best.pth") is None
+    assert Runs(tmp_path / "best.pth").interrupted() is None
 
 
 def test_two_processes_learn_from_one_teacher(digits, tmp_path):
@@ -162,7 +162,7 @@ def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=120)
     assert "Para continuar: o mesmo comando, com --retomar" in output.read_text()
-    before = len(torch.load(find_interrupted(path))["state"]["history"]["val_loss"])
+    before = len(torch.load(Runs(path).interrupted())["state"]["history"]["val_loss"])
     assert before > 0
     command = [sys.executable, "-m", "classificador", "treinar", "--dados", digits, "--modelo", path, "--retomar"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -175,45 +175,32 @@ def test_a_stopped_pair_is_resumed_by_one(digits, tmp_path):
     assert told[0].strip() in output.read_text()
 
 
-@pytest.mark.parametrize(
-    ("saved", "now", "restarted", "goes_on"),
-    [
-        ("a", "a", False, True),  # a machine joined
-        ("", "a", True, False),  # an older run, or one that was stopped with Ctrl-C
-        ("b", "a", True, False),
-        ("", "none", True, True),  # several machines without --rdzv-id
-        ("", "none", False, False),
-        ("", None, False, False),
-    ],
-)
-def test_only_the_jobs_own_run_goes_on_by_itself(saved, now, restarted, goes_on, tmp_path, monkeypatch):
-    if now is not None:
-        monkeypatch.setenv("TORCHELASTIC_RUN_ID", now)
-    left = "interrupted" if goes_on else ""
-    assert resume.left_by_job(tmp_path / "best.pth", restarted) == ""  # nothing there
-    folder = tmp_path / "runs" / "one"
-    folder.mkdir(parents=True)
-    (folder / resume_name("best.pth")).touch()
-    (folder / "run.json").write_text(json.dumps({"job": saved, "status": "running", "checkpoint": "best.pth"}))
-    assert resume.left_by_job(tmp_path / "best.pth", restarted) == left
+def test_a_restarted_job_goes_on_with_the_run_that_it_began_and_no_other(tmp_path):
+    runs = Runs(tmp_path / "best.pth")
+    assert runs.left_since(0) == ""  # nothing there
 
+    def leave(name, minute, status, *points):
+        (runs.folder / name).mkdir(parents=True)
+        record = {"started": f"2026-01-01T00:{minute:02}:00+00:00", "status": status, "checkpoint": "best.pth"}
+        (runs.folder / name / "run.json").write_text(json.dumps(record))
+        for point in points:
+            (runs.folder / name / point).touch()
 
-def test_batch_normalisation_over_processes_is_that_of_one_in_bfloat16_too():
-    ours, theirs = nn.Sequential(nn.BatchNorm2d(3)), nn.BatchNorm2d(3)
-    processes._join_batch_norms(ours)
-    assert list(ours.state_dict()) == [f"0.{name}" for name in theirs.state_dict()]
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
-        x = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)).add(5).to(dtype)
-        found, expected = ours(x), theirs(x)
-        assert found.dtype == dtype
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(ours[0].running_var, theirs.running_var, rtol=1e-3, atol=1e-3)
-    ours.eval(), theirs.eval()
-    torch.testing.assert_close(ours(x), theirs(x), rtol=tolerance, atol=tolerance)
+    leave("stopped before", 1, "interrupted", runs.resume_name)
+    leave("of another file", 9, "finished", "other.retomar.pth")
+    (runs.folder / "of another file" / "run.json").write_text('{"started": "2026-01-01T00:09:00+00:00"}')
+    began = datetime(2026, 1, 1, 0, 2, tzinfo=UTC).timestamp()
+    assert runs.left_since(began) == ""
+    leave("killed before its first point", 3, "running")
+    assert runs.left_since(began) == ""
+    leave("killed", 4, "running", runs.resume_name)
+    assert runs.left_since(began) == "interrupted"
+    leave("complete", 5, "finished")
+    assert runs.left_since(began) == "finished"
 
 
 def test_one_process_is_alone():
-    assert (processes.rank(), processes.size(), processes.part(7)) == (0, 1, slice(0, 7))
+    assert (processes.rank(), processes.world_size(), processes.shard(7)) == (0, 1, slice(0, 7))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 97, 10_000])
@@ -222,6 +209,6 @@ def test_every_image_is_in_exactly_one_part(count, size, monkeypatch):
     parts = []
     for rank in range(size):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(processes, "size", lambda: size)
-        parts += range(count)[processes.part(count)]
+        monkeypatch.setattr(processes, "world_size", lambda: size)
+        parts += range(count)[processes.shard(count)]
     assert parts == list(range(count))

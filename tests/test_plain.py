@@ -13,8 +13,8 @@ from classificador.constants import CLASSES
 from classificador.data.dataset import Split
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model
-from classificador.files.model_info import describe_checkpoint
 from classificador.network.cnn import CNN, OriginalCNN, make_network
+from classificador.network.model_info import describe_checkpoint
 from classificador.results.metrics import evaluate
 from classificador.results.predict import predict
 from classificador.training.start import find_start

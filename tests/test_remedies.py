@@ -12,7 +12,7 @@ from classificador.apps import cli
 from classificador.data import pictures
 from classificador.files.model_file import save_checkpoint
 from classificador.network.cnn import CNN, make_network
-from classificador.training import run as run_module
+from classificador.training import trainer as trainer_module
 from conftest import INFO, ROOT
 
 
@@ -95,9 +95,9 @@ def no_cifar10(monkeypatch, toy):
 
 
 def test_an_interrupted_training_told_to_use_the_same_value_goes_on_with_it(workplace, capsys, monkeypatch):
-    save = run_module.save_state
+    save = trainer_module.save_point
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(trainer_module, "save_point", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
         command = f"treinar {DATA} --epocas 2 --lote 32 --modelo meu.pth"
         assert run(command, capsys)[0] == 130
     code, error = run(f"{command} --retomar --semente 7", capsys)

@@ -14,14 +14,14 @@ from classificador.errors import DivergenceError, WriteError
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN
-from classificador.training import run as run_module
 from classificador.training import run_folder
+from classificador.training import trainer as trainer_module
 from classificador.training.fit import fit
 from classificador.training.history import History
-from classificador.training.run_folder import RunFolder
+from classificador.training.run_folder import RunFolder, Runs
 from conftest import INFO, runs_of
 
-FACTS = {"settings": {"preset": "rapido", "epochs": 1}}
+RECORD = {"settings": {"preset": "rapido", "epochs": 1}}
 
 
 def run(toy, settings, path, resume=False):
@@ -46,8 +46,8 @@ def top(tmp_path):
 
 def leave(path, *scores, **info):
     """A run that saves weights with these validation accuracies."""
-    with RunFolder(path) as folder:
-        folder.begin(FACTS, History())
+    with RunFolder(Runs(path)) as folder:
+        folder.begin(RECORD, History())
         for score in scores:
             folder.save(
                 network(classes=len(info.get("classes", INFO["classes"]))), INFO | info | {"val_accuracy": score}
@@ -91,9 +91,9 @@ def test_other_images_have_another_check_sum(toy, small, tmp_path):
 
 
 def test_an_interrupted_run_is_told_and_goes_on_in_its_folder(toy, small, tmp_path, monkeypatch):
-    save = run_module.save_state
+    save = trainer_module.save_point
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(trainer_module, "save_point", lambda point: (save(point), signal.raise_signal(signal.SIGINT)))
         run(toy, small, tmp_path / "best.pth")
     (folder,) = runs_of(tmp_path)
     assert record(folder)["status"] == "interrupted"
@@ -186,8 +186,8 @@ def test_a_model_of_other_classes_is_kept_and_not_compared(top, capsys):
 
 def test_what_was_there_first_comes_back_whatever_was_put_there_meanwhile(top, capsys):
     before = top.read_bytes()
-    with pytest.raises(ZeroDivisionError), RunFolder(top) as folder:
-        folder.begin(FACTS, History())
+    with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as folder:
+        folder.begin(RECORD, History())
         folder.save(network(), INFO | {"val_accuracy": 0.3})
         top.write_bytes(b"junk")
         folder.save(network(), INFO | {"val_accuracy": 0.4})
@@ -198,8 +198,8 @@ def test_what_was_there_first_comes_back_whatever_was_put_there_meanwhile(top, c
 
 def test_after_a_failure_the_better_model_is_at_the_top_again(top, capsys):
     before = top.read_bytes()
-    with pytest.raises(ZeroDivisionError), RunFolder(top) as folder:
-        folder.begin(FACTS, History())
+    with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as folder:
+        folder.begin(RECORD, History())
         folder.save(network(), INFO | {"val_accuracy": 0.4})
         raise ZeroDivisionError
     assert top.read_bytes() == before
@@ -208,8 +208,8 @@ def test_after_a_failure_the_better_model_is_at_the_top_again(top, capsys):
 
 
 def test_after_a_failure_the_better_model_of_the_run_stays(top):
-    with pytest.raises(ZeroDivisionError), RunFolder(top) as folder:
-        folder.begin(FACTS, History())
+    with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as folder:
+        folder.begin(RECORD, History())
         folder.save(network(), INFO | {"val_accuracy": 0.6})
         raise ZeroDivisionError
     assert load_model(top).info.val_accuracy == 0.6
@@ -233,12 +233,12 @@ def test_a_save_that_fails_is_told_as_such(top, monkeypatch):
 def test_what_is_no_plain_file_is_never_replaced(tmp_path):
     os.mkfifo(tmp_path / "fila")
     for path in (tmp_path / "fila", tmp_path, "", os.devnull):
-        with pytest.raises(WriteError, match="não é um arquivo comum"), RunFolder(path):
+        with pytest.raises(WriteError, match="não é um arquivo comum"), RunFolder(Runs(path)):
             pass
 
 
 def test_a_name_that_is_too_long_is_told(tmp_path):
-    with pytest.raises(WriteError, match="o nome é longo demais"), RunFolder(tmp_path / ("m" * 300)):
+    with pytest.raises(WriteError, match="o nome é longo demais"), RunFolder(Runs(tmp_path / ("m" * 300))):
         pass
 
 
@@ -249,17 +249,17 @@ def test_a_resume_file_can_name_only_a_folder_of_runs_and_removes_none(top, tmp_
     victim.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(victim, network(), INFO | {"val_accuracy": 0.99})
     before, score = victim.read_bytes(), load_model(top).info.val_accuracy
-    with pytest.raises(ZeroDivisionError), RunFolder(top) as again:
-        again.begin(FACTS, History(), folder.resume, name)
+    with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as again:
+        again.begin(RECORD, History(), folder.point, name)
         raise ZeroDivisionError
     assert victim.read_bytes() == before
     assert load_model(top).info.val_accuracy == (0.99 if name == "precioso" else score)
 
 
 def test_a_name_that_reads_like_a_pattern_is_found_again(toy, small, tmp_path, monkeypatch, capsys):
-    path, save = tmp_path / "m[2]*.pth", run_module.save_state
+    path, save = tmp_path / "m[2]*.pth", trainer_module.save_point
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(trainer_module, "save_point", lambda point: (save(point), signal.raise_signal(signal.SIGINT)))
         run(toy, small, path)
     assert len(run(toy, small, path, resume=True).val_loss) == 2
     leave(path, 0.4)

@@ -14,11 +14,11 @@ from classificador.apps import cli
 from classificador.constants import CLASSES
 from classificador.errors import CheckpointError, SettingsError
 from classificador.files.model_file import copy_weights, load_model, read_checkpoint, save_checkpoint
-from classificador.files.model_info import describe_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
-from classificador.network.cnn import CNN, bare
+from classificador.network.cnn import CNN, unwrap
+from classificador.network.model_info import describe_checkpoint
 from classificador.recipes import make_settings
-from classificador.training import run as run_module
+from classificador.training import trainer as trainer_module
 from classificador.training.fit import fit
 from classificador.training.start import find_start
 from conftest import INFO, ROOT
@@ -38,20 +38,20 @@ def workplace(tmp_path, monkeypatch):
 
 def test_all_but_the_last_layer_comes_from_it_and_the_convolutions_stay(workplace, toy, small):
     start, data = find_start("auto", OWN), replace(toy, classes=OWN)
-    model = build(small, data, start=start)
-    old, new = copy_weights(bare(start)), copy_weights(bare(model))
+    model = build(small, data, pretrained=start)
+    old, new = copy_weights(unwrap(start)), copy_weights(unwrap(model))
     assert {name for name in new if not torch.equal(old[name], new[name])} == {"fc2.weight", "fc2.bias"}
     fit(model, data, nn.CrossEntropyLoss(), make_optimizer(model, small), small, workplace / "own.pth")
-    trained = bare(model).state_dict()
-    same = {name for name, _ in bare(model).named_parameters() if torch.equal(new[name], trained[name])}
+    trained = unwrap(model).state_dict()
+    same = {name for name, _ in unwrap(model).named_parameters() if torch.equal(new[name], trained[name])}
     assert same == {"conv1.weight", "conv2.weight", "norm2.weight", "norm2.bias"}
 
 
 def test_where_the_side_differs_only_the_convolutions_come_from_it(workplace, toy, small):
     larger = replace(toy.train, images=toy.train.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
     start = find_start("best_model.pth", CLASSES)
-    model = bare(build(small, replace(toy, train=larger), start=start))
-    assert model.conv2.weight.shape[:2] == (10, 6) and torch.equal(model.conv2.weight, bare(start).conv2.weight)
+    model = unwrap(build(small, replace(toy, train=larger), pretrained=start))
+    assert model.conv2.weight.shape[:2] == (10, 6) and torch.equal(model.conv2.weight, unwrap(start).conv2.weight)
     assert model.fc1.weight.shape == (12, 2 * 10 * 8 * 8)
     assert model(larger.images[:2]).shape == (2, 10)
 
@@ -86,7 +86,7 @@ def test_impossible_values_are_refused(value):
 
 def test_trained_again_it_says_that_it_goes_on(workplace, toy, small, capsys):
     data = replace(toy, classes=OWN)
-    model, criterion = build(small, data, start=find_start("auto", OWN)), nn.CrossEntropyLoss()
+    model, criterion = build(small, data, pretrained=find_start("auto", OWN)), nn.CrossEntropyLoss()
     for already in ("3,0", "5,0"):
         fit(model, data, criterion, make_optimizer(model, small), small, workplace / "own.pth")
         assert f"Esta rede já treinou {already} épocas" in capsys.readouterr().out
@@ -162,8 +162,8 @@ def test_interrupted_it_goes_on_also_where_it_has_taken_the_place_of_its_start(w
     whole = load_model("uninterrupted.pth").state_dict()
 
     with monkeypatch.context() as patch:
-        save = run_module.save_state
-        patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
+        save = trainer_module.save_point
+        patch.setattr(trainer_module, "save_point", lambda point: (save(point), signal.raise_signal(signal.SIGINT)))
         assert cli.main(command) == 130
     assert read_checkpoint("best_model.pth").info.classes == ("azul", "verde")
     assert cli.main([*command, "--retomar"]) == 0

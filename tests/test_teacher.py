@@ -13,13 +13,13 @@ from classificador.apps.model_card import write_cards
 from classificador.device import autocast, has_bf16
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model, save_checkpoint
-from classificador.files.model_info import describe_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN
+from classificador.network.model_info import describe_checkpoint
 from classificador.network.teacher import Teacher
 from classificador.recipes import TEACHER, make_settings
 from classificador.training.fit import fit
-from classificador.training.run_folder import find_interrupted
+from classificador.training.run_folder import Runs
 from conftest import INFO
 
 pytestmark = pytest.mark.slow
@@ -109,7 +109,7 @@ def test_an_interrupted_run_stays_where_it_is_when_there_is_no_teacher(toy, sett
         Outcome(settings, toy, tmp_path / "b.pth")
     with pytest.raises(CheckpointError, match="^Falta o professor"):
         Outcome(replace(settings, teacher=str(tmp_path / "nenhum.pth")), toy, tmp_path / "b.pth")
-    assert find_interrupted(tmp_path / "b.pth")
+    assert Runs(tmp_path / "b.pth").interrupted()
 
 
 @pytest.mark.parametrize(("ability", "expected"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": 1}, True)])

@@ -10,18 +10,17 @@ from classificador.device import autocast
 from classificador.errors import CheckpointError, DivergenceError, SettingsError, WriteError
 from classificador.files import model_file
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
-from classificador.files.model_info import describe_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
-from classificador.network.cnn import CNN, bare
+from classificador.network.cnn import CNN, unwrap
+from classificador.network.model_info import describe_checkpoint
 from classificador.recipes import make_settings
 from classificador.results.metrics import evaluate
 from classificador.results.predict import fit_temperature, predict_logits
-from classificador.training import fit as fit_module
-from classificador.training import run as run_module
+from classificador.training import trainer as trainer_module
 from classificador.training.batches import balanced
-from classificador.training.fit import fit
+from classificador.training.fit import fit, train
 from classificador.training.history import History
-from classificador.training.loop import lr_factor
+from classificador.training.trainer import lr_factor
 from conftest import INFO
 
 
@@ -55,7 +54,7 @@ def test_same_seed_same_bits_other_seed_other_weights(toy, small, tmp_path):
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
     assert history.train_loss == again.train_loss
-    assert not torch.equal(bare(first).conv2.weight, bare(other).conv2.weight)
+    assert not torch.equal(unwrap(first).conv2.weight, unwrap(other).conv2.weight)
 
 
 @pytest.mark.slow
@@ -78,22 +77,50 @@ def test_validation_is_exact_over_all_images_and_fits_the_temperature(toy, small
     assert info.temperature == pytest.approx(fit_temperature(logits, toy.val.labels), rel=1e-3)
 
 
-def test_new_defaults_in_an_edited_class_take_effect(toy):
-    class Edited(CNN):
-        def __init__(self, hidden=99, **architecture):
-            super().__init__(hidden=hidden, **architecture)
+class Edited(CNN):
+    """The class of the notebook with other defaults written into it."""
 
-    assert bare(build(make_settings("rapido"), toy, Edited)).fc1.out_features == 99
-    assert bare(build(make_settings(hidden=64), toy, CNN)).fc1.out_features == 64
+    def __init__(self, channels=(16, 32), hidden=99, **sizes):
+        super().__init__(channels=channels, hidden=hidden, **sizes)
 
 
-def test_a_class_without_our_names_builds_too(toy):
-    class Other(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(3072, 10)
+class WithoutArguments(nn.Module):
+    """A student's class without any argument."""
 
-    assert isinstance(bare(build(make_settings("rapido"), toy, Other)), Other)
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3072, 10)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1) / 255)
+
+
+@pytest.mark.parametrize("preset", ["rapido", "completo"])
+def test_what_is_written_in_the_class_is_what_trains_and_a_line_says_so(toy, preset, capsys):
+    network = unwrap(build(make_settings(preset), toy, Edited))
+    assert (network.conv1.out_channels, network.conv2.out_channels, network.fc1.out_features) == (16, 32, 99)
+    recipe = make_settings(preset)
+    said = capsys.readouterr().out
+    assert f"channels = (16, 32), escrito na classe da rede, vale; a receita {preset} pediria {recipe.channels}" in said
+    assert f"hidden = 99, escrito na classe da rede, vale; a receita {preset} pediria {recipe.hidden}" in said
+    build(recipe, toy, Edited, pretrained=build(make_settings(hidden=64), toy))
+    assert "hidden = 99, escrito na classe da rede, vale; os pesos de que" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["rapido", "completo"])
+def test_an_unedited_class_has_the_recipes_sizes_and_nothing_is_said(toy, preset, capsys):
+    recipe = make_settings(preset)
+    network = unwrap(build(recipe, toy))
+    assert (network.conv1.out_channels, network.conv2.out_channels) == recipe.channels
+    assert unwrap(build(make_settings(preset, hidden=64), toy)).fc1.out_features == 64
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("preset", ["rapido", "completo"])
+def test_a_class_without_arguments_is_built_trained_saved_and_opened(toy, tmp_path, preset):
+    settings = make_settings(preset, epochs=1, batch_size=128, device="cpu")
+    train(settings, toy, tmp_path / "best.pth", build(settings, toy, WithoutArguments))
+    assert isinstance(unwrap(load_model(tmp_path / "best.pth", WithoutArguments)), WithoutArguments)
 
 
 def test_a_network_that_does_not_say_its_sizes_is_sent_to_build(toy, small, tmp_path):
@@ -109,7 +136,7 @@ def test_a_diverged_run_stops_and_leaves_the_best_file_alone(toy, small, tmp_pat
     model = build(small, toy, CNN)
 
     def poison(history):
-        bare(model).fc2.weight.data[0, 0] = float("nan")
+        unwrap(model).fc2.weight.data[0, 0] = float("nan")
 
     with pytest.raises(DivergenceError, match="época 1.*lr"):
         fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path, poison)
@@ -127,10 +154,10 @@ def test_a_run_that_diverges_after_its_first_epoch_puts_the_better_file_back(toy
     def poison(history):
         if history.steps and history.steps[-1][0] > 1.3:
             if where == "weights":
-                bare(model).fc2.weight.data[0, 0] = float("nan")
+                unwrap(model).fc2.weight.data[0, 0] = float("nan")
             else:
                 nowhere = torch.full((100, 10), float("nan"))
-                monkeypatch.setattr(fit_module, "predict_logits", lambda *arguments: nowhere)
+                monkeypatch.setattr(trainer_module, "predict_logits", lambda *arguments: nowhere)
 
     model = build(small, toy, CNN)
     with pytest.raises(DivergenceError, match="época 2"):
@@ -216,7 +243,7 @@ def test_training_draws_the_same_whatever_was_drawn_before(toy, small, tmp_path)
 
 @pytest.mark.slow
 def test_the_history_of_a_long_run_stays_small(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "save_state", lambda *state: None)  # not to wait for the disk
+    monkeypatch.setattr(trainer_module, "save_point", lambda point: None)  # not to wait for the disk
     settings = make_settings(epochs=200, batch_size=256, channels=(1, 1), kernels=(1, 1), pools=(8, 4), hidden=1)
     _, history = run(replace(settings, device="cpu"), toy, tmp_path / "best.pth")
     assert len(history.steps) == 4 * 100

@@ -12,9 +12,10 @@ from classificador.errors import DataError
 def _model_and_data(options):
     """The model that was asked for, and data framed as it sees pictures."""
     from classificador import load_data, load_model
+    from classificador.network.model_info import info_of
 
     model = load_model(options.modelo)
-    return model, load_data(options.dados, options.fonte, model.info.side, model.info.framing)
+    return model, load_data(options.dados, options.fonte, info_of(model).side, info_of(model).framing)
 
 
 def evaluate_command(options) -> tuple[int, dict]:
@@ -70,11 +71,11 @@ def _export(options, write: Callable, ending: str, folder: str = "") -> tuple[in
     ending, folder: of the file, where --saida does not say; "": beside the model.
     """
     from classificador.apps.export import CHECKED
-    from classificador.files.model_info import take_classes
+    from classificador.network.model_info import info_of, take_classes
 
     model, data = _model_and_data(options)
     take_classes(model, data.classes)
-    if list(data.classes) != list(model.info.classes):
+    if list(data.classes) != list(info_of(model).classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo. Dê as dele com --dados.")
     beside = Path(options.modelo).with_suffix(ending)
     path = Path(options.saida or (Path(folder, beside.name) if folder else beside))

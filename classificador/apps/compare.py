@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from classificador.errors import DataError, printable
 from classificador.portuguese import duration, number, percent, reason
 from classificador.show.style import COMMA, PERCENT, styled
-from classificador.training.history import STATUS
+from classificador.training.record import STATUS
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 

@@ -77,9 +77,10 @@ def _data(root: Path, source: str | None) -> Found:
 
 def _checkpoint(path: str) -> Found:
     from classificador.files.model_file import load_model
+    from classificador.network.model_info import info_of
 
     try:
-        info = load_model(path).info
+        info = info_of(load_model(path))
     except ClassificadorError as error:
         return path, str(error)
     if not info.preset:

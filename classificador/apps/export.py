@@ -18,7 +18,7 @@ from torch import nn
 
 from classificador.atomic import write_bytes
 from classificador.errors import ExportError
-from classificador.files.model_info import LoadedModel
+from classificador.network.model_info import info_of
 from classificador.portuguese import number
 from classificador.results.predict import predict
 
@@ -30,16 +30,16 @@ Runner = Callable[[torch.Tensor], torch.Tensor]
 class Probabilities(nn.Module):
     """What the file computes: uint8 images, N×3×S×S, to calibrated probabilities, N×classes."""
 
-    def __init__(self, model: LoadedModel):
+    def __init__(self, model: nn.Module):
         super().__init__()
-        self.model, self.info = model, model.info
+        self.model, self.info = model, info_of(model)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the probabilities."""
         return (self.model(images) / self.info.temperature).softmax(1)
 
 
-def export_model(model: LoadedModel, images: torch.Tensor, path: Path, form: str) -> float:
+def export_model(model: nn.Module, images: torch.Tensor, path: Path, form: str) -> float:
     """Write `model` to `path` in the format `form`, and return the largest difference of a probability.
 
     images: uint8, N×3×S×S: the first 1000 are classified by the file and by the model before the file is written.
@@ -67,9 +67,9 @@ def check(expected: torch.Tensor, found: torch.Tensor, allowed: float = LARGEST_
     return difference
 
 
-def describe(model: LoadedModel) -> dict[str, str]:
+def describe(model: nn.Module) -> dict[str, str]:
     """Return what the file says of itself: its input and output, class names, and where the weights come from."""
-    info = model.info
+    info = info_of(model)
     return {
         "classes": json.dumps(info.classes, ensure_ascii=False),
         "input": f"images: uint8, N×3×{info.side}×{info.side}, RGB, 0-255",

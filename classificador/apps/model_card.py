@@ -4,12 +4,14 @@ from hashlib import sha256
 from pathlib import Path
 from string import Formatter
 
+from torch import nn
+
 from classificador.atomic import write_bytes
 from classificador.constants import CLASSES
 from classificador.data.dataset import ImageData
 from classificador.device import precision
 from classificador.errors import CheckpointError
-from classificador.files.model_info import LoadedModel
+from classificador.network.model_info import info_of
 from classificador.portuguese import SEPARATORS, duration
 from classificador.results.metrics import FEW, Report, calibration_error, evaluate
 
@@ -45,13 +47,13 @@ WORDS = {
 }
 
 
-def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -> list[Path]:
+def write_cards(model: nn.Module, path: Path, data: ImageData, folder: Path) -> list[Path]:
     """Write ficha.md and model_card.md of the model in the file `path` into `folder`; return their places.
 
     data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written, and
     for weights that came alone.
     """
-    if not model.info.preset:
+    if not info_of(model).preset:
         raise CheckpointError(f"{path} traz só pesos: não conta como foi treinado, e sem isso não há ficha.")
     report = evaluate(model, data.test, data.classes)
     for name, words in WORDS.items():
@@ -72,9 +74,9 @@ class PortugueseFormatter(Formatter):
         return text.translate(SEPARATORS) if form else text
 
 
-def _facts(model: LoadedModel, path: Path, data: ImageData, form: Formatter, words: dict[str, str]) -> dict:
+def _facts(model: nn.Module, path: Path, data: ImageData, form: Formatter, words: dict[str, str]) -> dict:
     """What the templates' braces stand for that say what the model is and how it was made."""
-    info = model.info
+    info = info_of(model)
     source = "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
     if data.classes != CLASSES:
         source = words["own pictures"].format(info.side)

@@ -19,7 +19,7 @@ from PIL import Image
 from classificador.atomic import write_bytes
 from classificador.errors import ClassificadorError, brief
 from classificador.portuguese import duration, number, percent
-from classificador.training.run_folder import NAME_VARIABLE, find_interrupted, make_folder
+from classificador.training.run_folder import NAME_VARIABLE, Runs
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "Pytorch.ipynb"
 PARAMETERS_TAG = "parameters"  # papermill's name
@@ -153,9 +153,10 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
         if PARAMETERS_TAG in cell.metadata.get("tags", []):
             cell.source += f"\nPRESET = {recipe!r}" if recipe else ""
             cell.source += "\nRESUME = True" if resume else ""
-    interrupted = find_interrupted(NOTEBOOK.with_name("best_model.pth")) if resume else None
+    runs = Runs(NOTEBOOK.with_name("best_model.pth"))
+    interrupted = runs.interrupted() if resume else None
     label = "predicao" if only_prediction else "caderno"  # made now: what cannot be kept need not be run
-    folder = interrupted.parent if interrupted else make_folder(NOTEBOOK.parent / "runs", label)
+    folder = interrupted.parent if interrupted else runs.new(label)
     try:
         metrics, failure = _try(notebook, folder)
     except KeyboardInterrupt:

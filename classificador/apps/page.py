@@ -20,8 +20,8 @@ from classificador.atomic import write_bytes
 from classificador.constants import CLASSES
 from classificador.data.dataset import ImageData, Split
 from classificador.errors import ExportError
-from classificador.files.model_info import LoadedModel, ModelInfo
-from classificador.network.cnn import CNN, OriginalCNN, bare
+from classificador.network.cnn import CNN, OriginalCNN, unwrap
+from classificador.network.model_info import ModelInfo, info_of
 from classificador.portuguese import percent
 from classificador.results.predict import predict
 from classificador.show.own_pictures import DOUBT
@@ -37,7 +37,7 @@ FILES = ("page.html", "page_network.js", "page_picture.js")  # beside this one; 
 THREADS = 2  # in which the page's network is run for the check
 
 
-def write_page(model: LoadedModel, data: ImageData, path: Path) -> float:
+def write_page(model: nn.Module, data: ImageData, path: Path) -> float:
     """Write the page for `model` to `path`, and return the largest difference of a probability.
 
     data: of the model's classes; its first 1000 test images are classified by the page's own script, in the engine of
@@ -59,12 +59,12 @@ def write_page(model: LoadedModel, data: ImageData, path: Path) -> float:
     return difference
 
 
-def make_page(model: LoadedModel, data: ImageData, bits: int) -> str:
+def make_page(model: nn.Module, data: ImageData, bits: int) -> str:
     """Return the page's text. Of CIFAR-10's classes, it shows a test image each to try; never a user's own pictures.
 
     bits: of each weight of the linear layers, 16 or 32: as describe_layers() has it.
     """
-    info = model.info
+    info = info_of(model)
     facts = {
         "classes": info.classes,
         "side": info.side,
@@ -77,8 +77,8 @@ def make_page(model: LoadedModel, data: ImageData, bits: int) -> str:
     network = {
         "side": info.side,
         "temperature": info.temperature,
-        "symmetric": bare(model) is not model,
-        "layers": describe_layers(bare(model), bits),
+        "symmetric": unwrap(model) is not model,
+        "layers": describe_layers(unwrap(model), bits),
     }
     html, script, picture = (Path(__file__).with_name(name).read_text("utf-8") for name in FILES)
     parts = {"facts": _json(facts), "model": _json(network), "network": script, "picture": picture}

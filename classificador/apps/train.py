@@ -5,28 +5,25 @@ from dataclasses import fields, replace
 
 def train_command(options) -> tuple[int, dict]:
     """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
-    from classificador import CNN, build, find_start, load_data, make_settings, processes
+    from classificador import load_data, make_settings, processes
     from classificador.device import choose_device
-    from classificador.network.build import network_sizes
-    from classificador.training.resume import check_network, left_by_job, read_resume
+    from classificador.training.fit import train
+    from classificador.training.resume import read_point
+    from classificador.training.run_folder import Runs
 
-    restarted = processes.restarted()
-    left = processes.from_first(lambda: left_by_job(options.modelo, restarted))
+    runs, since = Runs(options.modelo), processes.restarted_since()
+    left = processes.on_rank_0(lambda: runs.left_since(since) if since else "")
     if left == "finished":
         print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
         return 0, {}
     goes_on = options.retomar or left == "interrupted"
-    earlier = processes.from_first(lambda: read_resume(options.modelo).settings if goes_on else None)
+    earlier = processes.on_rank_0(lambda: read_point(runs).settings if goes_on else None)
     given = _given(options)
     settings = replace(earlier, **given) if earlier else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
-    start = processes.from_first(lambda: find_start(settings.start_from, data.classes))
-    if goes_on:
-        sizes = network_sizes(settings, data, start)
-        processes.from_first(lambda: check_network(options.modelo, settings, sizes, data.classes))
-    model = build(settings, data, CNN, start)
-    return _train(model, data, settings, options.modelo, resume=goes_on)
+    _, history = train(settings, data, options.modelo, resume=goes_on)
+    return _tell_outcome(history, settings, data, options.modelo)
 
 
 def teacher_command(options) -> tuple[int, dict]:
@@ -34,14 +31,17 @@ def teacher_command(options) -> tuple[int, dict]:
     from classificador import build, load_data
     from classificador.network.teacher import Teacher
     from classificador.recipes import TEACHER
-    from classificador.training.resume import read_resume
+    from classificador.training.fit import train
+    from classificador.training.resume import read_point
+    from classificador.training.run_folder import Runs
 
-    earlier = read_resume(options.modelo).settings if options.retomar else None
-    settings = replace(earlier or TEACHER, **_given(options))
+    earlier = read_point(Runs(options.modelo)).settings if options.retomar else TEACHER
+    settings = replace(earlier, **_given(options))
     data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
     # The mirror image is no part of it: twice the cost for each of its many answers.
     teacher = build(replace(settings, symmetric=False), data, Teacher)
-    return _train(teacher, data, settings, options.modelo, options.retomar)
+    _, history = train(settings, data, options.modelo, teacher, resume=options.retomar)
+    return _tell_outcome(history, settings, data, options.modelo)
 
 
 def _given(options) -> dict:
@@ -52,15 +52,10 @@ def _given(options) -> dict:
     return {name: value for name, value in vars(options).items() if name in names and value is not None}
 
 
-def _train(model, data, settings, path: str, resume: bool) -> tuple[int, dict]:
-    """Train and say how it went; the exit code as train_command has it."""
-    from torch import nn
-
-    from classificador import fit, make_optimizer
+def _tell_outcome(history, settings, data, path: str) -> tuple[int, dict]:
+    """Say how a training went; the exit code as train_command has it."""
     from classificador.portuguese import duration, number, percent
 
-    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    history = fit(model, data, criterion, make_optimizer(model, settings), settings, path, resume=resume)
     if history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
         facts = f"época {history.best + 1}, n = {number(len(data.val), 0)}{', destilado' if settings.teacher else ''}"

@@ -1,61 +1,52 @@
-"""The file of a trained network, `best_model.pth`: its weights, and what it says about itself."""
+"""The file of a trained network, `best_model.pth`: its weights, and what is known of it."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
-from classificador.files.model_info import LoadedModel, ModelInfo, architecture_is_sound
 from classificador.files.plain import assumptions, find_weights, recognise
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
-from classificador.network.cnn import CNN, OriginalFromPixels, architecture_of, bare, make_network
+from classificador.messages import tell
+from classificador.network.cnn import CNN, OriginalFromPixels, make_network, unwrap
+from classificador.network.model_info import ModelInfo, info_of, set_info
 
 RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a model file holds. Raises ValueError for weights that are none.
+class Checkpoint(NamedTuple):
+    """What a model file holds.
 
     weights: tensors on the CPU under the network's own names; that Symmetric stands around it, the architecture tells.
-    network: whose they are.
+    network_class: whose they are.
     """
 
     info: ModelInfo
     weights: dict[str, torch.Tensor]
-    network: type[nn.Module] = CNN
-
-    def __post_init__(self):
-        if not isinstance(self.weights, dict) or not all(
-            isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in self.weights.items()
-        ):
-            raise ValueError("não são pesos")
-
-    def to_dict(self) -> dict:
-        """Tensors and plain values, for a file."""
-        return {"info": self.info.to_dict(), "weights": self.weights}
+    network_class: type[nn.Module] = CNN
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, facts: dict) -> None:
     """Write the weights of `model` to `path`, with `facts` as in pack(); errors as in pack() and write_file()."""
-    write_file(Path(path), BEST, pack(model, facts).to_dict())
+    saved = pack(model, facts)
+    write_file(Path(path), BEST, {"info": saved.info.to_dict(), "weights": saved.weights})
 
 
 def pack(model: nn.Module, facts: dict) -> Checkpoint:
-    """Return what a file of `model` holds: copies of its weights, contiguous on the CPU, and its metadata.
+    """Return what a file of `model` holds: copies of its weights, contiguous on the CPU, and what is known of it.
 
-    facts: the parts of ModelInfo that the model does not know itself, as plain values.
-    Raises CheckpointError for metadata that no reader would take.
+    facts: of a training, the parts of ModelInfo that the model does not know itself, as plain values.
+    Raises CheckpointError for what no reader would take.
     """
-    own = {"architecture": architecture_of(model), "device": describe_device(next(model.parameters()).device)}
+    known = info_of(model).to_dict() | {"device": describe_device(next(model.parameters()).device)}
+    weights = copy_weights(unwrap(model))
     try:
-        return Checkpoint(ModelInfo.from_dict(facts | own), copy_weights(bare(model)))
+        return Checkpoint(ModelInfo.from_dict(known | facts), weights)
     except ValueError as error:
         text = "Isto não pode ser salvo: nomes ou números dele não cabem no arquivo de um modelo."
         raise CheckpointError(text) from error
@@ -66,20 +57,29 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
 
 
-def check_saveable(model: nn.Module) -> None:
-    """Raise CheckpointError, before a long training rather than after it, if `model` could not be saved and loaded."""
-    architecture = architecture_of(model)
-    if not architecture:
-        raise CheckpointError("Esta rede não pode ser salva: não diz os seus tamanhos. Crie-a com build(…).")
-    if not architecture_is_sound(architecture):
+def check_saveable(model: nn.Module, facts: dict) -> None:
+    """Raise CheckpointError, before a long training rather than after it, if `model` could not be saved and opened.
+
+    facts: as in pack(). The network is made anew from what its file would hold, by the code that opens files.
+    """
+    if not info_of(model).architecture:
         raise CheckpointError(
-            "Esta rede não pode ser salva: seus argumentos precisam ser números, textos curtos, None ou listas deles."
+            "Esta rede não pode ser salva: não se sabe com que argumentos foi feita, ou não são números, textos "
+            "curtos, None ou listas deles.",
+            "Crie-a com build(…).",
         )
-    content = {"architecture": architecture, "weights": copy_weights(bare(model))}
-    if RESUME_SIZE * len(serialise(BEST, content)) > MAX_BYTES:
-        raise CheckpointError(
-            f"Esta rede é grande demais para ser salva e retomada ({MAX_BYTES // 2**20} MB no máximo)."
-        )
+    try:
+        saved = pack(model, facts)
+        _make(type(unwrap(model)), saved.info, saved.weights)
+    except CheckpointError:
+        raise
+    except Exception as error:  # the class is the user's to edit
+        problem = f"Esta rede não poderia ser aberta depois de salva ({brief(error)})."
+        remedy = "O arquivo guarda só os argumentos e os pesos: faça as camadas, no __init__, a partir dos argumentos."
+        raise CheckpointError(problem, remedy) from error
+    if RESUME_SIZE * len(serialise(BEST, {"weights": saved.weights})) > MAX_BYTES:
+        limit = MAX_BYTES // 2**20
+        raise CheckpointError(f"Esta rede é grande demais para ser salva e retomada ({limit} MB no máximo).")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -88,57 +88,68 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = read_file(path, BEST, model_remedy(path))
     try:
         if "kind" in content:
-            return Checkpoint(ModelInfo.from_dict(content.get("info")), content.get("weights", {}))
+            weights = content.get("weights")
+            if not isinstance(weights, dict) or not all(isinstance(one, torch.Tensor) for one in weights.values()):
+                raise ValueError("não são pesos")
+            return Checkpoint(ModelInfo.from_dict(content.get("info")), weights)
         weights, prefix = find_weights(content)
     except ValueError as error:
-        text = f"{path} não foi gravado por este projeto e foi recusado. {model_remedy(path)}."
-        raise CheckpointError(text) from error
+        problem = f"{path} não foi gravado por este projeto e foi recusado."
+        raise CheckpointError(problem, f"{model_remedy(path)}.") from error
     try:
-        network, architecture = recognise(weights, prefix)
-        return Checkpoint(ModelInfo.of_weights_alone(architecture), weights, network)
+        network_class, architecture = recognise(weights, prefix)
+        return Checkpoint(ModelInfo.of_weights_alone(architecture), weights, network_class)
     except ValueError as error:
         raise _of_another_network(path, error) from error
 
 
 def _of_another_network(path: str | Path, error: Exception) -> CheckpointError:
-    text = f"{path} traz pesos de outra rede, que não é a deste projeto nem a original ({brief(error)})"
-    return CheckpointError(f"{text}. Para classificar com ela, use o programa que a fez.")
+    problem = f"{path} traz pesos de outra rede, que não é a deste projeto nem a original ({brief(error)})."
+    return CheckpointError(problem, "Para classificar com ela, use o programa que a fez.")
 
 
-def load_model(path: str | Path = "best_model.pth", network: Callable[..., nn.Module] = CNN) -> LoadedModel:
-    """Return the network saved in `path`, on the CPU, ready to predict; with its attribute `info`.
+def load_model(path: str | Path = "best_model.pth", network_class: Callable[..., nn.Module] = CNN) -> nn.Module:
+    """Return the network saved in `path`, on the CPU, ready to predict; with its attribute `info`, a ModelInfo.
 
-    network: builds the model from the saved architecture; give the notebook's own class after editing it. Floating
+    network_class: makes the network of the saved architecture; give the notebook's own class after editing it. Floating
     point weights of any precision take the network's own, float32.
-    A file of weights alone, ours or the original network's, is opened too; what is then assumed is printed.
+    A file of weights alone, ours or the original network's, is opened too; what is then assumed is told.
     Raises CheckpointError when the file cannot be used or its weights do not fit the network.
     """
     saved = read_checkpoint(path)
-    architecture = saved.info.architecture
+    if saved.network_class is OriginalFromPixels:
+        network_class = OriginalFromPixels
     # What DistributedDataParallel and torch.compile put before the names.
     weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in saved.weights.items()}
-    if saved.network is OriginalFromPixels:
-        network = OriginalFromPixels
     try:
-        with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
-            expected = make_network(network, **architecture)
-        check_fit(bare(expected), weights)
-        model = cast(LoadedModel, make_network(network, **architecture))
-        bare(model).load_state_dict(weights)
-        for name, value in model.state_dict().items():  # as the network holds them: a double can be too large for it
-            if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
-                raise ValueError(f"{name}: valores impossíveis")
+        model = _make(network_class, saved.info, weights)
     except Exception as error:  # the class is the user's to edit
         if not saved.info.preset:
             raise _of_another_network(path, error) from error
         raise CheckpointError(
-            f"Os pesos de {path} não combinam com a rede {network.__name__}. Se você editou a rede no caderno, execute "
-            f"antes a célula que a define, ou treine de novo. Primeira diferença: {brief(error)}"
+            f"Os pesos de {path} não combinam com a rede {network_class.__name__}.",
+            "Se você editou a rede no caderno, execute antes a célula que a define, ou treine de novo. "
+            f"Primeira diferença: {brief(error)}",
         ) from error
     if not saved.info.preset:
-        print(f"{path}: {assumptions(saved.network, saved.info)}")
-    model.info, model.epochs_trained = saved.info, saved.info.epoch + saved.info.earlier_epochs
+        tell(f"{path}: {assumptions(saved.network_class, saved.info)}")
     return model.eval()
+
+
+def _make(network_class: Callable[..., nn.Module], info: ModelInfo, weights: dict[str, torch.Tensor]) -> nn.Module:
+    """Return the network of a file. Raises any error for weights that are not its own, or impossible."""
+    with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
+        expected = make_network(network_class, **info.architecture)
+    check_fit(unwrap(expected), weights)
+    if info_of(expected).architecture.get("classes", len(info.classes)) != len(info.classes):
+        raise ValueError(f"{len(info.classes)} classes")
+    model = make_network(network_class, **info.architecture)
+    unwrap(model).load_state_dict(weights)
+    for name, value in model.state_dict().items():  # as the network holds them: a double can be too large for it
+        if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
+            raise ValueError(f"{name}: valores impossíveis")
+    set_info(model, info)
+    return model
 
 
 def check_fit(model: nn.Module, weights: dict) -> None:

@@ -3,8 +3,8 @@
 import torch
 
 from classificador.constants import CLASSES, SIDES
-from classificador.files.model_info import ModelInfo
 from classificador.network.cnn import CNN, OriginalFromPixels
+from classificador.network.model_info import ModelInfo
 
 FIRST = "conv1.weight"
 LAYERS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]

@@ -42,7 +42,7 @@ def serialise(kind: str, content: dict) -> bytes:
             raise CheckpointError("é grande demais")
         _parse(data, kind)
     except CheckpointError as error:
-        raise type(error)(f"Isto não pode ser salvo: {error.args[0]}.") from error
+        raise type(error)(f"Isto não pode ser salvo: {error.problem}.") from error
     return data
 
 
@@ -74,8 +74,7 @@ def read_file(path: Path, kind: str, remedy: str) -> dict:
     except OSError as error:
         raise CheckpointError(f"{path} não pôde ser lido: {reason(error)}. {remedy}.") from error
     except CheckpointError as error:
-        problem, own_remedy = (*error.args, remedy)[:2]
-        raise CheckpointError(f"{path} {problem}. {own_remedy}.") from error
+        raise CheckpointError(f"{path} {error.problem}. {error.remedy or remedy}.") from error
 
 
 def _parse(data: bytes, kind: str) -> dict:

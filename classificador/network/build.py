@@ -2,54 +2,70 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from classificador.data.dataset import ImageData
-from classificador.network.cnn import CNN, architecture_of, bare, make_network
+from classificador.messages import tell
+from classificador.network.cnn import CNN, make_network, unwrap
+from classificador.network.model_info import info_of, set_info
 from classificador.recipes import Settings
 
 
 def build(
     settings: Settings,
     data: ImageData,
-    network: Callable[..., nn.Module] = CNN,
-    start: nn.Module | None = None,
+    network_class: Callable[..., nn.Module] = CNN,
+    pretrained: nn.Module | None = None,
 ) -> nn.Module:
-    """Return a network of class `network` with this run's reproducible starting weights.
+    """Return a network of class `network_class` with this run's reproducible starting weights.
 
-    start: a trained network, as of find_start(), whose sizes and weights the new one takes: see take_weights().
-    Only the sizes in which the recipe differs from CNN's defaults are passed on, so that new defaults in an edited
-    class take effect. Symmetric stands around the network unless the classes change their meaning in a mirror.
-    Raises TypeError when an edited class lacks an argument that the recipe needs.
+    pretrained: a trained network, as of find_start(), whose sizes and weights the new one takes: see take_weights().
+    The class gets those sizes that it takes as arguments. One whose default was edited keeps that default, whatever the
+    recipe or `pretrained` has; a line says so. Symmetric stands around the network unless the classes change their
+    meaning in a mirror.
     """
     torch.manual_seed(settings.seed)
-    defaults = inspect.signature(CNN).parameters
-    wanted = network_sizes(settings, data, start)
-    changed = {name: value for name, value in wanted.items() if value != defaults[name].default}
-    model = make_network(network, settings.symmetric, **changed)
-    first = getattr(bare(model), "conv1", None)
+    model = make_network(network_class, settings.symmetric, **_arguments(network_class, settings, data, pretrained))
+    first = getattr(unwrap(model), "conv1", None)
     if isinstance(first, nn.Conv2d):
         whiten(first, data.train.images)
         first.weight.requires_grad_(settings.train_first)
-    if start:
-        take_weights(bare(model), bare(start))
-        vars(model).update({name: value for name, value in vars(start).items() if name in ("start", "epochs_trained")})
-    vars(model)["seed"] = settings.seed  # its file tells, whatever seed the training has
+    info = replace(info_of(model), seed=settings.seed)
+    if pretrained:
+        take_weights(unwrap(model), unwrap(pretrained))
+        known = info_of(pretrained)
+        info = replace(info, start=known.start, earlier_epochs=known.epochs_trained)
+    set_info(model, info)
     return model
 
 
-def network_sizes(settings: Settings, data: ImageData, start: nn.Module | None = None) -> dict:
-    """Return the arguments with which CNN builds the network of build()."""
-    learnt = architecture_of(start) if start else {}
-    own = {name: learnt.get(name, size) for name, size in settings.sizes.items()}
-    return own | {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+def _arguments(
+    network_class: Callable[..., nn.Module], settings: Settings, data: ImageData, pretrained: nn.Module | None
+) -> dict:
+    """Return the sizes that build() passes to the class, and say which of its own defaults stay against them."""
+    taken, original = (inspect.signature(one).parameters for one in (network_class, CNN))
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    learnt = info_of(pretrained).architecture if pretrained else {}
+    arguments: dict[str, Any] = {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+    for name, size in settings.sizes.items():
+        own = taken[name].default if name in taken else original[name].default
+        wanted = learnt.get(name, size)
+        wanted = tuple(wanted) if isinstance(wanted, list) else wanted
+        if own in (original[name].default, inspect.Parameter.empty):
+            arguments[name] = wanted
+        elif own != wanted:  # the class was edited
+            origin = "os pesos de que se parte pediriam" if name in learnt else f"a receita {settings.preset} pediria"
+            tell(f"{name} = {own}, escrito na classe da rede, vale; {origin} {wanted}.")
+    return {name: size for name, size in arguments.items() if name in taken or takes_any}
 
 
-def take_weights(model: nn.Module, start: nn.Module) -> None:
-    """Copy into `model` the weights of `start` wherever they fit by name and shape, and fix its convolutions.
+def take_weights(model: nn.Module, pretrained: nn.Module) -> None:
+    """Copy into `model` the weights of `pretrained` wherever they fit by name and shape, and fix its convolutions.
 
     The last layer, fc2, stays new, because its classes are others; so does fc1 where the images have another side. Of
     pictures too few to learn to see from, only the linear layers and the normalisation between them learn:
@@ -58,7 +74,7 @@ def take_weights(model: nn.Module, start: nn.Module) -> None:
     own = model.state_dict()
     fitting = {
         name: weight
-        for name, weight in start.state_dict().items()
+        for name, weight in pretrained.state_dict().items()
         if name in own and own[name].shape == weight.shape and not name.startswith("fc2.")
     }
     model.load_state_dict(own | fitting)

@@ -1,11 +1,14 @@
-"""The network, and what a network knows of itself. The notebook shows the same class CNN; a test keeps both equal."""
+"""The network, and how it is made. The notebook shows the same class CNN; a test keeps both equal."""
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from classificador.network.model_info import ModelInfo, set_info
 
 
 def contrast(x: torch.Tensor) -> torch.Tensor:
@@ -69,38 +72,24 @@ class Symmetric(nn.Module):
         return answers.unflatten(0, (2, -1)).mean(0)
 
 
-def bare(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """Return the network itself: what Symmetric holds, or the model where nothing is around it."""
     return model.network if isinstance(model, Symmetric) else model
 
 
-def make_network(network: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:
-    """Return `network(**sizes)`, within Symmetric if asked for; its attribute `architecture` goes into its file.
+def make_network(network_class: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:
+    """Return `network_class(**sizes)`, within Symmetric if asked for, with its attribute `info`.
 
-    architecture: all arguments of `network`, its defaults included, and "symmetric". Raises what `network` raises.
+    The architecture in `info`: all arguments of the class, its defaults included, and "symmetric"; empty where a file
+    could not hold them. Raises what the class raises.
     """
-    model = Symmetric(network(**sizes)) if symmetric else network(**sizes)
-    parameters = inspect.signature(network).parameters.values()
-    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
-    vars(model)["architecture"] = defaults | sizes | {"symmetric": symmetric}
+    model = Symmetric(network_class(**sizes)) if symmetric else network_class(**sizes)
+    parameters = inspect.signature(network_class).parameters.values()
+    arguments = {one.name: one.default for one in parameters if one.default is not one.empty} | sizes
+    arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+    with suppress(ValueError):
+        set_info(model, ModelInfo(arguments | {"symmetric": symmetric}))
     return model
-
-
-def architecture_of(model: nn.Module) -> dict:
-    """Return the arguments of make_network that made `model`, as plain values; empty if it was made otherwise."""
-    arguments = getattr(model, "architecture", {})
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
-
-
-def epochs_trained(model: nn.Module) -> float:
-    """Return for how many epochs fit() has trained the weights of `model`, those in its file included; 0: it is new."""
-    return vars(model).get("epochs_trained", 0.0)
-
-
-def side_of(model: nn.Module) -> int | None:
-    """Return the side in pixels of the images that `model` was made for; None if make_network did not make it."""
-    architecture = architecture_of(model)
-    return architecture.get("side", 32) if architecture else None
 
 
 class OriginalCNN(nn.Module):

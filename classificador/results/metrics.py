@@ -13,7 +13,7 @@ from torch import nn
 from classificador.data.dataset import Split
 from classificador.device import autocast
 from classificador.errors import CheckpointError
-from classificador.files.model_info import info_of, take_classes
+from classificador.network.model_info import info_of, take_classes
 from classificador.portuguese import number, percent
 from classificador.results.predict import predict
 
@@ -140,7 +140,7 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     """
     take_classes(model, classes)
     info = info_of(model)
-    known = list(info.classes if info else classes)
+    known = list(info.classes or classes)
     if unknown := [name for name in classes if name not in known]:
         names = ", ".join(known)[:80]
         text = f"O modelo não conhece a classe {unknown[0]}, e sim {names}. Use o modelo e os dados do mesmo treino."
@@ -148,7 +148,7 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
     with autocast(next(model.parameters()).device):
         probabilities = predict(model, split.images).numpy()
-    return Report(tuple(known), labels, probabilities, distilled=info is not None and info.distilled)
+    return Report(tuple(known), labels, probabilities, distilled=info.distilled)
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:

@@ -12,8 +12,7 @@ from classificador import processes
 from classificador.data.pictures import open_image, to_tensor
 from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
 from classificador.errors import CheckpointError
-from classificador.files.model_info import COLDEST, HOTTEST, LoadedModel, info_of
-from classificador.network.cnn import side_of
+from classificador.network.model_info import COLDEST, HOTTEST, info_of
 
 FEWEST = 50  # validation images below which a temperature would be chance: of three it came out at its bound
 FALSE_WARNINGS = 0.05  # share of pictures of known classes that are doubted
@@ -34,12 +33,11 @@ def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         )
     if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
         raise ValueError("Imagens float precisam estar em [0, 1]; divida por 255 ou use uint8.")
-    side = side_of(model) or images.shape[-1]
+    info = info_of(model)
+    side = info.side if info.architecture else images.shape[-1]
     if images.shape[2:] != (side, side):
         raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
-    info = info_of(model)
-    temperature = info.temperature if info else 1.0
-    probabilities = (predict_logits(model, images) / temperature).softmax(1).cpu()
+    probabilities = (predict_logits(model, images) / info.temperature).softmax(1).cpu()
     if not torch.isfinite(probabilities).all():
         raise CheckpointError("Os pesos deste modelo levam a respostas que não são números. Treine de novo.")
     return probabilities
@@ -54,29 +52,29 @@ def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     keep_freed_memory()
     device, training = next(model.parameters()).device, model.training
     model.eval().to(memory_format=memory_format(device))
-    mine, parts = images[processes.part(len(images))], []
+    mine, parts = images[processes.shard(len(images))], []
     try:
         for batch in mine.split(EVAL_BATCH):
             parts.append(model(batch.to(device, torch.float32 if batch.is_floating_point() else torch.uint8)))
     finally:
         model.train(training)
-    return processes.join(torch.cat(parts).float(), len(images))
+    return processes.all_gather(torch.cat(parts).float(), len(images))
 
 
-def is_doubtful(model: LoadedModel, probabilities: dict[str, float]) -> bool:
+def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:
     """Whether a picture's best probability is so low that it may well show none of the model's classes."""
-    return max(probabilities.values()) < model.info.doubt_below
+    return max(probabilities.values()) < info_of(model).doubt_below
 
 
-def predict_image(model: LoadedModel, picture: str | Path | Image.Image) -> dict[str, float]:
+def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[str, float]:
     """Return {class name: probability} for one picture, most probable first.
 
     picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
     """
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
-    pixels = to_tensor(image, model.info.side, model.info.framing)
+    pixels = to_tensor(image, info_of(model).side, info_of(model).framing)
     probabilities = predict(model, pixels[None])[0]
-    classes = model.info.classes
+    classes = info_of(model).classes
     return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}
 
 

@@ -7,10 +7,11 @@ from IPython.display import display
 from ipywidgets import Output, VBox
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 from classificador.data.pictures import MAX_BYTES, decode_image, open_image, to_tensor
 from classificador.errors import ImageError
-from classificador.files.model_info import LoadedModel
+from classificador.network.model_info import info_of
 from classificador.portuguese import percent
 from classificador.results.explain import occlusion_map
 from classificador.results.predict import is_doubtful, predict_image
@@ -20,7 +21,7 @@ DOUBT = "Confiança baixa: talvez a imagem não seja de nenhuma das classes que 
 
 
 @styled()
-def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Figure:
+def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Figure:
     """Return the picture, what the network sees of it, its three likeliest classes and where it looks, side by side.
 
     picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
@@ -28,8 +29,8 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     image = picture if isinstance(picture, Image.Image) else open_image(picture)
     probabilities = predict_image(model, image)
     classes, values = zip(*list(probabilities.items())[:3], strict=True)
-    seen = to_tensor(image, model.info.side, model.info.framing)
-    heat = occlusion_map(model, seen, model.info.classes.index(classes[0]))
+    seen = to_tensor(image, info_of(model).side, info_of(model).framing)
+    heat = occlusion_map(model, seen, info_of(model).classes.index(classes[0]))
     look = {"figsize": (9, 2.4), "width_ratios": (1, 1, 1.3, 1)}
     figure, (whole, square, bars, where), names = subplots(classes, "", 1, 4, **look)
 
@@ -38,7 +39,7 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     whole.set_title("a imagem")
     whole.axis("off")
 
-    show(square, seen, f"o que a rede vê ({model.info.side}×{model.info.side})")
+    show(square, seen, f"o que a rede vê ({info_of(model).side}×{info_of(model).side})")
 
     drawn = bars.barh(names, values, color=[BLUE, "#999999", "#999999"][: len(names)])
     bars.bar_label(drawn, [percent(value, 0) for value in values], padding=3)
@@ -54,7 +55,7 @@ def explain_picture(model: LoadedModel, picture: str | Path | Image.Image) -> Fi
     return figure
 
 
-def upload_box(model: LoadedModel) -> VBox:
+def upload_box(model: nn.Module) -> VBox:
     """Return a box that takes pictures from the user's computer and shows explain_picture() of each, newest first."""
     # Here, because an older environment without anywidget lacks only the box.
     from classificador.show.picture_box import PictureBox

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from classificador.network.cnn import bare, side_of
+from classificador.network.cnn import unwrap
+from classificador.network.model_info import info_of
 from classificador.portuguese import number
 
 
@@ -13,8 +14,8 @@ def layer_table(model: nn.Module) -> str:
 
     A layer with frozen weights is marked: they do not learn. What is computed without weights is not in it.
     """
-    rows, hooks, side = [], [], side_of(model) or 32
-    for name, layer in bare(model).named_children():
+    rows, hooks, side = [], [], info_of(model).side
+    for name, layer in unwrap(model).named_children():
         hooks.append(
             layer.register_forward_hook(lambda layer, _, out, name=name: rows.append((name, layer, out.shape[1:])))
         )

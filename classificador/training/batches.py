@@ -1,18 +1,13 @@
 """The batches of a training: their order, how their images are altered, and what is to be answered to them."""
 
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 
 from classificador import processes
 from classificador.data.dataset import ImageData
-from classificador.device import autocast, place
-from classificador.errors import CheckpointError
-from classificador.files.model_file import load_model
+from classificador.device import autocast
 from classificador.network.teacher import Teacher
 from classificador.recipes import Settings
 
@@ -23,16 +18,16 @@ SOFTENING = 3.0  # what a teacher's logits are divided by: at 1 its answers to i
 class Batches:
     """The batches of a run, in a random order that is new in each epoch. Iterating yields what is left of the epoch.
 
-    Its state is all that decides the batches still to come. Of several processes each is given its part of every batch.
+    Its state is all that decides the batches still to come. Each of several processes gets its share of every batch.
     """
 
     def __init__(self, data: ImageData, settings: Settings, teacher: Teacher | None = None):
         self.data, self.settings, self.teacher = data, settings, teacher
-        split, device = data.train, data.train.images.device
-        self.generator = torch.Generator(device).manual_seed(settings.seed)
-        self.mirrored_first = torch.randint(2, (len(split),), generator=self.generator, device=device) > 0
+        split, self.device = data.train, data.train.images.device
+        self.generator = torch.Generator(self.device).manual_seed(settings.seed)
+        self.mirrored_first = torch.randint(2, (len(split.labels),), generator=self.generator, device=self.device) > 0
         self.rows = balanced(split.labels)
-        self.order = torch.arange(len(self.rows), device=device)
+        self.order = torch.arange(len(self.rows), device=self.device)
         self.steps = len(self.rows) // settings.batch_size  # in an epoch: the last, incomplete batch is left out
         self.done = 0  # since the run began
 
@@ -55,14 +50,14 @@ class Batches:
             yield batch
 
     def make(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return this process's part of a batch: images, and their labels or probabilities (float, N×classes).
+        """Return this process's share of a batch: images, and their labels or probabilities (float, N×classes).
 
         rows: of the batch's images in the split, for all processes.
         A fraction settings.mixup of the batches is mixed, the first image with the last and so on, in a proportion
         drawn for the batch (Zhang et al. 2018, arXiv 1710.09412). A teacher answers to the images as the network sees
         them, mixed ones too (Beyer et al. 2022, arXiv 2106.05237).
         """
-        settings, generator, mine = self.settings, self.generator, processes.part(len(rows))
+        settings, generator, mine = self.settings, self.generator, processes.shard(len(rows))
         images, targets = self.data.train.images[rows], self.data.train.labels[rows]
         # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
         mirrored = self.mirrored_first[rows] ^ bool(self.epoch % 2) if settings.symmetric else None
@@ -98,26 +93,6 @@ class Batches:
             raise ValueError("ordem impossível")
         self.generator.set_state(state["generator"])
         self.done, self.order = done, order
-
-
-def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
-    """Return the teacher saved in `path`, on `device`; its attribute `facts` tells it from others.
-
-    data: that the student learns. Raises CheckpointError when there is none, or one of other classes or another side.
-    """
-    if not Path(path).exists():
-        raise CheckpointError(f"Falta o professor ({path}). Treine-o antes: `python -m classificador professor`.")
-    loaded = load_model(path, Teacher)
-    if not loaded.info.preset:
-        raise CheckpointError(f"{path} traz só pesos, e não os de um professor. Treine um, ou dê o arquivo dele.")
-    if loaded.info.classes != tuple(data.classes):
-        raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens. Treine outro.")
-    if (learnt := loaded.info.side) != (side := data.train.images.shape[-1]):
-        raise CheckpointError(f"O professor em {path} aprendeu com imagens de {learnt} pixels; estas têm {side}.")
-    teacher = cast(Teacher, loaded)
-    teacher.facts = {"crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}", "val_accuracy": loaded.info.val_accuracy}
-    place(teacher, device)
-    return teacher
 
 
 def balanced(labels: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """fit(): a whole training, from the checks before it to the files it leaves."""
 
+import signal
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -14,20 +15,42 @@ from tqdm import tqdm
 
 from classificador import processes
 from classificador.data.dataset import ImageData, Split
-from classificador.device import autocast, choose_device, keep_freed_memory
+from classificador.device import choose_device, keep_freed_memory
 from classificador.errors import DivergenceError, SettingsError
 from classificador.files.model_file import check_saveable
+from classificador.messages import tell
+from classificador.network.build import build, make_optimizer
+from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, percent
 from classificador.recipes import Settings
-from classificador.results.predict import predict_logits
-from classificador.training.batches import Batches, balanced, load_teacher
-from classificador.training.history import History, run_facts
-from classificador.training.loop import train_epoch
-from classificador.training.resume import restore_state
-from classificador.training.run import HOPELESS, Run, stop_requests
-from classificador.training.run_folder import RunFolder, find_interrupted
+from classificador.training.batches import Batches, balanced
+from classificador.training.facts import model_facts, run_facts
+from classificador.training.history import History
+from classificador.training.resume import check_fingerprint, check_settings, read_point, unusable
+from classificador.training.run_folder import RunFolder, Runs
+from classificador.training.start import find_start, load_teacher
+from classificador.training.trainer import Trainer
 
-KEEP_EVERY = 60.0  # seconds of training, at most, that a process that is killed loses
+# Ctrl-C, a polite end, and a terminal that was closed (which Windows has not).
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def train(
+    settings: Settings,
+    data: ImageData,
+    checkpoint: str | Path = "best_model.pth",
+    model: nn.Module | None = None,
+    resume: bool = False,
+) -> tuple[nn.Module, History]:
+    """Train as the settings say, and return the network, with its last weights, and the history; the rest as in fit().
+
+    model: trained in place; None: the package's own network, with the starting weights that the settings ask for.
+    """
+    if model is None:
+        pretrained = processes.on_rank_0(lambda: find_start(settings.start_from, data.classes, checkpoint))
+        model = build(settings, data, pretrained=pretrained)
+    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    return model, fit(model, data, criterion, make_optimizer(model, settings), settings, checkpoint, resume=resume)
 
 
 def fit(
@@ -49,38 +72,45 @@ def fit(
     Called by several processes (processes.py) it trains in all of them, and the first writes the files.
     watch: called with the history a few times an epoch and after each one, to draw it.
     Raises SettingsError (batch larger than an epoch or the memory, device missing, resumed with other settings),
-    CheckpointError (file cannot be written, or in use, or nothing to resume) and DivergenceError (loss NaN or infinite;
-    the file keeps the best weights reached before).
+    WriteError (file cannot be written, or in use), CheckpointError (network cannot be saved, nothing to resume) and
+    DivergenceError (loss NaN or infinite; the file keeps the best weights reached before).
     """
     _check(model, data, optimizer, settings)
-    files = RunFolder(checkpoint) if processes.rank() == 0 else nullcontext()  # the first process writes
-    with stop_requests() as stop_signal, files as folder, _full_memory_told(settings):
-        run = Run(model, _bring(data, settings), criterion, optimizer)
-        _start(run, folder, checkpoint, resume)
+    runs = Runs(checkpoint)
+    files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
+    with _stop_requests() as stop_signal, files as folder, _full_memory_told(settings):
+        trainer = Trainer(model, _bring(data, settings), criterion, optimizer)
+        _begin(trainer, runs, folder, resume)
         if watch:
-            watch(run.history)  # before the bar, so that in a notebook the curves stand above it
-            run.on_batch.append(lambda run: run.reporting and watch(run.history))
-            run.on_epoch.append(lambda run: watch(run.history))
-        with _progress_bar(run) as bar:
-            _train(run, stop_signal)
-            if run.history.interrupted and folder:
-                bar.write(f"Interrompido; guardado em {folder.resume}, para retomar.")
-    return run.history
+            watch(trainer.history)  # before the bar, so that in a notebook the curves stand above it
+        with _listen(trainer, watch) as bar:
+            try:
+                trainer.train(stop_signal)
+            finally:
+                epoch = trainer.batches.done / trainer.batches.steps
+                earlier = trainer.history.earlier_epochs
+                set_info(model, replace(info_of(model), earlier_epochs=earlier, epoch=epoch))
+            if trainer.history.interrupted and folder:
+                bar.write(f"Interrompido; guardado em {folder.point}, para retomar.")
+    return trainer.history
 
 
 def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Settings) -> None:
     """Raise the errors that need no training to be seen."""
     if settings.batch_size > (shown := len(balanced(data.train.labels))):
-        remedy = f"{settings.batch_size} é maior que as {shown} imagens de uma época; use um menor, como {shown // 8}."
-        raise SettingsError(remedy, field="batch_size")
-    if settings.batch_size < processes.size():
-        raise SettingsError(f"precisa ser pelo menos {processes.size()}, o número de processos.", field="batch_size")
+        problem = f"{settings.batch_size} é maior que as {shown} imagens de uma época; use um menor, como {shown // 8}."
+        raise SettingsError(problem, field="batch_size")
+    if settings.batch_size < processes.world_size():
+        problem = f"precisa ser pelo menos {processes.world_size()}, o número de processos."
+        raise SettingsError(problem, field="batch_size")
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
-        raise DivergenceError("A rede começa com pesos não finitos, talvez de um treino que divergiu. Crie-a de novo.")
+        problem = "A rede começa com pesos não finitos, talvez de um treino que divergiu."
+        raise DivergenceError(problem, "Crie-a de novo.")
+    check_saveable(model, {"preset": settings.preset, "classes": list(data.classes)})
     trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     if not any(weight.requires_grad and id(weight) in trained for weight in model.parameters()):
-        raise SettingsError("O otimizador é de outra rede, e esta não aprenderia nada. Crie-o de novo, para esta.")
-    check_saveable(model)
+        problem = "O otimizador é de outra rede, e esta não aprenderia nada."
+        raise SettingsError(problem, "Crie-o de novo, para esta.")
 
 
 @contextmanager
@@ -92,9 +122,29 @@ def _full_memory_told(settings: Settings) -> Iterator[None]:
         # On a CPU torch says so with a plain RuntimeError.
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
-        smaller = max(2, settings.batch_size // 2)
-        remedy = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
-        raise SettingsError(remedy, field="batch_size") from error
+        problem = f"a memória do dispositivo não basta com lotes de {settings.batch_size};"
+        raise SettingsError(problem, f"tente {max(2, settings.batch_size // 2)}.", "batch_size") from error
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], int]]:
+    """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing, but are noted.
+
+    The block gets a function that returns the number of the first of them that came, 0 while none has.
+
+    An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
+    there as if nothing had happened. A signal that was ignored before stays so, as under nohup. Outside the main thread
+    signals cannot be caught, and none is noted.
+    """
+    noted: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    heeded = [number for number in STOPPING if main and signal.getsignal(number) != signal.SIG_IGN]
+    earlier = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
+    try:
+        yield lambda: noted[0] if noted else 0
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _bring(data: ImageData, settings: Settings) -> Batches:
@@ -103,118 +153,75 @@ def _bring(data: ImageData, settings: Settings) -> Batches:
     teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
-    train, val = (Split(part.images.to(device), part.labels.to(device)) for part in (data.train, data.val))
+    train, val = (Split(split.images.to(device), split.labels.to(device)) for split in (data.train, data.val))
     return Batches(replace(data, train=train, val=val), settings, teacher)
 
 
-def _start(run: Run, folder: RunFolder | None, checkpoint: str | Path, resume: bool) -> None:
-    """Bring the run to where it begins: the weights of its network, or the point where it was interrupted."""
-    saved = restore_state(checkpoint, run.parts, run.settings, run.setup) if resume else None
-    if not resume and run.history.earlier_epochs:
-        earlier = number(run.history.earlier_epochs, 1)
-        print(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")
+def _begin(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool) -> None:
+    """Bring the training to where it begins: the weights of its network, or the point where it was interrupted.
+
+    Raises SettingsError naming the first setting that is not what it was at that point, and CheckpointError for one
+    that is not ours or belongs to other data, another network, optimizer or loss.
+    """
+    point = processes.on_rank_0(lambda: read_point(runs)) if resume else None  # other machines may not have the file
+    if point:
+        check_settings(point, trainer.settings)
+        try:
+            check_fingerprint(point, trainer.fingerprint())
+            trainer.load_state_dict(point.state)
+            check_fingerprint(point, trainer.fingerprint())  # the options of the optimizer came with its state
+        except Exception as error:  # whatever is wrong with a state, it is refused
+            raise unusable(point.path, error) from error
+    elif trainer.history.earlier_epochs:
+        earlier = number(trainer.history.earlier_epochs, 1)
+        tell(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")
     if folder is None:
         return
-    if not resume and (left := find_interrupted(checkpoint)):
-        print(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
-    if saved:
-        folder.begin(run_facts(run), run.history, saved.path, str(saved.content.get("earlier", "")))
+    trainer.folder = folder
+    if point:
+        folder.begin(run_facts(trainer), trainer.history, point.path, point.earlier)
     else:
-        folder.begin(run_facts(run), run.history)
-    run.folder = folder
-    run.on_epoch.append(folder.keep_best)
+        if left := runs.interrupted():
+            tell(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
+        folder.begin(run_facts(trainer), trainer.history)
 
 
-def _train(run: Run, stop_signal: Callable[[], int]) -> None:
-    """Train to the last epoch or until asked to stop; keep a point to go on from after each epoch but the last.
+def _listen(trainer: Trainer, watch: Callable[[History], None] | None) -> tqdm:
+    """Let the trainer's folder, `watch` and a progress bar follow it; return the bar, for a `with` block."""
+    epochs, history = trainer.settings.epochs, trainer.history
 
-    Raises DivergenceError.
-    """
-    epochs = run.settings.epochs
-    while run.batches.epoch < epochs and not run.history.interrupted:
-        try:
-            if _rest_of_epoch(run, stop_signal):
-                _validate(run)
-        finally:
-            trained = run.batches.done / run.batches.steps
-            vars(run.model)["epochs_trained"] = run.history.earlier_epochs + trained
-        if run.batches.epoch < epochs:
-            asked = processes.largest(stop_signal())  # a signal stays noted: what ended the epoch ends the run
-            run.keep(asked)
-            run.history.interrupted = asked
-
-
-def _rest_of_epoch(run: Run, stop_signal: Callable[[], int]) -> bool:
-    """Train to the epoch's end; False if asked to stop before. In a single process weigh() and largest() do nothing."""
-    batches, settings = run.batches, run.settings
-    if batches.step == 0:
-        run.tally.clear()
-    criterion = processes.weigh(run.criterion, settings.batch_size)
-    share = settings.batch_size / processes.size()  # of a batch's loss, in images
-    report_every = max(1, batches.steps // 20)
-    for loss, logits, targets in train_epoch(run.network, batches, criterion, run.optimizer):
-        run.tally.add(loss * share, logits, targets)
-        run.reporting = batches.step % report_every == 0  # the last one of an epoch, too: it is step 0
-        if run.reporting:
-            run.report()
-        for watcher in run.on_batch:
-            watcher(run)
-        # Several processes stop, and keep, after the same batch, which costs them a message: not after every one.
-        if batches.step == 0 or (processes.size() > 1 and not run.reporting):
-            continue
-        if processes.largest(int(time.perf_counter() - run.kept_at > KEEP_EVERY)):
-            run.keep(0)
-        if processes.largest(stop_signal()):
-            run.read_means()
-            return False
-    return True
-
-
-def _validate(run: Run) -> None:
-    """Add the epoch to the history."""
-    with autocast(run.device):
-        run.logits = predict_logits(run.model, run.data.val.images)  # to which keep_best() fits a temperature
-    labels, history = run.data.val.labels, run.history
-    val_loss = run.criterion(run.logits, labels).item()
-    if not abs(val_loss) < HOPELESS:
-        raise run.divergence()
-    history.train_loss.append(run.tally.loss)
-    history.train_accuracy.append(run.tally.accuracy)
-    history.val_loss.append(val_loss)
-    history.val_accuracy.append((run.logits.argmax(1) == labels).sum().item() / len(labels))
-    history.seconds.append(run.clock.seconds)
-    for watcher in run.on_epoch:  # the best weights are saved, the curves drawn, the bar moves on
-        watcher(run)
-
-
-def _progress_bar(run: Run) -> tqdm:
-    """Return a bar of all batches of the run, for a `with` block; it moves with the run and leaves a line an epoch."""
-    history, epochs = run.history, run.settings.epochs
-
-    def epoch_under_way() -> str:
+    def under_way() -> str:
         """What stands before the bar."""
         return f"Época {min(len(history.val_loss) + 1, epochs)}/{epochs}"
 
-    def tell(epoch: int) -> None:
-        """Leave a line about an epoch that is complete."""
-        bar.write(
+    def line_of(epoch: int) -> str:
+        """What is said of an epoch that is complete."""
+        return (
             f"Época {epoch + 1}/{epochs}: "
             f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "
             f"acurácia {percent(history.train_accuracy[epoch])}, validação {percent(history.val_accuracy[epoch])}"
         )
-        bar.set_description(epoch_under_way())
 
-    def move(run: Run) -> None:
-        """Move on by a batch; a few times an epoch, show the loss."""
-        if run.reporting:
-            means = f"perda {number(run.tally.loss, 3)}, acurácia {percent(run.tally.accuracy)}"
-            bar.set_postfix_str(means, refresh=False)
-        bar.update()
+    def on_report(history: History) -> None:
+        means = f"perda {number(trainer.tally.loss, 3)}, acurácia {percent(trainer.tally.accuracy)}"
+        bar.set_postfix_str(means, refresh=False)
+        if watch:
+            watch(history)
+
+    def on_epoch(logits: torch.Tensor, history: History) -> None:
+        folder = trainer.folder
+        if folder and (folder.score is None or history.is_at_its_best):
+            folder.save(trainer.model, model_facts(trainer, logits))
+        if folder:
+            folder.record()
+        if watch:
+            watch(history)
+        bar.write(line_of(len(history.val_loss) - 1))
+        bar.set_description(under_way())
 
     options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
-    bar = tqdm(desc=epoch_under_way(), total=epochs * run.batches.steps, initial=run.batches.done, **options)
+    bar = tqdm(desc=under_way(), total=epochs * trainer.batches.steps, initial=trainer.batches.done, **options)
     for epoch in range(len(history.val_loss)):  # of the run that is resumed
-        tell(epoch)
-    run.on_batch.append(move)
-    run.on_epoch.append(lambda run: tell(len(history.val_loss) - 1))
+        bar.write(line_of(epoch))
+    trainer.on_report, trainer.on_epoch, trainer.bar = on_report, on_epoch, bar
     return bar

@@ -1,135 +1,80 @@
-"""The point to go on from that an interrupted run leaves in its folder: `best_model.retomar.pth`."""
+"""The point to go on from that an interrupted run leaves in its folder, `best_model.retomar.pth`."""
 
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
-from classificador import processes
-from classificador.errors import CheckpointError, ClassificadorError, SettingsError, brief
-from classificador.files.model_file import check_fit
+from classificador.data.dataset import ImageData
+from classificador.errors import CheckpointError, SettingsError, brief
 from classificador.files.safe import RESUME, read_file, write_file
-from classificador.network.cnn import CNN, make_network
+from classificador.network.teacher import Teacher
 from classificador.recipes import Settings
-from classificador.training.history import read_record
-from classificador.training.run_folder import find_interrupted, runs_beside
+from classificador.training.run_folder import Runs
 
 REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"
 
 
-class Interrupted(NamedTuple):
-    """A run to go on with: the file of its point to go on from, what that holds, and the run's settings."""
+class Point(NamedTuple):
+    """A point to go on from.
+
+    path: of its file. state: of Trainer.state_dict(). fingerprint: of Trainer.fingerprint(), what the rest of the run
+    depends on beside the settings. earlier: the name of the folder that has what best_model.pth held before the run.
+    """
 
     path: Path
-    content: dict
     settings: Settings
+    state: dict[str, Any]
+    fingerprint: dict[str, Any]
+    earlier: str = ""
 
 
-def read_resume(checkpoint: str | Path) -> Interrupted:
-    """Return the run interrupted last, of those that renew `checkpoint`. Raises CheckpointError."""
-    path = find_interrupted(checkpoint)
+def save_point(point: Point) -> None:
+    """Write a point to its file. Raises CheckpointError for numbers that are not finite, and WriteError."""
+    content = point._asdict() | {"settings": point.settings.to_dict()}
+    del content["path"]
+    write_file(point.path, RESUME, _as_files_hold_it(content))
+
+
+def read_point(runs: Runs) -> Point:
+    """Return the point of the run interrupted last. Raises CheckpointError."""
+    path = runs.interrupted()
     if path is None:
-        raise CheckpointError(f"Não há treino interrompido de {checkpoint} em {runs_beside(checkpoint)}. {REMEDY}.")
+        raise CheckpointError(f"Não há treino interrompido de {runs.checkpoint} em {runs.folder}.", f"{REMEDY}.")
     content = read_file(path, RESUME, REMEDY)
     try:
-        settings = content["settings"].items()
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings}
-        return Interrupted(path, content, Settings(**values))
-    except Exception as error:
-        raise CheckpointError(f"{path} não serve para retomar ({brief(error)}). {REMEDY}.") from error
+        values = content["settings"].items()
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
+        return Point(path, Settings(**settings), content["state"], content["fingerprint"], str(content["earlier"]))
+    except Exception as error:  # whatever is wrong with it, it is refused; so below
+        raise unusable(path, error) from error
 
 
-def left_by_job(checkpoint: str | Path, restarted: bool) -> str:
-    """What torchrun's job, which starts all processes anew when one dies, has left: "interrupted", "finished" or "".
-
-    The job's name tells, also where a machine joined or left; only a job without one has to trust `restarted`.
-    """
-    job, path = processes.job(), find_interrupted(checkpoint)
-    if path and (read_record(path.parent).get("job") == job if job else restarted):
-        return "interrupted"
-    ours = {"job": job, "status": "finished", "checkpoint": Path(checkpoint).name}.items()
-    records = map(read_record, runs_beside(checkpoint).glob("*")) if job and restarted else ()
-    return "finished" if any(record.items() >= ours for record in records) else ""
+def unusable(path: Path, error: Exception) -> CheckpointError:
+    """The error that says why a file is no point to go on from."""
+    return CheckpointError(f"{path} não serve para retomar ({brief(error)}).", f"{REMEDY}.")
 
 
-def check_network(checkpoint: str | Path, settings: Settings, sizes: dict, classes: tuple[str, ...]) -> None:
-    """Check that the interrupted run is of the package's network of these sizes, which the command line trains.
-
-    sizes: of network_sizes(), for data of these classes; that its pictures are others is for restore_state() to tell.
-    Raises CheckpointError if not, and before any memory for the network is asked for.
-    """
-    path, content, _ = read_resume(checkpoint)
-    try:
-        learnt, _, _, side, _ = content["setup"]["dados"]
-        if learnt != list(classes):
-            names = brief(", ".join(learnt))
-            raise CheckpointError(
-                f"{path} é de um treino com outras classes ({names}). Dê as imagens dele com --dados."
-            )
-        sizes = sizes | {"side": side}
-        with torch.device("meta"):
-            check_fit(make_network(CNN, settings.symmetric, **sizes), content["state"]["model"])
-    except CheckpointError:
-        raise
-    except Exception as error:
-        text = f"{path} é de outra rede ({brief(error)}). Retome no caderno que a define"
-        raise CheckpointError(f"{text}. {REMEDY}.") from error
+def check_settings(point: Point, settings: Settings) -> None:
+    """Raise SettingsError naming the first setting that is not what it was."""
+    now = settings.to_dict()
+    for name, value in point.settings.to_dict().items():
+        if value != now[name]:
+            problem = f"{now[name]} aqui, {value} no treino interrompido; use o mesmo valor."
+            raise SettingsError(problem, f"{REMEDY}.", name)
 
 
-def save_state(path: Path, state: dict, settings: Settings, facts: dict) -> None:
-    """Write the states of a run's parts, with what restore_state() compares. Raises CheckpointError.
-
-    facts: "setup", of Run.setup(); and "earlier", as RunFolder.begin() gets it.
-    """
-    write_file(path, RESUME, _as_files_hold_it({"settings": settings.to_dict(), "state": state} | facts))
-
-
-def restore_state(
-    checkpoint: str | Path, parts: dict[str, Any], settings: Settings, setup: Callable[[], dict]
-) -> Interrupted:
-    """Put the saved states of the run that renews `checkpoint` into its parts, by name; return what was saved.
-
-    settings: of the run that goes on. setup: tells what else must be as it was: data, network, optimizer and loss.
-    Raises SettingsError naming the first setting that is not what it was, and CheckpointError for a state that is not
-    ours or belongs to another setup.
-    """
-    saved = processes.from_first(lambda: read_resume(checkpoint))  # other machines may not have the file
-    for name, value in saved.settings.to_dict().items():
-        if value != (now := settings.to_dict()[name]):
-            raise SettingsError(f"{now} aqui, {value} no treino interrompido; use o mesmo valor.", f"{REMEDY}.", name)
-    try:
-        _check_setup(setup(), saved.content["setup"])
-        _load(parts, saved.content["state"])
-        _check_setup(setup(), saved.content["setup"])  # the options of the optimizer came with its state
-    except ClassificadorError:
-        raise
-    except Exception as error:  # whatever is wrong with a state, it is refused
-        text = f"{saved.path} não serve para retomar este treino ({brief(error)}). {REMEDY}."
-        raise CheckpointError(text) from error
-    return saved
-
-
-def _check_setup(setup: dict, saved: dict) -> None:
-    for name, now in _as_files_hold_it(setup).items():
-        if saved[name] != now:
+def check_fingerprint(point: Point, fingerprint: dict) -> None:
+    """Raise ValueError naming the first thing that is not what it was."""
+    for name, now in _as_files_hold_it(fingerprint).items():
+        if point.fingerprint[name] != now:
             raise ValueError(f"mudou: {name}")
 
 
-def _load(parts: dict[str, Any], state: dict) -> None:
-    """Load the states of all parts. Raises an exception of any kind for what no run leaves."""
-    check_fit(parts["model"], state["model"])
-    if list(state["model"]) != list(parts["model"].state_dict()):  # the optimizer knows the weights by their order
-        raise ValueError("mudou: rede")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    if len(parts["history"].val_loss) != parts["batches"].epoch:
-        raise ValueError("história incompleta")
-    _reorder_averages(parts["optimizer"])
-
-
-def _reorder_averages(optimizer: Optimizer) -> None:
+def check_averages(optimizer: Optimizer) -> None:
     """Give each weight's averages the weight's memory order, which fused Adam takes for granted.
 
     Raises ValueError for averages of another shape, which torch loads and fused Adam reads beyond their end.
@@ -143,6 +88,53 @@ def _reorder_averages(optimizer: Optimizer) -> None:
                 raise ValueError(f"{name}: {list(value.shape)} de {value.dtype} em vez de {shape}")
             if shape:
                 averages[name] = torch.empty_like(weight).copy_(value)
+
+
+def data_fingerprint(data: ImageData) -> list:
+    """Return what tells other data: classes, numbers of images, their side, and a check sum of them and the labels."""
+    total = 0
+    for split in (data.train, data.val):
+        for tensor in (split.images, split.labels):
+            total = zlib.crc32(tensor.cpu().contiguous().numpy().data, total)
+    side = data.train.images.shape[-1]
+    return [list(data.classes), len(data.train.labels), len(data.val.labels), side, f"{total:08x}"]
+
+
+def fingerprint(data: list, criterion: nn.Module, optimizer: Optimizer, teacher: Teacher | None) -> dict[str, Any]:
+    """Return what must be as it was for a run to go on, under the names a reader finds in the message.
+
+    data: of data_fingerprint().
+    """
+    groups = optimizer.param_groups
+    # Each step sets the learning rate anew.
+    options = [{name: v for name, v in group.items() if name not in ("params", "lr")} for group in groups]
+    # Such as label_smoothing, which the repr of a loss does not show.
+    plain = {name: v for name, v in vars(criterion).items() if isinstance(v, int | float | str)}
+    return {
+        "dados": data,
+        "otimizador": [type(optimizer).__name__, options],
+        "critério": [type(criterion).__name__, plain],
+        "dispositivo": groups[0]["params"][0].device.type,
+        "professor": teacher.identity if teacher else {},
+    }
+
+
+class RandomState:
+    """The generators that a network may draw from, for dropout: torch's own, and the device's."""
+
+    def __init__(self, device: torch.device):
+        self.of_device = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+
+    def state_dict(self) -> dict:
+        """The states of both; on a CPU they are one."""
+        states = {"cpu": torch.get_rng_state()}
+        return states | ({"device": self.of_device.get_rng_state()} if self.of_device else {})
+
+    def load_state_dict(self, state: dict) -> None:
+        """Draw from there on what would have been drawn."""
+        torch.set_rng_state(state["cpu"])
+        if self.of_device:
+            self.of_device.set_rng_state(state["device"])
 
 
 def _as_files_hold_it(value: Any) -> Any:

@@ -9,24 +9,74 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
-from tqdm import tqdm
 
 from classificador.atomic import remove_unfinished, reserve, retry, write_bytes
 from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
+from classificador.messages import tell
 from classificador.portuguese import percent, reason
-from classificador.results.predict import fit_doubt, fit_temperature
-from classificador.training.history import History, model_facts, write_record
-
-if TYPE_CHECKING:
-    from classificador.training.run import Run
+from classificador.training.history import History
+from classificador.training.record import read_record, write_record
 
 NAME_VARIABLE = "CLASSIFICADOR_RUN"  # the name that the next run's folder is to have, as `make run` sets it
+
+
+class Runs:
+    """The folders of the runs that renew one file, `checkpoint`: they lie in runs/, beside it."""
+
+    def __init__(self, checkpoint: str | Path):
+        self.checkpoint = Path(checkpoint)
+        self.folder = self.checkpoint.parent / "runs"
+        self.resume_name = f"{self.checkpoint.stem}.retomar{self.checkpoint.suffix}"  # of the point to go on from
+
+    def holding(self, name: str) -> Iterator[Path]:
+        """The files of this name in the folders; not by a pattern, which the name may contain."""
+        return (folder / name for folder in self.folder.glob("*") if (folder / name).is_file())
+
+    def interrupted(self) -> Path | None:
+        """The point to go on from of the run interrupted last, or under way; None: there is none."""
+        return max(self.holding(self.resume_name), key=lambda file: file.stat().st_mtime_ns, default=None)
+
+    def left_since(self, moment: float) -> str:
+        """What the run left that began last, if it began after a moment, seconds since 1970.
+
+        "interrupted": a point to go on from; "finished"; or "".
+        """
+        since = datetime.fromtimestamp(int(moment), UTC).isoformat(timespec="seconds")
+        records = {folder: read_record(folder) for folder in self.folder.glob("*")}
+        ours = {"checkpoint": self.checkpoint.name}.items()
+        began = {folder: str(record.get("started")) for folder, record in records.items() if record.items() >= ours}
+        last = max(began, key=lambda folder: began[folder], default=None)
+        if last is None or began[last] < since:
+            return ""
+        if (last / self.resume_name).is_file():
+            return "interrupted"
+        return "finished" if records[last]["status"] == "finished" else ""
+
+    def new(self, label: str) -> Path:
+        """Make a folder named after now and `label`, that nothing else has. Raises WriteError."""
+        name, number = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}", 1
+        while True:
+            folder = self.folder / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                problem = f"Não é possível gravar em {folder}: {reason(error)}."
+                raise WriteError(problem, "Escolha outro caminho para o modelo.") from error
+            else:
+                return folder
+
+    def next(self, recipe: str) -> Path:
+        """The folder that the environment names, if no run has it yet, or else a new one. Raises WriteError."""
+        given = self.folder / os.environ.get(NAME_VARIABLE, "")
+        is_free = given != self.folder and given.is_dir() and not (given / "run.json").exists()
+        return given if is_free else self.new(recipe)
 
 
 class RunFolder:
@@ -36,14 +86,14 @@ class RunFolder:
     that made it, or else in one of its own; and is there again if this run fails before it is better.
     """
 
-    def __init__(self, checkpoint: str | Path):
-        self.checkpoint, self.runs = Path(checkpoint), runs_beside(checkpoint)
-        self.folder = self.runs  # its own once begin() has been called
-        self.facts: dict = {"checkpoint": self.checkpoint.name}
+    def __init__(self, runs: Runs):
+        self.runs, self.checkpoint = runs, runs.checkpoint
+        self.folder = runs.folder  # its own once begin() has been called
         self.history: History | None = None  # of the run, once begin() has been called
         self.score: float | None = None  # of the best weights of this run, None before the first
         self.earlier = ""  # the name of the folder in runs/ that has what the file at the top held before; "": none
-        self._renewed, self._recorded = False, True  # the file at the top, once; the record, as long as it can be
+        self._record: dict = {"checkpoint": self.checkpoint.name}
+        self._is_recorded, self._is_renewed = True, False  # the record, as long as it can be; the file at the top, once
 
     @property
     def best(self) -> Path:
@@ -51,9 +101,9 @@ class RunFolder:
         return self.folder / self.checkpoint.name
 
     @property
-    def resume(self) -> Path:
+    def point(self) -> Path:
         """The file of the point to go on from."""
-        return self.folder / resume_name(self.checkpoint)
+        return self.folder / self.runs.resume_name
 
     def __enter__(self) -> "RunFolder":
         """Check now, not after the first epoch, that we can write, and only we. Raises WriteError."""
@@ -63,62 +113,55 @@ class RunFolder:
     def __exit__(self, kind: type | None, *error) -> None:
         try:
             if self.history:
-                self._settle(failed=kind is not None)
+                self._compare_with_earlier(failed=kind is not None)
                 status = "failed" if kind else "interrupted" if self.history.interrupted else "finished"
-                self.record(self.history, status)
+                self.record(status)
                 if status == "finished":  # after the record: a job started anew looks for one of the two
                     with suppress(FileNotFoundError):
-                        retry(os.unlink, self.resume)
+                        retry(os.unlink, self.point)
         finally:
             self._lock.release()
 
-    def begin(self, facts: dict, history: History, interrupted: Path | None = None, earlier: str = "") -> None:
+    def begin(self, record: dict, history: History, interrupted: Path | None = None, earlier: str = "") -> None:
         """Make the folder, or go on in that of a run that was interrupted. Raises WriteError.
 
-        facts: of run_facts(), for run.json. history: with the epochs so far. interrupted: the file of the point to go
-        on from. earlier: the folder's name that has what the file at the top held before that run.
+        record: what run.json says of the run. history: to which its epochs are added. interrupted: the point to go on
+        from. earlier: the name of the folder that has what the file at the top held before that run.
         """
-        self.folder = interrupted.parent if interrupted else _new_folder(self.runs, facts["settings"]["preset"])
-        self.facts |= facts
+        self.folder = interrupted.parent if interrupted else self.runs.next(record["settings"]["preset"])
+        self._record |= record
+        self.history = history
         if interrupted:
-            for file in (self.best, self.resume, self.folder / "history.csv", self.folder / "run.json"):
+            for file in (self.best, self.point, self.folder / "history.csv", self.folder / "run.json"):
                 remove_unfinished(file)
             self.earlier = earlier if re.fullmatch(r"[\w-]+", earlier) else ""
         if self.best.exists():
             self.score = read_checkpoint(self.best).info.val_accuracy
             self._renew()
-        self.record(history)
-
-    def keep_best(self, run: "Run") -> None:
-        """After an epoch: save the weights if they are the run's best so far, and renew the record."""
-        if self.score is None or run.history.best == len(run.history.val_loss) - 1:
-            temperature = fit_temperature(run.logits, run.data.val.labels)
-            doubt = fit_doubt((run.logits / temperature).softmax(1))
-            self.save(run.model, model_facts(run) | {"temperature": temperature, "doubt_below": doubt})
-        self.record(run.history)
+        self.record()
 
     def save(self, model: nn.Module, facts: dict) -> None:
-        """Save the weights, this run's best so far; facts: as in pack(). Raises CheckpointError."""
+        """Save the weights, this run's best so far; facts: as in pack(). Raises CheckpointError and WriteError."""
         save_checkpoint(self.best, model, facts | {"run": self.folder.name})
         self.score = facts["val_accuracy"]
         self._renew()
 
-    def record(self, history: History, status: str = "running") -> None:
+    def record(self, status: str = "running") -> None:
         """Write history.csv and run.json; where that fails it is said once, and the training goes on."""
-        self.history = history
-        if self._recorded:
+        assert self.history is not None
+        if self._is_recorded:
             try:
-                write_record(self.folder, self.facts, history, status)
+                write_record(self.folder, self._record, self.history, status)
             except WriteError as error:
-                self._recorded = False
-                tqdm.write(f"O treino segue, mas sem registro: {error}")
+                self._is_recorded = False
+                tell(f"O treino segue, mas sem registro: {error}")
 
     def _renew(self) -> None:
         """Let the file at the top be our best weights; the first time, see that what it held stays."""
-        if not self._renewed and self.checkpoint.exists():
+        if not self._is_renewed and self.checkpoint.exists():
             self._keep_earlier()
         write_bytes(self.checkpoint, self.best.read_bytes())
-        self._renewed = True
+        self._is_renewed = True
 
     def _keep_earlier(self) -> None:
         try:
@@ -129,26 +172,26 @@ class RunFolder:
         try:
             data = self.checkpoint.read_bytes()
         except OSError as error:
-            text = f"{self.checkpoint} não pôde ser guardado: {reason(error)}. Mude-o de lugar."
-            raise CheckpointError(text) from error
-        copies = (file for file in _in_folders(self.runs, self.checkpoint.name) if file.stat().st_size == len(data))
+            problem = f"{self.checkpoint} não pôde ser guardado: {reason(error)}."
+            raise WriteError(problem, "Mude-o de lugar.") from error
+        copies = (file for file in self.runs.holding(self.checkpoint.name) if file.stat().st_size == len(data))
         copy = next((file for file in copies if file.read_bytes() == data), None)
         if copy is None:
-            copy = make_folder(self.runs, "anterior") / self.checkpoint.name
+            copy = self.runs.new("anterior") / self.checkpoint.name
             write_bytes(copy, data)
         self.earlier = copy.parent.name
-        tqdm.write(f"O que estava em {self.checkpoint} está guardado em {copy}.")
+        tell(f"O que estava em {self.checkpoint} está guardado em {copy}.")
 
-    def _settle(self, failed: bool) -> None:
+    def _compare_with_earlier(self, failed: bool) -> None:
         """Where what the file at the top held before is better, say so; after a failure, let it be there again."""
-        earlier = self.runs / self.earlier / self.checkpoint.name
+        earlier = self.runs.folder / self.earlier / self.checkpoint.name
         if not self.earlier or self.score is None or (better := _score(earlier, self.best)) <= self.score:
             return
         if failed:
             write_bytes(self.checkpoint, earlier.read_bytes())
         now = "está de volta" if failed else f"está guardado em {earlier}"
         scores = f"{percent(better, 2)} contra {percent(self.score, 2)}"
-        print(f"O modelo anterior era melhor na validação ({scores}) e {now}.")
+        tell(f"O modelo anterior era melhor na validação ({scores}) e {now}.")
 
 
 def _score(path: Path, ours: Path) -> float:
@@ -158,51 +201,3 @@ def _score(path: Path, ours: Path) -> float:
         return info.val_accuracy if info.classes == read_checkpoint(ours).info.classes else -1.0
     except CheckpointError:
         return -1.0
-
-
-def runs_beside(checkpoint: str | Path) -> Path:
-    """Where the folders are of the runs that renew the file `checkpoint`."""
-    return Path(checkpoint).parent / "runs"
-
-
-def resume_name(checkpoint: str | Path) -> str:
-    """The name, in its folder, of the file from which a run goes on that renews `checkpoint`."""
-    return f"{Path(checkpoint).stem}.retomar{Path(checkpoint).suffix}"
-
-
-def find_interrupted(checkpoint: str | Path) -> Path | None:
-    """Return the file to go on from of the run interrupted last, of those that renew `checkpoint`; None: there is none.
-
-    A run that is under way has one, too.
-    """
-    found = _in_folders(runs_beside(checkpoint), resume_name(checkpoint))
-    return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
-
-
-def _in_folders(runs: Path, name: str) -> Iterator[Path]:
-    """The files of this name in the folders of runs; not by a pattern, which the name may contain."""
-    return (folder / name for folder in runs.glob("*") if (folder / name).is_file())
-
-
-def _new_folder(runs: Path, label: str) -> Path:
-    """The folder that the environment names, if no run has it yet, or else one of make_folder()."""
-    given = runs / os.environ.get(NAME_VARIABLE, "")
-    if given != runs and given.is_dir() and not (given / "run.json").exists():
-        return given
-    return make_folder(runs, label)
-
-
-def make_folder(runs: Path, label: str) -> Path:
-    """Make a folder in `runs`, named after now and `label`, that nothing else has. Raises WriteError."""
-    name, number = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}", 1
-    while True:
-        folder = runs / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            continue
-        except OSError as error:
-            problem = f"Não é possível gravar em {folder}: {reason(error)}."
-            raise WriteError(problem, "Escolha outro caminho para o modelo.") from error
-        return folder

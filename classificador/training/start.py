@@ -1,52 +1,91 @@
-"""What a training starts from: new weights, or those of a network that has learnt other classes already."""
+"""What a training starts from: a network that has learnt other classes already, or a teacher."""
 
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
 
 from classificador.constants import CLASSES
+from classificador.data.dataset import ImageData
+from classificador.device import to_device
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model, read_checkpoint
-from classificador.files.model_info import LoadedModel
+from classificador.messages import tell
 from classificador.network.cnn import CNN, OriginalCNN
+from classificador.network.model_info import info_of, set_info
+from classificador.network.teacher import Teacher
 from classificador.portuguese import percent
+from classificador.training.run_folder import Runs
 
 SHIPPED = Path("best_model.pth")  # which knows CIFAR-10, until a training on other classes takes its place
 
 
-def find_start(start_from: str, classes: tuple[str, ...]) -> LoadedModel | None:
+def find_start(start_from: str, classes: tuple[str, ...], checkpoint: str | Path = SHIPPED) -> nn.Module | None:
     """Return the trained network with whose weights a training on `classes` begins, for build(); None for new ones.
 
     start_from: the file of a model; "zero" for none; or "auto": for other classes than CIFAR-10's, best_model.pth, or
-    what it held before, kept in runs/, if it knows CIFAR-10. Says in one line which network it is.
+    what a file held before that a training took the place of, if it knows CIFAR-10. checkpoint: the file that the
+    training renews, beside which such files are kept, too. Says in one line which network it is.
     Raises CheckpointError for a file that cannot be used.
     """
     if start_from == "zero" or (start_from == "auto" and classes == CLASSES):
         return None
-    if start_from != "auto":
-        path, model = Path(start_from), load_model(start_from)
-        if isinstance(model, OriginalCNN):
-            raise CheckpointError(f"{path} tem os pesos da rede original, de que a deste projeto não pode partir.")
-    else:
-        kept = sorted(Path("runs").glob(f"*/{SHIPPED}"), reverse=True)
-        found = next(filter(None, map(_of_cifar10, [SHIPPED, *kept])), None)
+    if start_from == "auto":
+        found = next(_of_cifar10(checkpoint), None)
         if found is None:
-            print("Não há best_model.pth do CIFAR-10 de que partir; os pesos começam ao acaso.")
+            tell("Não há best_model.pth do CIFAR-10 de que partir; os pesos começam ao acaso.")
             return None
-        path, model = found
-    info = model.info
+        path = found
+    else:
+        path = Path(start_from)
+    model = load_model(path)
+    if isinstance(model, OriginalCNN):
+        problem = f"{path} tem os pesos da rede original, de que a deste projeto não pode partir."
+        raise CheckpointError(problem)
+    info = info_of(model)
     made = f"{info.preset}, {info.created[:10]}" if info.preset else "só pesos"
     score = f", {percent(info.val_accuracy)} na validação" if info.preset else ""
-    vars(model)["start"] = f"{path.name[:100]} ({made})"
-    print(
+    set_info(model, replace(info, start=f"{path.name[:100]} ({made})"))
+    tell(
         f"Os pesos partem de {path}: {info.preset or made}, {len(info.classes)} classes{score}. "
         '(Do zero: START_FROM = "zero"; no terminal, --partir-de zero.)'
     )
     return model
 
 
-def _of_cifar10(path: Path) -> tuple[Path, LoadedModel] | None:
-    """The model in this file, if it is one of CIFAR-10's classes."""
-    try:
-        saved = read_checkpoint(path)
-        return (path, load_model(path)) if saved.network is CNN and saved.info.classes == CLASSES else None
-    except CheckpointError:
-        return None
+def _of_cifar10(checkpoint: str | Path) -> Iterator[Path]:
+    """The files of models of CIFAR-10's classes: the shipped one, and those that trainings kept, newest first."""
+    kept = (sorted(runs.holding(SHIPPED.name), reverse=True) for runs in (Runs(SHIPPED), Runs(checkpoint)))
+    for path in [SHIPPED, *chain(*kept)]:
+        try:
+            saved = read_checkpoint(path)
+            if saved.network_class is CNN and saved.info.classes == CLASSES:
+                yield path
+        except CheckpointError:
+            continue
+
+
+def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
+    """Return the teacher saved in `path`, on `device`; its attribute `identity` tells it from others.
+
+    data: that the student learns. Raises CheckpointError when there is none, or one of other classes or another side.
+    """
+    if not Path(path).exists():
+        raise CheckpointError(f"Falta o professor ({path}).", "Treine-o antes: `python -m classificador professor`.")
+    teacher = cast(Teacher, load_model(path, Teacher))
+    info, side = info_of(teacher), data.train.images.shape[-1]
+    if not info.preset:
+        raise CheckpointError(f"{path} traz só pesos, e não os de um professor.", "Treine um, ou dê o arquivo dele.")
+    if info.classes != tuple(data.classes):
+        raise CheckpointError(f"O professor em {path} conhece outras classes que as destas imagens.", "Treine outro.")
+    if info.side != side:
+        problem = f"O professor em {path} aprendeu com imagens de {info.side} pixels; estas têm {side}."
+        raise CheckpointError(problem)
+    teacher.identity = {"crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}", "val_accuracy": info.val_accuracy}
+    to_device(teacher, device)
+    return teacher

@@ -1,4 +1,4 @@
-"""What a model file says of its weights: typed, and checked once, when it is read or made."""
+"""What is known of a network: how to build it, where its weights come from, and how good they are."""
 
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -6,6 +6,7 @@ from datetime import datetime
 from torch import nn
 
 from classificador.constants import CLASSES, FRAMINGS
+from classificador.messages import tell
 from classificador.portuguese import duration, number, percent
 
 LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
@@ -16,30 +17,30 @@ HUGE = 1e12  # no number of a training comes near
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Who made the weights, how good they are, and how to build the network for them.
+    """What is known of a network, its attribute `info`; what is not known has its default value.
 
     Every text in it can be printed and every number is of a size, whoever wrote the file: ValueError otherwise.
     """
 
-    preset: str  # "": the file holds weights alone, and only architecture and classes are known
-    settings: dict  # of the training: plain values, "epochs" among them
-    classes: tuple[str, ...]  # names, by label
-    epoch: float  # the epoch, from 1, after which these weights were kept
-    val_accuracy: float  # fraction
-    val_loss: float
-    seconds: float  # of training
-    history: dict  # History.to_dict()
-    created: str  # date and time, ISO 8601
-    versions: dict  # of "torch", and of others
-    split: str  # how many images were trained on and validated with, in words
-    device: str  # on which it was trained, in words
-    precision: str  # in which it was trained, "bfloat16" or "float32"
-    architecture: dict  # the arguments of make_network
+    architecture: dict = field(default_factory=dict)  # the arguments of make_network; empty: it was made otherwise
+    classes: tuple[str, ...] = ()  # names, by label
+    seed: int | None = None  # with which its starting weights were drawn
+    start: str = ""  # the file of the network whose weights it began with, its recipe and date
+    earlier_epochs: float = 0.0  # of the trainings before the last, whose weights that one began with
+    epoch: float = 0.0  # of the last training: after so many these weights were kept
+    preset: str = ""  # the recipe of the last training; "": nothing is known of one
+    settings: dict = field(default_factory=lambda: {"epochs": 0})  # of it: plain values
+    val_accuracy: float = 0.0  # fraction
+    val_loss: float = 0.0
+    seconds: float = 0.0  # of training
+    created: str = "1970-01-01"  # date and time, ISO 8601
+    versions: dict = field(default_factory=lambda: {"torch": ""})  # of "torch", and of others
+    split: str = ""  # how many images were trained on and validated with, in words
+    device: str = ""  # on which it was trained, in words
+    precision: str = ""  # in which it was trained, "bfloat16" or "float32"
     temperature: float = 1.0  # what logits are divided by, for calibrated probabilities
     doubt_below: float = 0.0  # the best probability under which a picture may well show none of the classes
     teacher: dict = field(default_factory=dict)  # empty for a network that learnt labels
-    start: str = ""  # the file of the network whose weights this training began with, its recipe and date
-    earlier_epochs: float = 0.0  # of the trainings whose weights this one began with
     run: str = ""  # the name of the run's folder
     framing: str = "centro"  # how pictures are made square, as in to_tensor()
 
@@ -47,14 +48,15 @@ class ModelInfo:
         kinds = {float: int | float, tuple[str, ...]: tuple}
         if not all(isinstance(getattr(self, part.name), kinds.get(part.type, part.type)) for part in fields(self)):
             raise ValueError("metadados de outro tipo")
-        epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss]
-        plain = [*_parts(self.settings), *_parts(self.teacher), *_parts(self.versions)]  # no tensors, no endless lists
+        epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss, self.seed or 0.0]
+        plain = [*_items(self.settings), *_items(self.teacher), *_items(self.versions)]  # no tensors, no endless lists
         texts = [self.preset, self.split, self.device, self.precision, self.start, self.run, self.versions.get("torch")]
         if not (
             architecture_is_sound(self.architecture)
-            and all(map(_printable, [*texts, *self.classes]))
-            and all(part is None or isinstance(part, str | int | float) for part in plain)
-            and 0 < len(set(self.classes)) == len(self.classes) == self.architecture.get("classes", 10)
+            and all(map(_is_printable, [*texts, *self.classes]))
+            and all(item is None or isinstance(item, str | int | float) for item in plain)
+            and len(set(self.classes)) == len(self.classes)
+            and len(self.classes) in (0, self.architecture.get("classes", len(self.classes)))
             and type(epochs) is int
             and all(abs(value) < HUGE for value in [self.epoch, epochs, *scores, self.seconds, self.earlier_epochs])
             and 0 <= self.doubt_below <= 1
@@ -67,13 +69,15 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, values: object) -> "ModelInfo":
-        """Return the info that to_dict() made these plain values of. Raises ValueError for any others."""
+        """Return the info of a trained network that to_dict() made these plain values of. Raises ValueError."""
         if not isinstance(values, dict) or not isinstance(values.get("classes"), list):
             raise ValueError("não são metadados")
+        if not values["classes"] or not values.get("preset"):
+            raise ValueError("metadados incompletos")
         known = {part.name: values[part.name] for part in fields(cls) if part.name in values}
         try:
             return cls(**known | {"classes": tuple(values["classes"])})
-        except TypeError as error:  # a part is missing, or a class is no name
+        except TypeError as error:  # a class is no name
             raise ValueError(str(error)) from error
 
     @classmethod
@@ -82,12 +86,9 @@ class ModelInfo:
 
         Raises ValueError for an impossible architecture.
         """
-        ten = architecture["classes"] == len(CLASSES)
-        names = CLASSES if ten else [f"classe {label}" for label in range(architecture["classes"])]
-        unknown: dict[str, object] = dict.fromkeys(("preset", "split", "device", "precision"), "")
-        unknown |= dict.fromkeys(("epoch", "val_accuracy", "val_loss", "seconds"), 0.0)
-        unknown |= {"settings": {"epochs": 0}, "history": {}, "versions": {"torch": ""}, "created": "1970-01-01"}
-        return cls.from_dict(unknown | {"classes": list(names), "architecture": architecture})
+        count = architecture["classes"]
+        names = CLASSES if count == len(CLASSES) else tuple(f"classe {label}" for label in range(count))
+        return cls(architecture, names)
 
     def to_dict(self) -> dict:
         """The info as the plain values that a file holds."""
@@ -99,11 +100,16 @@ class ModelInfo:
         return self.architecture.get("side", 32)
 
     @property
+    def epochs_trained(self) -> float:
+        """For how many epochs its weights have learnt, in all trainings together."""
+        return self.earlier_epochs + self.epoch
+
+    @property
     def provenance(self) -> dict:
         """How the weights were made, as plain values; nothing for weights that came alone."""
-        facts = ["preset", "settings", "teacher", "start", "epoch", "val_accuracy", "temperature", "seconds"]
-        facts += ["created", "device", "precision", "versions", "split"]
-        return {name: getattr(self, name) for name in facts} if self.preset else {}
+        names = ["preset", "settings", "teacher", "start", "epoch", "val_accuracy", "temperature", "seconds"]
+        names += ["created", "device", "precision", "versions", "split"]
+        return {name: getattr(self, name) for name in names} if self.preset else {}
 
     @property
     def distilled(self) -> bool:
@@ -111,24 +117,22 @@ class ModelInfo:
         return bool(self.teacher)
 
 
-class LoadedModel(nn.Module):
-    """What load_model() returns, to a type checker: any network, with what its file says of it. It is never made."""
+def info_of(model: nn.Module) -> ModelInfo:
+    """Return what is known of a model, its attribute `info`; of one that make_network() did not make, nothing."""
+    return vars(model).get("info") or ModelInfo()
 
-    info: ModelInfo
-    epochs_trained: float
+
+def set_info(model: nn.Module, info: ModelInfo) -> None:
+    """Let this be what is known of a model. (PyTorch types every other attribute of a module as a tensor or module.)"""
+    vars(model)["info"] = info
 
 
 def take_classes(model: nn.Module, classes: tuple[str, ...]) -> None:
     """Let a network of which only the weights are known have the class names of these data, if they are as many."""
     info = info_of(model)
-    if info and not info.preset and len(info.classes) == len(classes) and set(info.classes) != set(classes):
-        print("As classes são as destes dados, na ordem deles.")
-        vars(model)["info"] = replace(info, classes=classes)
-
-
-def info_of(model: nn.Module) -> ModelInfo | None:
-    """Return what the file said that a model was loaded from; None for one that comes from no file."""
-    return getattr(model, "info", None)
+    if not info.preset and len(info.classes) == len(classes) and set(info.classes) != set(classes):
+        tell("As classes são as destes dados, na ordem deles.")
+        set_info(model, replace(info, classes=classes))
 
 
 def describe_checkpoint(info: ModelInfo) -> str:
@@ -161,26 +165,26 @@ def describe_checkpoint(info: ModelInfo) -> str:
 
 def architecture_is_sound(architecture: dict) -> bool:
     """Whether these can be the arguments of a network: few, plain, printable and of a size."""
-    parts, side = _parts(architecture), architecture.get("side", 32)
+    items, side = _items(architecture), architecture.get("side", 32)
     return (
         len(architecture) < 50
-        and all(map(_printable, architecture))
-        and all(part is None or _printable(part) or isinstance(part, int | float) for part in parts)
-        and all(abs(part) <= LARGEST for part in parts if isinstance(part, int | float))
+        and all(map(_is_printable, architecture))
+        and all(item is None or _is_printable(item) or isinstance(item, int | float) for item in items)
+        and all(abs(item) <= LARGEST for item in items if isinstance(item, int | float))
         and type(architecture.get("symmetric", False)) is bool
         and type(side) is int
         and 1 <= side <= LARGEST_SIDE
     )
 
 
-def _parts(values: dict) -> list:
+def _items(values: dict) -> list:
     """The keys and the values; of short lists among the values, what they hold."""
-    parts = list(values)
+    items = list(values)
     for value in values.values():
-        parts += value if isinstance(value, list) and len(value) < 50 else [value]
-    return parts
+        items += value if isinstance(value, list) and len(value) < 50 else [value]
+    return items
 
 
-def _printable(text: object) -> bool:
+def _is_printable(text: object) -> bool:
     """Control characters could rewrite the terminal they are printed to, and endless texts fill it."""
     return isinstance(text, str) and text.isprintable() and len(text) < 200
