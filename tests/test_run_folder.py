@@ -14,14 +14,12 @@ from classificador.errors import DivergenceError, WriteError
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN
+from classificador.training import record as record_module
 from classificador.training import run_folder
 from classificador.training import trainer as trainer_module
 from classificador.training.fit import fit
-from classificador.training.history import History
 from classificador.training.run_folder import RunFolder, Runs
 from conftest import INFO, runs_of
-
-RECORD = {"settings": {"preset": "rapido", "epochs": 1}}
 
 
 def run(toy, settings, path, resume=False):
@@ -47,7 +45,7 @@ def top(tmp_path):
 def leave(path, *scores, **info):
     """A run that saves weights with these validation accuracies."""
     with RunFolder(Runs(path)) as folder:
-        folder.begin(RECORD, History())
+        folder.begin("rapido")
         for score in scores:
             folder.save(
                 network(classes=len(info.get("classes", INFO["classes"]))), INFO | info | {"val_accuracy": score}
@@ -118,10 +116,10 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_training(toy, small, tm
 
 
 def test_a_record_that_cannot_be_written_does_not_end_the_training(toy, small, tmp_path, monkeypatch, capsys):
-    def held(*record):
-        raise WriteError("Não foi possível gravar history.csv: sem permissão.")
+    def held(path, data):
+        raise WriteError(f"Não foi possível gravar {path}: sem permissão.")
 
-    monkeypatch.setattr(run_folder, "write_record", held)  # as where a spreadsheet holds it open, on Windows
+    monkeypatch.setattr(record_module, "write_bytes", held)  # as where a spreadsheet holds it open, on Windows
     assert len(run(toy, small, tmp_path / "best.pth").val_loss) == 2
     assert capsys.readouterr().out.count("mas sem registro") == 1
 
@@ -187,7 +185,7 @@ def test_a_model_of_other_classes_is_kept_and_not_compared(top, capsys):
 def test_what_was_there_first_comes_back_whatever_was_put_there_meanwhile(top, capsys):
     before = top.read_bytes()
     with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as folder:
-        folder.begin(RECORD, History())
+        folder.begin("rapido")
         folder.save(network(), INFO | {"val_accuracy": 0.3})
         top.write_bytes(b"junk")
         folder.save(network(), INFO | {"val_accuracy": 0.4})
@@ -199,7 +197,7 @@ def test_what_was_there_first_comes_back_whatever_was_put_there_meanwhile(top, c
 def test_after_a_failure_the_better_model_is_at_the_top_again(top, capsys):
     before = top.read_bytes()
     with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as folder:
-        folder.begin(RECORD, History())
+        folder.begin("rapido")
         folder.save(network(), INFO | {"val_accuracy": 0.4})
         raise ZeroDivisionError
     assert top.read_bytes() == before
@@ -209,7 +207,7 @@ def test_after_a_failure_the_better_model_is_at_the_top_again(top, capsys):
 
 def test_after_a_failure_the_better_model_of_the_run_stays(top):
     with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as folder:
-        folder.begin(RECORD, History())
+        folder.begin("rapido")
         folder.save(network(), INFO | {"val_accuracy": 0.6})
         raise ZeroDivisionError
     assert load_model(top).info.val_accuracy == 0.6
@@ -250,7 +248,7 @@ def test_a_resume_file_can_name_only_a_folder_of_runs_and_removes_none(top, tmp_
     save_checkpoint(victim, network(), INFO | {"val_accuracy": 0.99})
     before, score = victim.read_bytes(), load_model(top).info.val_accuracy
     with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as again:
-        again.begin(RECORD, History(), folder.point, name)
+        again.begin("rapido", folder.point, name)
         raise ZeroDivisionError
     assert victim.read_bytes() == before
     assert load_model(top).info.val_accuracy == (0.99 if name == "precioso" else score)

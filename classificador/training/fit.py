@@ -24,8 +24,8 @@ from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, percent
 from classificador.recipes import Settings
 from classificador.training.batches import Batches, balanced
-from classificador.training.facts import model_facts, run_facts
 from classificador.training.history import History
+from classificador.training.record import Record, model_facts
 from classificador.training.resume import check_fingerprint, check_settings, read_point, unusable
 from classificador.training.run_folder import RunFolder, Runs
 from classificador.training.start import find_start, load_teacher
@@ -81,17 +81,15 @@ def fit(
     with _stop_requests() as stop_signal, files as folder, _full_memory_told(settings):
         trainer = Trainer(model, _bring(data, settings), criterion, optimizer)
         _begin(trainer, runs, folder, resume)
+        record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
         if watch:
             watch(trainer.history)  # before the bar, so that in a notebook the curves stand above it
-        with _listen(trainer, watch) as bar:
-            try:
-                trainer.train(stop_signal)
-            finally:
-                epoch = trainer.batches.done / trainer.batches.steps
-                earlier = trainer.history.earlier_epochs
-                set_info(model, replace(info_of(model), earlier_epochs=earlier, epoch=epoch))
-            if trainer.history.interrupted and folder:
-                bar.write(f"Interrompido; guardado em {folder.point}, para retomar.")
+        with _listen(trainer, record, watch) as bar, _told_at_the_end(trainer, record):
+            trainer.train(stop_signal)
+        if folder and trainer.history.interrupted:
+            bar.write(f"Interrompido; guardado em {folder.point}, para retomar.")
+        elif folder:
+            folder.remove_point()  # after the record: a job started anew looks for one of the two
     return trainer.history
 
 
@@ -111,6 +109,22 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
     if not any(weight.requires_grad and id(weight) in trained for weight in model.parameters()):
         problem = "O otimizador é de outra rede, e esta não aprenderia nada."
         raise SettingsError(problem, "Crie-o de novo, para esta.")
+
+
+@contextmanager
+def _told_at_the_end(trainer: Trainer, record: Record | None) -> Iterator[None]:
+    """Let the record say how the training under way ended, and the model for how many epochs it has learnt."""
+    if record:
+        record.write()
+    status = "failed"
+    try:
+        yield
+        status = "interrupted" if trainer.history.interrupted else "finished"
+    finally:
+        earlier, epoch = trainer.history.earlier_epochs, trainer.batches.done / trainer.batches.steps
+        set_info(trainer.model, replace(info_of(trainer.model), earlier_epochs=earlier, epoch=epoch))
+        if record:
+            record.write(status)
 
 
 @contextmanager
@@ -179,15 +193,15 @@ def _begin(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool)
         return
     trainer.folder = folder
     if point:
-        folder.begin(run_facts(trainer), trainer.history, point.path, point.earlier)
+        folder.begin(trainer.settings.preset, point.path, point.earlier)
     else:
         if left := runs.interrupted():
             tell(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
-        folder.begin(run_facts(trainer), trainer.history)
+        folder.begin(trainer.settings.preset)
 
 
-def _listen(trainer: Trainer, watch: Callable[[History], None] | None) -> tqdm:
-    """Let the trainer's folder, `watch` and a progress bar follow it; return the bar, for a `with` block."""
+def _listen(trainer: Trainer, record: Record | None, watch: Callable[[History], None] | None) -> tqdm:
+    """Let its folder and record, `watch` and a progress bar follow the trainer; return the bar, for a `with` block."""
     epochs, history = trainer.settings.epochs, trainer.history
 
     def under_way() -> str:
@@ -212,8 +226,8 @@ def _listen(trainer: Trainer, watch: Callable[[History], None] | None) -> tqdm:
         folder = trainer.folder
         if folder and (folder.score is None or history.is_at_its_best):
             folder.save(trainer.model, model_facts(trainer, logits))
-        if folder:
-            folder.record()
+        if record:
+            record.write()
         if watch:
             watch(history)
         bar.write(line_of(len(history.val_loss) - 1))

@@ -5,6 +5,7 @@ from; `history.csv`; and `run.json`, what trained and how it went. `make run` na
 executed notebook; DATE-anterior is no run, but what lay at the top before one.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -19,8 +20,6 @@ from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.messages import tell
 from classificador.portuguese import percent, reason
-from classificador.training.history import History
-from classificador.training.record import read_record, write_record
 
 NAME_VARIABLE = "CLASSIFICADOR_RUN"  # the name that the next run's folder is to have, as `make run` sets it
 
@@ -47,7 +46,7 @@ class Runs:
         "interrupted": a point to go on from; "finished"; or "".
         """
         since = datetime.fromtimestamp(int(moment), UTC).isoformat(timespec="seconds")
-        records = {folder: read_record(folder) for folder in self.folder.glob("*")}
+        records = {folder: _read_record(folder) for folder in self.folder.glob("*")}
         ours = {"checkpoint": self.checkpoint.name}.items()
         began = {folder: str(record.get("started")) for folder, record in records.items() if record.items() >= ours}
         last = max(began, key=lambda folder: began[folder], default=None)
@@ -89,11 +88,9 @@ class RunFolder:
     def __init__(self, runs: Runs):
         self.runs, self.checkpoint = runs, runs.checkpoint
         self.folder = runs.folder  # its own once begin() has been called
-        self.history: History | None = None  # of the run, once begin() has been called
         self.score: float | None = None  # of the best weights of this run, None before the first
         self.earlier = ""  # the name of the folder in runs/ that has what the file at the top held before; "": none
-        self._record: dict = {"checkpoint": self.checkpoint.name}
-        self._is_recorded, self._is_renewed = True, False  # the record, as long as it can be; the file at the top, once
+        self._is_renewed = False  # the file at the top, once
 
     @property
     def best(self) -> Path:
@@ -110,27 +107,19 @@ class RunFolder:
         self._lock = reserve(self.checkpoint)
         return self
 
-    def __exit__(self, kind: type | None, *error) -> None:
+    def __exit__(self, kind: type | None, *error: object) -> None:
         try:
-            if self.history:
-                self._compare_with_earlier(failed=kind is not None)
-                status = "failed" if kind else "interrupted" if self.history.interrupted else "finished"
-                self.record(status)
-                if status == "finished":  # after the record: a job started anew looks for one of the two
-                    with suppress(FileNotFoundError):
-                        retry(os.unlink, self.point)
+            self._compare_with_earlier(failed=kind is not None)
         finally:
             self._lock.release()
 
-    def begin(self, record: dict, history: History, interrupted: Path | None = None, earlier: str = "") -> None:
+    def begin(self, recipe: str, interrupted: Path | None = None, earlier: str = "") -> None:
         """Make the folder, or go on in that of a run that was interrupted. Raises WriteError.
 
-        record: what run.json says of the run. history: to which its epochs are added. interrupted: the point to go on
-        from. earlier: the name of the folder that has what the file at the top held before that run.
+        interrupted: the point to go on from. earlier: the name of the folder that has what the file at the top held
+        before that run.
         """
-        self.folder = interrupted.parent if interrupted else self.runs.next(record["settings"]["preset"])
-        self._record |= record
-        self.history = history
+        self.folder = interrupted.parent if interrupted else self.runs.next(recipe)
         if interrupted:
             for file in (self.best, self.point, self.folder / "history.csv", self.folder / "run.json"):
                 remove_unfinished(file)
@@ -138,7 +127,6 @@ class RunFolder:
         if self.best.exists():
             self.score = read_checkpoint(self.best).info.val_accuracy
             self._renew()
-        self.record()
 
     def save(self, model: nn.Module, facts: dict) -> None:
         """Save the weights, this run's best so far; facts: as in pack(). Raises CheckpointError and WriteError."""
@@ -146,15 +134,10 @@ class RunFolder:
         self.score = facts["val_accuracy"]
         self._renew()
 
-    def record(self, status: str = "running") -> None:
-        """Write history.csv and run.json; where that fails it is said once, and the training goes on."""
-        assert self.history is not None
-        if self._is_recorded:
-            try:
-                write_record(self.folder, self._record, self.history, status)
-            except WriteError as error:
-                self._is_recorded = False
-                tell(f"O treino segue, mas sem registro: {error}")
+    def remove_point(self) -> None:
+        """Remove the point to go on from: the run is over."""
+        with suppress(FileNotFoundError):
+            retry(os.unlink, self.point)
 
     def _renew(self) -> None:
         """Let the file at the top be our best weights; the first time, see that what it held stays."""
@@ -201,3 +184,11 @@ def _score(path: Path, ours: Path) -> float:
         return info.val_accuracy if info.classes == read_checkpoint(ours).info.classes else -1.0
     except CheckpointError:
         return -1.0
+
+
+def _read_record(folder: Path) -> dict:
+    """What the folder's run.json holds; nothing where it holds no record."""
+    with suppress(OSError, ValueError, RecursionError):
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return record if isinstance(record, dict) else {}
+    return {}
