@@ -142,9 +142,8 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     info = info_of(model)
     known = list(info.classes if info else classes)
     if unknown := [name for name in classes if name not in known]:
-        names = ", ".join(known)[:80]
-        text = f"O modelo não conhece a classe {unknown[0]}, e sim {names}. Use o modelo e os dados do mesmo treino."
-        raise CheckpointError(text)
+        problem = f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}."
+        raise CheckpointError(problem, "Use o modelo e os dados do mesmo treino.")
     labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
     with autocast(next(model.parameters()).device):
         probabilities = predict(model, split.images).numpy()
