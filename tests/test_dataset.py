@@ -2,20 +2,20 @@
 
 import hashlib
 import os
-import subprocess
-import sys
-from pathlib import Path
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import fake_cifar
 from classificador.constants import CLASSES
 from classificador.data import download, formats
 from classificador.data.dataset import load_cifar10, validation_indices
 from classificador.errors import DataError
+from classificador.messages import told_to
 
 RECORDS = fake_cifar.make_records()
 TRAIN_ROWS = formats.TRAIN_FILES * fake_cifar.ROWS
@@ -30,6 +30,8 @@ def small(monkeypatch):
 
     def fetch(root):
         asked.append(root)
+        with pytest.raises(Timeout):  # so that no other process fetches as well
+            FileLock(root / ".cifar-10.lock").acquire(timeout=0)
         return fake_cifar.write_tar(fake_cifar.python_files(RECORDS), root / formats.PYTHON_ARCHIVE)
 
     monkeypatch.setattr(download, "fetch", fetch)
@@ -152,43 +154,16 @@ def test_root_is_a_file(small, tmp_path):
         load_cifar10(tmp_path / "data")
 
 
-CHILD = """
-import sys, time
-from pathlib import Path
-import fake_cifar
-from classificador.data import download, formats
-from classificador.data.dataset import load_cifar10
-
-root, name = Path(sys.argv[1]), sys.argv[2]
-records = fake_cifar.make_records()
-formats.ROWS, formats.SHA256 = fake_cifar.ROWS, fake_cifar.sums(records)
-
-def fetch(root):
-    (root / f"fetched-{name}").touch()
-    deadline = time.monotonic() + 60
-    while not all((root / f"ready-{other}").exists() for other in "ab") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)  # for the other to meet the lock
-    return fake_cifar.write_tar(fake_cifar.python_files(records), root / formats.PYTHON_ARCHIVE)
-
-download.fetch = fetch
-(root / f"ready-{name}").touch()
-assert len(load_cifar10(root).train) == 90
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_fetch_once(tmp_path):
-    here = Path(__file__).resolve().parent
-    path = os.pathsep.join(map(str, (here, here.parent)))
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
-    environment.pop(formats.SOURCE_VARIABLE, None)
-    commands = ([sys.executable, "-c", CHILD, str(tmp_path), name] for name in "ab")
-    children = [subprocess.Popen(each, env=environment, stdout=subprocess.PIPE, encoding="utf-8") for each in commands]
-    outputs = [child.communicate(timeout=120)[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    assert len(list(tmp_path.glob("fetched-*"))) == 1
-    assert sorted(outputs) == ["", "Outro processo está preparando os dados; aguardando…\n"]
+def test_of_several_processes_one_fetches_and_the_others_wait_for_what_it_brings(small, tmp_path, monkeypatch):
+    said, waiting = [], threading.Event()
+    monkeypatch.setattr(download, "fetch", lambda root: pytest.fail("fetched twice"))
+    with told_to(lambda text: (said.append(text), waiting.set())), ThreadPoolExecutor() as pool:
+        with FileLock(tmp_path / ".cifar-10.lock"):  # as held by a process that fetches
+            waits = pool.submit(load_cifar10, tmp_path)
+            assert waiting.wait(60)
+            (tmp_path / formats.CACHE).write_bytes(RECORDS.tobytes())
+        _assert_whole(waits.result(60))
+    assert said == ["Outro processo está preparando os dados; aguardando…"]
 
 
 def test_the_real_data_and_their_split_are_the_same_everywhere(cifar10):
