@@ -25,9 +25,8 @@ class LiveCurves:
 
     def __call__(self, history: History) -> None:
         """Redraw if enough time has passed since the last drawing; after an epoch, sooner."""
-        wait = max(2.0, self.took / self.SHARE)
-        if len(history.val_loss) != self.entries:
-            wait = self.took / self.EPOCH_SHARE
+        new_epoch = len(history.val_loss) != self.entries
+        wait = self.took / self.EPOCH_SHARE if new_epoch else max(2.0, self.took / self.SHARE)
         if time.perf_counter() >= self.ended + wait:
             self.draw(history)
 
