@@ -1,5 +1,6 @@
 """Every layout gives the same verified records; damaged and hostile ones are refused and touch nothing."""
 
+import hashlib
 import io
 import pickle
 import tarfile
@@ -90,15 +91,12 @@ def test_oversized_member_is_not_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_one_changed_pixel_or_label_is_named(layout, tmp_path):
-    for row, column, name in ((fake_cifar.ROWS * 2 + 3, 1000, "data_batch_3"), (-1, 0, "test_batch")):
-        changed = RECORDS.copy()
-        changed[row, column] ^= 1
-        path = fake_cifar.write_tar(LAYOUTS[layout](changed), tmp_path / f"{name}.tar.gz")
-        message = _refused(path)
-        for text in (name, formats.SHA256[name][:12], fake_cifar.sums(changed)[name][:12]):
-            assert text in message
-        assert "data_batch_2" not in message
+@pytest.mark.parametrize(("row", "column"), [(fake_cifar.ROWS * 2 + 3, 1000), (-1, 0)])
+def test_one_changed_pixel_or_label_is_told_with_both_sums(layout, row, column, tmp_path):
+    changed = RECORDS.copy()
+    changed[row, column] ^= 1
+    message = _refused(fake_cifar.write_tar(LAYOUTS[layout](changed), tmp_path / "a.tar.gz"))
+    assert formats.SHA256[:12] in message and hashlib.sha256(changed).hexdigest()[:12] in message
 
 
 def _half(whole: bytes) -> bytes:
