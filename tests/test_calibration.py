@@ -29,14 +29,11 @@ def test_the_error_is_small_where_labels_follow_the_probabilities_and_large_else
 
 def test_the_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
-    labels = np.array([0, 1, 1, 1])
     # In ten intervals: two at 0.9 of which one is right, one right at 0.6, one right at 0.8.
+    labels = np.array([0, 1, 1, 1])
     assert calibration_error(probabilities, labels, bins=10) == pytest.approx((0.8 + 0.4 + 0.2) / 4)
     assert reliability(probabilities, labels, bins=10)[9] == pytest.approx([0.9, 0.5, 2])
-
-
-def test_complete_certainty_falls_into_the_last_interval():
-    assert reliability(np.array([[1.0, 0.0]]), np.array([0]))[-1].tolist() == [1, 1, 1]
+    assert reliability(np.eye(2), np.array([0, 1]))[-1].tolist() == [1, 1, 2], "certainty is in the last interval"
     assert calibration_error(np.empty((0, 10)), np.empty(0)) == 0
 
 

@@ -212,6 +212,7 @@ def test_of_many_classes_some_are_shown_and_the_figure_says_which(monkeypatch):
         assert drawn[name].get_supxlabel() == f"3 das 4 classes: {which}", name
     assert len(drawn["confusion"].axes[0].get_yticklabels()) == 3
     assert drawn["pairs"].get_supxlabel() == drawn["predictions"].get_supxlabel() == ""
+    plt.close("all")  # the next test draws them
 
 
 @pytest.mark.slow

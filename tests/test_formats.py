@@ -36,12 +36,6 @@ def test_folder_above_the_official_one(tmp_path):
     assert np.array_equal(formats.read(tmp_path), RECORDS)
 
 
-def test_cache_is_the_binary_files_in_a_row(tmp_path):
-    path = tmp_path / formats.CACHE
-    path.write_bytes(b"".join(fake_cifar.bin_files(RECORDS).values()))
-    assert np.array_equal(formats.read(path), RECORDS)
-
-
 def test_the_fake_python_batch_is_a_true_pickle():
     batch = pickle.loads(fake_cifar.python_batch(RECORDS[: fake_cifar.ROWS]), encoding="latin1")  # our own bytes
     assert np.array_equal(batch["data"], RECORDS[: fake_cifar.ROWS, 1:])
@@ -124,11 +118,6 @@ def test_picture_of_another_kind_is_refused(tmp_path):
     Image.new("L", (1024, fake_cifar.ROWS)).save(buffer, "PNG")
     files = fake_cifar.npm_files(RECORDS) | {"data_batch_1.png": buffer.getvalue()}
     _refused(fake_cifar.write_folder(files, tmp_path / "dados"))
-
-
-def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match="não existe"):
-        formats.read(tmp_path / "nada")
 
 
 def _refused(path) -> str:

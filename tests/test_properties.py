@@ -28,7 +28,7 @@ def saved(tmp_path_factory):
     return path
 
 
-@several
+@settings(several, max_examples=25)
 @given(
     shape=st.tuples(*[st.integers(1, 12)] * 3),
     kernels=st.sampled_from([(3, 3), (5, 3), (1, 5)]),

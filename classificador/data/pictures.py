@@ -76,7 +76,7 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
         raise ImageError(f"{name} está danificado ou incompleto.", "Escolha outra imagem.") from error
 
 
-def quiet() -> AbstractContextManager:
+def quiet() -> AbstractContextManager[object]:
     """Ignore warnings: Pillow's, about damage that can be read past and a limit above ours.
 
     In the main thread alone, which does it for the threads it starts: the filters are one list for all of them, and

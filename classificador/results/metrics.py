@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -111,7 +112,7 @@ class Report:
         rows = [line(name, row) for name, row in zip(self.classes, self.per_class, strict=True)]
         return "\n".join([head, rule, *rows, rule, line("Média macro", [*self.macro, len(self.labels)])])
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The figures as plain values, for JSON."""
         keys = ("precision", "recall", "f1", "images")
         rows = [dict(zip(keys, row, strict=True)) for row in self.per_class.tolist()]

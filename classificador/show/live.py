@@ -18,7 +18,7 @@ class LiveCurves:
 
     SHARE, EPOCH_SHARE = 0.02, 0.1
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.handle = None  # of the output, once there is one
         # The last drawing: of how many epochs it was, when it ended, and the seconds it took.
         self.entries, self.ended, self.took = 0, float("-inf"), 0.0
