@@ -1,4 +1,4 @@
-"""What a bug report needs to say: versions, device, data, checkpoint, disk; and what is wrong with them."""
+"""`diagnostico`: what a bug report needs to say: versions, device, data, checkpoint, disk; what is wrong with them."""
 
 import os
 import platform
@@ -7,6 +7,7 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from classificador.apps.arguments import DATA, MODEL, add_command
 from classificador.errors import ClassificadorError, DataError
 from classificador.portuguese import number, percent
 
@@ -14,8 +15,22 @@ PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pill
 OLDEST_TORCH = (2, 8)  # the oldest that the project was tried on
 NEEDED_DISK = 1 << 30  # bytes: the archive, the cache and a run's files
 
-
 Found = tuple[str, str]  # a value, and what is wrong with it; "" when all is well
+
+
+def add_commands(commands) -> None:
+    """Add the command."""
+    text = "mostra o que um relato de problema precisa e o que está errado"
+    add_command(commands, "diagnostico", diagnose_command, text, DATA, MODEL)
+
+
+def diagnose_command(options) -> tuple[int, dict]:
+    """Describe this machine and installation; exit code 1 when something is wrong."""
+    found = diagnose(options.dados, options.fonte, options.modelo)
+    for name, (value, problem) in found.items():
+        print(f"{'✗' if problem else '✓'} {name}: {value}" + (f" — {problem}" if problem else ""))
+    wrong = any(problem for _, problem in found.values())
+    return int(wrong), {name: {"value": value, "problem": problem} for name, (value, problem) in found.items()}
 
 
 def diagnose(data: str, source: str | None, checkpoint: str) -> dict[str, Found]:

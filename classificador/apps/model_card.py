@@ -16,51 +16,26 @@ from classificador.results.metrics import FEW, Report, calibration_error, evalua
 # CIFAR-10's own names, for the English card; other classes keep theirs.
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ENGLISH = dict(zip(CLASSES, NAMES, strict=True))
-# Of each card, whose template lies beside this file: what it says in one case or another.
-WORDS = {
-    "ficha.md": {
-        "own pictures": "imagens do usuário, {0}×{0}",
-        "learnt labels": "Sem destilação",
-        "learnt answers": "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino "
-        "({:.2%} na validação; o treino dela não está no tempo acima)",
-        "new weights": "Começou de pesos novos",
-        "earlier weights": "Partiu dos pesos de {}",
-        "centro": "o quadrado do centro",
-        "inteira": "o todo, sobre fundo branco",
-        "distilled": ", destilado",
-        "few": "\n- Menos de {} imagens de teste: {}.",
-    },
-    "model_card.md": {
-        "own pictures": "the user’s images, {0}×{0}",
-        "learnt labels": "No distillation",
-        "learnt answers": "Distilled: it learnt a deeper network's answers to the same training images "
-        "({:.2%} in validation; its training is not in the time above)",
-        "new weights": "It began with new weights",
-        "earlier weights": "It began with the weights of {}",
-        "centro": "the central square",
-        "inteira": "all, on white",
-        "distilled": ", distilled",
-        "few": "\n- Fewer than {} test images: {}.",
-    },
-}
+CARDS = ("ficha.md", "model_card.md")  # beside this file: what each says in one case or another, and its template
 
 
 def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -> list[Path]:
     """Write ficha.md and model_card.md of the model in the file `path` into `folder`; return their places.
 
-    data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written, and
-    for weights that came alone.
+    data: the model's, whose test images it is evaluated on. Raises WriteError when a card cannot be written, and
+    CheckpointError for weights that came alone.
     """
     if not model.info.preset:
         raise CheckpointError(f"{path} traz só pesos: não conta como foi treinado, e sem isso não há ficha.")
     report = evaluate(model, data.test, data.classes)
-    for name, words in WORDS.items():
+    for name in CARDS:
         english = name == "model_card.md"
         form = Formatter() if english else PortugueseFormatter()
+        head, template = Path(__file__).with_name(name).read_text(encoding="utf-8").split("\n---\n")
+        words = dict(line.split(": ", 1) for line in head.splitlines())
         facts = _facts(model, path, data, form, words) | _facts_of_test(report, form, words, english)
-        template = Path(__file__).with_name(name).read_text(encoding="utf-8")
         write_bytes(folder / name, form.format(template, **facts).encode())
-    return [folder / name for name in WORDS]
+    return [folder / name for name in CARDS]
 
 
 class PortugueseFormatter(Formatter):
@@ -118,5 +93,5 @@ def _facts_of_test(report: Report, form: Formatter, words: dict[str, str], engli
         "confused": ", ".join(confused) or "—",
         "worst": names[recall.argmin()],
         "worst_recall": recall.min(),
-        "few": words["few"].format(FEW, ", ".join(report.few)) if report.few else "",
+        "few": "\n" + words["few"].format(FEW, ", ".join(report.few)) if report.few else "",
     }
