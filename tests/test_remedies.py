@@ -20,6 +20,7 @@ from conftest import INFO, ROOT
 def workplace(tmp_path, monkeypatch):
     """A folder with pictures of two classes, one of them as a phone writes them, and a model of CIFAR-10."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("classificador.training.batches.SHOWN", 20)  # or each is shown until they are a thousand
     for name, colour in (("céu", "blue"), ("mato", "green")):
         folder = tmp_path / "viagem" / "fotos" / name
         folder.mkdir(parents=True)
@@ -67,13 +68,13 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 32 --modelo meu.pth"
             TRAIN,
             f"exportar {DATA} --modelo meu.pth --saida meu.pth",
             r"outro nome com (--saida)",
-            f"exportar {DATA} --modelo meu.pth {{0}} outro.pt2 --formato pt2",
+            f"exportar {DATA} --modelo meu.pth {{0}} outro.pth --formato pesos",
         ),
         (
             TRAIN,
-            "exportar --modelo meu.pth --formato pt2 --dados data",
+            "exportar --modelo meu.pth --formato pesos --dados data",
             r"Dê as dele com (--dados)",
-            "exportar --modelo meu.pth --formato pt2 {0} viagem/fotos",
+            "exportar --modelo meu.pth --formato pesos {0} viagem/fotos",
         ),
     ],
 )
