@@ -99,7 +99,7 @@ def test_an_interrupted_training_told_to_use_the_same_value_goes_on_with_it(work
     save = run_module.save_state
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "save_state", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
-        command = f"treinar {DATA} --epocas 2 --lote 32 --modelo meu.pth"
+        command = f"treinar {DATA} --epocas 2 --lote 4 --modelo meu.pth"
         assert run(command, capsys)[0] == 130
     code, error = run(f"{command} --retomar --semente 7", capsys)
     option, value = re.search(r"erro: (--\S+): 7 aqui, (\d+) no treino interrompido; use o mesmo valor", error).groups()

@@ -13,10 +13,8 @@ from classificador.files.model_info import LoadedModel
 from classificador.portuguese import SEPARATORS, duration
 from classificador.results.metrics import FEW, Report, calibration_error, evaluate
 
-# CIFAR-10's own names, for the English card; other classes keep theirs.
-NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-ENGLISH = dict(zip(CLASSES, NAMES, strict=True))
-CARDS = ("ficha.md", "model_card.md")  # beside this file: what each says in one case or another, and its template
+# Beside this file: what each card says in one case or another, and its template.
+CARDS = ("ficha.md", "model_card.md")
 
 
 def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -> list[Path]:
@@ -29,11 +27,10 @@ def write_cards(model: LoadedModel, path: Path, data: ImageData, folder: Path) -
         raise CheckpointError(f"{path} traz só pesos: não conta como foi treinado, e sem isso não há ficha.")
     report = evaluate(model, data.test, data.classes)
     for name in CARDS:
-        english = name == "model_card.md"
-        form = Formatter() if english else PortugueseFormatter()
+        form = PortugueseFormatter() if name == "ficha.md" else Formatter()
         head, template = Path(__file__).with_name(name).read_text(encoding="utf-8").split("\n---\n")
         words = dict(line.split(": ", 1) for line in head.splitlines())
-        facts = _facts(model, path, data, form, words) | _facts_of_test(report, form, words, english)
+        facts = _facts(model, path, data, form, words) | _facts_of_test(report, form, words)
         write_bytes(folder / name, form.format(template, **facts).encode())
     return [folder / name for name in CARDS]
 
@@ -50,34 +47,30 @@ class PortugueseFormatter(Formatter):
 def _facts(model: LoadedModel, path: Path, data: ImageData, form: Formatter, words: dict[str, str]) -> dict:
     """What the templates' braces stand for that say what the model is and how it was made."""
     info = model.info
-    source = "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
-    if data.classes != CLASSES:
-        source = words["own pictures"].format(info.side)
-    learnt = words["learnt labels"]
-    if info.distilled:
-        learnt = form.format(words["learnt answers"], info.teacher["val_accuracy"])
+    learnt = form.format(words["learnt answers"], info.teacher["val_accuracy"]) if info.distilled else ""
     return {
         "info": info,
         "file": path.name,
         "sha256": sha256(path.read_bytes()).hexdigest(),
         "weights": sum(weight.numel() for weight in model.parameters()),
         "computed": precision(next(model.parameters()).device),
-        "source": source,
+        "source": words["CIFAR-10" if data.classes == CLASSES else "own pictures"].format(info.side),
         "train": len(data.train),
         "val": len(data.val),
         "test": len(data.test),
         "seed": info.settings.get("seed", "—"),
         "time": duration(info.seconds),
-        "distillation": learnt,
+        "distillation": learnt or words["learnt labels"],
         "start": words["earlier weights"].format(info.start) if info.start else words["new weights"],
         "framing": words[info.framing],
     }
 
 
-def _facts_of_test(report: Report, form: Formatter, words: dict[str, str], english: bool) -> dict:
+def _facts_of_test(report: Report, form: Formatter, words: dict[str, str]) -> dict:
     """What the others stand for, which say how it does on the test images."""
-    known = english and tuple(report.classes) == CLASSES
-    names = [ENGLISH[name] if known else name.replace("|", "\\|") for name in report.classes]
+    names = [name.replace("|", "\\|") for name in report.classes]
+    if tuple(report.classes) == CLASSES:
+        names = words.get("names of CIFAR-10", ", ".join(CLASSES)).split(", ")
     rows = [
         form.format("| {} | {:.3f} | {:.3f} | {:.3f} | {:,.0f} |", name, *row)
         for name, row in zip(names, report.per_class, strict=True)

@@ -100,13 +100,11 @@ def print_csv(results: dict[str, dict]) -> None:
         return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t")) else value
 
     # A class may be called "error": then its value is a number.
-    failed = {path for path, result in results.items() if isinstance(result.get("error"), str)}
-    classes = sorted({name for path, result in results.items() if path not in failed for name in result})
+    errors = {path: result["error"] for path, result in results.items() if isinstance(result.get("error"), str)}
+    classes = sorted({name for path, result in results.items() if path not in errors for name in result})
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["arquivo", "classe", "probabilidade", "erro", *map(text, classes)])
     for path, result in results.items():
-        if path in failed:
-            rows.writerow([text(path), "", "", text(result["error"]), *[""] * len(classes)])
-        else:
-            best, probability = next(iter(result.items()))
-            rows.writerow([text(path), text(best), probability, "", *(result[name] for name in classes)])
+        best, error = (("", ""), errors[path]) if path in errors else (next(iter(result.items())), "")
+        probabilities = ("" if path in errors else result[name] for name in classes)
+        rows.writerow([text(path), text(best[0]), best[1], text(error), *probabilities])
