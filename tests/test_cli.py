@@ -202,7 +202,7 @@ def test_the_example_teaches_handwritten_digits(tmp_path, capsys):
     assert "--dados" in capsys.readouterr().out
     assert main("exemplo", root) == 1
     assert "já existe" in capsys.readouterr().err
-    assert main("treinar", "--dados", root, "--epocas", "3", "--lote", "32", "--sem-espelho", *model) == 0
+    assert main("treinar", "--dados", root, "--epocas", "2", "--lote", "32", "--partir-de", "zero", *model) == 0
     assert result_of(capsys, "avaliar", "--dados", root, *model)["accuracy"] > 0.9
 
 

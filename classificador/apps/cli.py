@@ -10,11 +10,8 @@ from classificador.apps import compare, data, diagnostics, predict, publish, tra
 from classificador.apps.arguments import Parser
 from classificador.errors import ClassificadorError, SettingsError, printable
 
-TOGETHER = (
-    train.train_command,
-    train.teacher_command,
-    predict.evaluate_command,
-)  # all of torchrun's processes
+# What all the processes that torchrun started do; anything else only the first does.
+TOGETHER = (train.train_command, train.teacher_command, predict.evaluate_command)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,7 +56,7 @@ def build_parser() -> Parser:
 
 
 def _run(options: argparse.Namespace) -> tuple[int, dict | None]:
-    """Run the command; of the processes that torchrun started all train and evaluate, and only the first has a result.
+    """Run the command; of the processes that torchrun started only the first has a result.
 
     Without torchrun nothing of torch is imported here: diagnostico does without.
     """
