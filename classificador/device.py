@@ -81,7 +81,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 def to_device(model: nn.Module, device: torch.device) -> None:
     """Bring a model to the device, in the memory order that suits it."""
-    model.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]  # torch leaves it out
+    model.to(device).to(memory_format=memory_format(device))
 
 
 def precision(device: torch.device) -> str:

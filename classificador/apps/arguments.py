@@ -30,8 +30,8 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose help and errors are Portuguese."""
 
     def __init__(self, *, parents=(), **options):
-        common = {"add_help": False, "allow_abbrev": False, "formatter_class": Formatter}
-        super().__init__(parents=[HELP, *parents], **common, **options)
+        options |= {"add_help": False, "allow_abbrev": False, "formatter_class": Formatter}
+        super().__init__(parents=[HELP, *parents], **options)
         self._positionals.title, self._optionals.title = "argumentos", "opções"
 
     def error(self, message: str) -> NoReturn:

@@ -65,8 +65,8 @@ def _device() -> Found:
 
 def _data(root: Path, source: str | None) -> Found:
     from classificador.data import formats
-    from classificador.data.download import SOURCE_VARIABLE
     from classificador.data.folders import is_for_cifar10
+    from classificador.data.formats import SOURCE_VARIABLE
 
     source = source or os.environ.get(SOURCE_VARIABLE)
     bring = "python -m classificador dados"

@@ -1,5 +1,7 @@
 """Weights without a word about them: the plain state_dict of this project's network, or of the original one."""
 
+from typing import Any
+
 import torch
 
 from classificador.constants import CLASSES, SIDES
@@ -10,7 +12,7 @@ FIRST = "conv1.weight"
 LAYERS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
 
 
-def find_weights(content: dict) -> tuple[dict[str, torch.Tensor], str]:
+def find_weights(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], str]:
     """Return the weights in a file's content, and what stood before their names, as "module." or "network.".
 
     The content itself, or what it holds under "state_dict" or another name. Raises ValueError where there are none.
@@ -27,7 +29,7 @@ def find_weights(content: dict) -> tuple[dict[str, torch.Tensor], str]:
     raise ValueError(f"não há {FIRST}")
 
 
-def recognise(weights: dict[str, torch.Tensor], prefix: str) -> tuple[type, dict]:
+def recognise(weights: dict[str, torch.Tensor], prefix: str) -> tuple[type, dict[str, Any]]:
     """Return the network that these are the weights of, and the arguments of make_network, read off their shapes.
 
     prefix: of find_weights(): in a Symmetric the network is called `network`. Raises ValueError for weights of another

@@ -46,7 +46,7 @@ def build(
 
 def _arguments(
     network_class: Callable[..., nn.Module], settings: Settings, data: ImageData, pretrained: nn.Module | None
-) -> dict:
+) -> dict[str, Any]:
     """Return the sizes that build() passes to the class, and say which of its own defaults stay against them."""
     taken, original = (inspect.signature(one).parameters for one in (network_class, CNN))
     takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())

@@ -11,7 +11,7 @@ from torch import nn
 class Teacher(nn.Module):
     """Seven convolutions and a linear layer, after airbench94 (Jordan 2024, arXiv 2404.00498), wider: 333M products."""
 
-    identity: dict  # of its file, once load_teacher() read it: tells it from others
+    identity: dict[str, str | float]  # of its file, once load_teacher() read it: tells it from others
 
     def __init__(self, widths=(128, 384, 512), classes=10, side=32):
         super().__init__()

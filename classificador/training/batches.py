@@ -1,6 +1,7 @@
 """The batches of a training: their order, how their images are altered, and what is to be answered to them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,11 +80,11 @@ class Batches:
             targets = (answers.float() / SOFTENING).softmax(1)
         return images, targets
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """How far the run has come, and what the random draws depend on."""
         return {"done": self.done, "order": self.order, "generator": self.generator.get_state()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there. Raises ValueError for a place that no run of these settings has."""
         done, order = state["done"], state["order"].to(self.order.device)
         if type(done) is not int or not 0 <= done < self.settings.epochs * self.steps:

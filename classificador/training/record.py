@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,7 +58,7 @@ class Record:
             tell(f"O treino segue, mas sem registro: {error}")
 
 
-def run_facts(trainer: Trainer) -> dict:
+def run_facts(trainer: Trainer) -> dict[str, Any]:
     """What run.json says of a run that begins: of what it is made, where, when and by which versions it trains."""
     classes, train, val, _, check_sum = trainer.data_fingerprint
     return {
@@ -71,7 +72,7 @@ def run_facts(trainer: Trainer) -> dict:
     }
 
 
-def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict:
+def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict[str, Any]:
     """What a file says of weights beside what the model knows itself: how good they are, when and how they were made.
 
     logits: what the network answers to the validation images, N×classes, to which a temperature is fitted.
@@ -100,7 +101,7 @@ def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict:
     }
 
 
-def trained_with(trainer: Trainer) -> dict:
+def trained_with(trainer: Trainer) -> dict[str, Any]:
     """The settings, read from the things that train wherever they know: whatever a settings cell says by now."""
     info, group, settings = info_of(trainer.model), trainer.optimizer.param_groups[0], trainer.settings
     read = {name: info.architecture[name] for name in ("symmetric", *settings.sizes) if name in info.architecture}

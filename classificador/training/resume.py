@@ -67,7 +67,7 @@ def check_settings(point: Point, settings: Settings) -> None:
             raise SettingsError(problem, f"{REMEDY}.", name)
 
 
-def check_fingerprint(point: Point, fingerprint: dict) -> None:
+def check_fingerprint(point: Point, fingerprint: dict[str, Any]) -> None:
     """Raise ValueError naming the first thing that is not what it was."""
     for name, now in _as_files_hold_it(fingerprint).items():
         if point.fingerprint[name] != now:
@@ -90,7 +90,7 @@ def check_averages(optimizer: Optimizer) -> None:
                 averages[name] = torch.empty_like(weight).copy_(value)
 
 
-def data_fingerprint(data: ImageData) -> list:
+def data_fingerprint(data: ImageData) -> list[Any]:
     """Return what tells other data: classes, numbers of images, their side, and a check sum of them and the labels."""
     total = 0
     for split in (data.train, data.val):
@@ -100,7 +100,7 @@ def data_fingerprint(data: ImageData) -> list:
     return [list(data.classes), len(data.train.labels), len(data.val.labels), side, f"{total:08x}"]
 
 
-def fingerprint(data: list, criterion: nn.Module, optimizer: Optimizer, teacher: Teacher | None) -> dict[str, Any]:
+def fingerprint(data: list[Any], criterion: nn.Module, optimizer: Optimizer, teacher: Teacher | None) -> dict[str, Any]:
     """Return what must be as it was for a run to go on, under the names a reader finds in the message.
 
     data: of data_fingerprint().
@@ -125,12 +125,12 @@ class RandomState:
     def __init__(self, device: torch.device):
         self.of_device = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The states of both; on a CPU they are one."""
         states = {"cpu": torch.get_rng_state()}
         return states | ({"device": self.of_device.get_rng_state()} if self.of_device else {})
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Draw from there on what would have been drawn."""
         torch.set_rng_state(state["cpu"])
         if self.of_device:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -128,7 +129,7 @@ class RunFolder:
             self.score = read_checkpoint(self.best).info.val_accuracy
             self._renew()
 
-    def save(self, model: nn.Module, facts: dict) -> None:
+    def save(self, model: nn.Module, facts: dict[str, Any]) -> None:
         """Save the weights, this run's best so far; facts: as in pack(). Raises CheckpointError and WriteError."""
         save_checkpoint(self.best, model, facts | {"run": self.folder.name})
         self.score = facts["val_accuracy"]
@@ -186,7 +187,7 @@ def _score(path: Path, ours: Path) -> float:
         return -1.0
 
 
-def _read_record(folder: Path) -> dict:
+def _read_record(folder: Path) -> dict[str, Any]:
     """What the folder's run.json holds; nothing where it holds no record."""
     with suppress(OSError, ValueError, RecursionError):
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
