@@ -1,11 +1,11 @@
 """What torch.save wrote, read so that it can make nothing but plain values and tensors, whoever wrote it.
 
-Why not torch.load(weights_only=True), even after the checks of the zip that are made here? We gave it 220 files, most of
-them a few kilobytes, as the tests make them to harm. torch 2.14.1 hung on 10 (tuples within tuples as keys of a dict, a
-bytearray of gigabytes) and died of 2 (recursion); 2.10.0: 9 and 3; 2.9.1, which Colab had in 2026: 8 and 3, and it took
-tensors that reach beyond their bytes (CVE-2026-24747). With a scan that first refused all opcodes and names but those of
-torch.save, 7 and 2, 6 and 3, 6 and 3 were left: they depend on what lies on the stack, and who follows that has read the
-pickle. So it is read here, on top of pickletools, which only parses: of these files none hangs, on any version of torch.
+Why not torch.load(weights_only=True), even after the checks of the zip that are made here? We gave it 220 files, most
+of them small and made to harm. torch 2.14.1 hung on 10 (tuples within tuples as keys of a dict, a bytearray of
+gigabytes) and died of 2 (recursion); 2.10.0: 9 and 3; 2.9.1, which Colab had in 2026: 8 and 3, and it took tensors that
+reach beyond their bytes (CVE-2026-24747). With a scan that first refused all opcodes and names but those of torch.save
+7 and 2, 6 and 3, 6 and 3 were left: they depend on what lies on the stack, and who follows that has read the pickle.
+So it is read here, on top of pickletools, which only parses: none of these files hangs, on any version of torch.
 """
 
 import io
