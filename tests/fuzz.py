@@ -27,29 +27,19 @@ from classificador.files.model_file import load_model, pack
 from classificador.files.model_info import describe_checkpoint
 from classificador.files.safe import BEST, FORMAT
 from classificador.network.cnn import CNN, make_network
+from tests.conftest import INFO
 
 MEMORY, SECONDS = 2**30, 10  # bytes beyond what the process has at its start; for one file
-INFO = {
-    **dict.fromkeys(("preset", "split", "device", "precision"), "x"),
-    **dict.fromkeys(("epoch", "val_accuracy", "val_loss", "seconds"), 1.0),
-    **{"settings": {"epochs": 1}, "versions": {"torch": "2"}, "history": {}, "classes": list("abcdefghij")},
-    "created": "2026-01-01T00:00:00+00:00",
-}
 
 
-def checkpoint_seed() -> bytes:
-    """A small sound checkpoint."""
-    buffer = io.BytesIO()
-    model = make_network(CNN, channels=(2, 2), hidden=2)
-    torch.save({"format": FORMAT, "kind": BEST} | pack(model, INFO).to_dict(), buffer)
-    return buffer.getvalue()
-
-
-def plain_seed() -> bytes:
-    """The weights of a small network alone."""
-    buffer = io.BytesIO()
-    torch.save({"state_dict": CNN(channels=(2, 2), hidden=2).state_dict()}, buffer)
-    return buffer.getvalue()
+def checkpoint_seeds() -> list[bytes]:
+    """A small sound checkpoint, and the weights of its network alone."""
+    model, seeds = make_network(CNN, channels=(2, 2), hidden=2), []
+    for content in ({"format": FORMAT, "kind": BEST} | pack(model, INFO).to_dict(), {"state_dict": model.state_dict()}):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        seeds.append(buffer.getvalue())
+    return seeds
 
 
 def picture_seeds() -> list[bytes]:
@@ -109,7 +99,7 @@ def work(folder: Path, seed: int, report) -> None:
     """Try files without end; the file being tried lies in `folder`/now, so that it is there after a crash."""
     warnings.simplefilter("ignore")
     draw, now = random.Random(seed), folder / "now"
-    checkpoints, pictures = [checkpoint_seed(), plain_seed()], picture_seeds()
+    checkpoints, pictures = checkpoint_seeds(), picture_seeds()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
     torch.set_num_threads(1)
