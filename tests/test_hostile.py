@@ -150,21 +150,23 @@ def test_a_pickle_of_the_form_of_the_next_ones_is_read(path):
 
 # What weights_only itself calls for any size the file names, 4 GB each; and opcodes that torch.save does not write.
 @pytest.mark.parametrize(
-    "program",
+    ("named", "program"),
     [
-        *[name + number(1 << 32) + b"\x85R" for name in (b"cbuiltins\nbytearray\n", b"ctorch\nFloatTensor\n")],
-        b"cbuiltins\nset\n" + tensor(size=number(1 << 31) + b"K\0\x86", stride=b"K\x01K\x01\x86") + b"\x85R",
-        *[
-            b"}}" + opcode
-            for opcode in (b"\x8f", b"\x93", b"ia\nb\n", b"\x81", b"Pa\n", b"\x96" + bytes(5) + b"\1\0\0")
-        ],
+        ("GLOBAL builtins bytearray", b"cbuiltins\nbytearray\n" + number(1 << 32) + b"\x85R"),
+        ("GLOBAL torch FloatTensor", b"ctorch\nFloatTensor\n" + number(1 << 32) + b"\x85R"),
+        ("GLOBAL builtins set", b"cbuiltins\nset\n" + tensor() + b"\x85R"),
+        ("EMPTY_SET", b"}}\x8f"),
+        ("STACK_GLOBAL", b"}}\x93"),
+        ("INST a b", b"}(ia\nb\n"),
+        ("NEWOBJ", b"}}\x81"),
+        ("PERSID a", b"Pa\n"),
+        ("bytearray8", b"\x96" + bytes(5) + b"\1\0\0"),
     ],
-    ids=["bytearray", "tensor", "set", "ADDITEMS", "STACK_GLOBAL", "INST", "NEWOBJ", "PERSID", "BYTEARRAY8"],
 )
-def test_a_kilobyte_can_neither_name_nor_ask_for_anything_else(path, program):
+def test_a_kilobyte_can_neither_name_nor_ask_for_anything_else(path, named, program):
     with_pickle(path, b"\x80\x02" + program + b".")
     assert path.stat().st_size < 3000
-    assert "GLOBAL" in str(refused(path)) or program[:2] == b"}}"
+    assert named in str(refused(path))
 
 
 @pytest.mark.parametrize("program", [b"K\0K\1s", b"(K\0K\1u", b"K\1a", b"(K\1e"], ids=["s", "u", "a", "e"])
@@ -231,12 +233,12 @@ def test_endless_entries_are_refused(path):
 
 
 def test_entries_inside_each_other_are_refused(path):
-    """A megabyte that a reader who takes every entry for itself would take for a gigabyte."""
+    """A megabyte, and 300 for whoever reads each entry."""
     data, entries = bytes(2**20), []
-    for number in range(1000):
+    for number in range(300):
         entry = zipfile.ZipInfo(str(number))
         entry.file_size = entry.compress_size = len(data)
-        entry.CRC = zlib.crc32(data) if number < 5 else 0  # of the innermost: the others are not reached
+        entry.CRC = zlib.crc32(data)
         data = entry.FileHeader() + data
         entries.append((entry, len(data)))
     with zipfile.ZipFile(path, "w") as archive:
