@@ -176,10 +176,11 @@ def test_only_dicts_and_lists_are_filled(path, program):
     assert "Tensor" in str(refused(path))
 
 
-@pytest.mark.parametrize(("count", "size"), [(5, 4), (4, 5), (4, 2**40), (2**40, 4)])
-def test_a_tensor_cannot_reach_beyond_its_bytes(path, count, size):
-    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor(number(count), number(size) + b"\x85") + b"s.")
-    assert isinstance(refused(path), ValueError | RuntimeError)
+@pytest.mark.parametrize("size", [5, 2**40])
+def test_a_tensor_cannot_reach_beyond_its_bytes(path, size):
+    """Whatever it says that its storage has. On torch before 2.10 it could."""
+    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor(number(size), number(size) + b"\x85") + b"s.")
+    assert "out of bounds" in str(refused(path))
 
 
 DOUBLING = b"K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(40))  # 2^40 ones
@@ -258,6 +259,14 @@ def test_numbers_of_another_byte_order_are_refused(path):
 @pytest.mark.parametrize("kind", [[], {}, None, 3, "outro"], ids=str)
 def test_another_kind_of_kind_is_refused(path, kind):
     torch.save(content() | {"kind": kind}, path)
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(2)], torch.zeros(2), "text", None], ids=["list", "tensor", "text", "None"]
+)
+def test_what_is_no_dict_is_refused(path, content):
+    torch.save(content, path)
     refused(path)
 
 

@@ -122,11 +122,9 @@ def _fill(container: object, items: list) -> None:
 def _storage(identity: object, numbers: Callable[[str], bytearray]) -> torch.Tensor:
     """Return the numbers in an entry of their own, in a row: what tensors are views of."""
     match identity:
-        case ("storage", str(kind), str(key), str(), int(count)):
+        case ("storage", str(kind), str(key), *_):
             data, dtype = numbers(key), STORAGES[kind]
-            storage = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-            if len(storage) == count:
-                return storage
+            return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
     raise ValueError("números de lugar nenhum")
 
 
