@@ -9,10 +9,13 @@ import tarfile
 import time
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from classificador.errors import CheckpointError
 from classificador.files import reader, safe
@@ -51,6 +54,11 @@ def content(**info):
     made = {"format": safe.FORMAT, "kind": safe.BEST}
     made |= pack(make_network(CNN, channels=(4, 8), hidden=16), INFO).to_dict()
     return made | {"info": made["info"] | info}
+
+
+@pytest.fixture(scope="module")
+def sound():
+    return content()
 
 
 def rezip(path, saved, change, compression=zipfile.ZIP_STORED):
@@ -181,6 +189,23 @@ def test_a_tensor_cannot_reach_beyond_its_bytes(path, size):
     """Whatever it says that its storage has. On torch before 2.10 it could."""
     with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor(number(size), number(size) + b"\x85") + b"s.")
     assert "out of bounds" in str(refused(path))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_changed_pickle_whose_check_sums_hold_is_refused_or_opens(path, sound, data):
+    def change(name, content):
+        program = bytearray(content)
+        for _ in range(data.draw(st.integers(1, 4)) if name.endswith(".pkl") else 0):
+            at, length = data.draw(st.integers(0, len(program))), data.draw(st.integers(0, 8))
+            program[at : at + length] = data.draw(
+                st.binary(max_size=8) | st.sampled_from([b"\xff" * 4, b"\x7f", b"R", b"t"])
+            )
+        return program
+
+    rezip(path, sound, change)
+    with suppress(CheckpointError):
+        load_model(path)
 
 
 DOUBLING = b"K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(40))  # 2^40 ones
