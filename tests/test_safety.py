@@ -12,9 +12,7 @@ from conftest import ROOT
 
 SOURCES = sorted((ROOT / "classificador").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
 
-
 SAFE_LOADS = {"json.load", "image.load", "safetensors.load", "np.load"}  # the last without allow_pickle, see below
-READER = {"import pickle", "_Unpickler(archive).load()"}  # of reader.py: it calls nothing that a file names
 JUST_MADE = "torch.export.load(io.BytesIO(file.getvalue()))"  # of bytes from a line before, not of a user's file
 
 
@@ -44,9 +42,7 @@ def unsafe_calls(code: str) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_no_unsafe_call_in_the_package(path):
-    found = unsafe_calls(path.read_text(encoding="utf-8"))
-    allowed = READER if path.name == "reader.py" else set()
-    assert [call for call in found if call.partition(": ")[2] not in allowed] == []
+    assert unsafe_calls(path.read_text(encoding="utf-8")) == []
 
 
 def test_no_unsafe_call_in_the_notebook():
