@@ -187,7 +187,7 @@ def test_an_interrupted_training_on_own_classes_goes_on(tmp_path, capsys, stop, 
     assert main("treinar", *data[:2], "--retomar", *model) == 1
     assert "não serve para retomar" in capsys.readouterr().err
     assert main("treinar", "--dados", ROOT / "data", "--retomar", *model) == 1
-    assert "outras classes (azul, error). Dê as imagens dele com --dados" in capsys.readouterr().err
+    assert "mudou: dados, que eram" in capsys.readouterr().err
     assert main("treinar", *data, "--retomar", *model) == 0
     capsys.readouterr()
     assert main("prever", root / "error" / "1.png", "--csv", *model) == 0

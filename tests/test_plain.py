@@ -177,7 +177,7 @@ def test_a_whole_pickled_network_is_refused_with_the_line_that_saves_it_right(pa
 def test_a_training_starts_from_our_weights_and_not_from_the_original_ones(tmp_path, monkeypatch, capsys, start):
     monkeypatch.chdir(tmp_path)
     torch.save(small().state_dict(), "best_model.pth")
-    assert vars(find_start(start, ("a", "b")))["start"] == "best_model.pth (só pesos)"
+    assert find_start(start, ("a", "b")).info.start == "best_model.pth (só pesos)"
     assert "validação" not in capsys.readouterr().out
     torch.save(OriginalCNN().state_dict(), "best_model.pth")
     if start == "auto":

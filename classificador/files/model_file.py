@@ -30,11 +30,14 @@ class Checkpoint(NamedTuple):
     weights: dict[str, torch.Tensor]
     network_class: type[nn.Module] = CNN
 
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, for a file."""
+        return {"info": self.info.to_dict(), "weights": self.weights}
+
 
 def save_checkpoint(path: str | Path, model: nn.Module, facts: dict[str, Any]) -> None:
     """Write the weights of `model` to `path`, with `facts` as in pack(); errors as in pack() and write_file()."""
-    saved = pack(model, facts)
-    write_file(Path(path), BEST, {"info": saved.info.to_dict(), "weights": saved.weights})
+    write_file(Path(path), BEST, pack(model, facts).to_dict())
 
 
 def pack(model: nn.Module, facts: dict[str, Any]) -> Checkpoint:

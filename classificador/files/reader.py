@@ -63,10 +63,7 @@ def unpickle(entries: dict[str, bytearray]) -> dict[str, Any]:
 
 
 def _run(program: bytearray, numbers: Callable[[str], bytearray]) -> object:
-    """Return what a pickle makes with the opcodes that torch.save needs for plain values and tensors.
-
-    numbers: gives the bytes of a storage, by the name that the pickle has for it.
-    """
+    """Return what a pickle makes; numbers: gives the bytes of a storage, by the name that the pickle has for it."""
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[object, object] = {}
@@ -88,10 +85,8 @@ def _run(program: bytearray, numbers: Callable[[str], bytearray]) -> object:
                 stack.append(value)  # the name: nothing is looked up
             case "EMPTY_TUPLE" | "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 stack.append(tuple(items))
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_DICT":
-                stack.append({})
+            case "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append([] if name == "EMPTY_LIST" else {})
             case "APPEND" | "APPENDS" | "SETITEM" | "SETITEMS":
                 _fill(stack[-1], items)
             case "MARK":

@@ -70,7 +70,10 @@ def check_settings(point: Point, settings: Settings) -> None:
 def check_fingerprint(point: Point, fingerprint: dict[str, Any]) -> None:
     """Raise ValueError naming the first thing that is not what it was."""
     for name, now in _as_files_hold_it(fingerprint).items():
-        if point.fingerprint[name] != now:
+        if (before := point.fingerprint[name]) != now and name == "dados":
+            classes, train, val = before[:3]
+            raise ValueError(f"mudou: dados, que eram {train} + {val} imagens das classes {', '.join(classes)}")
+        if before != now:
             raise ValueError(f"mudou: {name}")
 
 

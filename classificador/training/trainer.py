@@ -29,8 +29,8 @@ class Trainer:
     """A training under way. Its `folder`, `bar` and two functions may be set before train().
 
     folder: where the point to go on from is kept; None: this process writes nothing. bar: moves on with each batch.
-    on_report(history): called some twenty times an epoch. on_epoch(logits, history): called after each, with what the
-    network answers to the validation images. Raises DataError when processes have different data or teachers.
+    on_report(history): called some twenty times an epoch. on_epoch(logits, history): after each, with what the network
+    answers to the validation images. Raises DataError when processes have different data or teachers.
     """
 
     def __init__(self, model: nn.Module, batches: Batches, criterion: nn.Module, optimizer: Optimizer):
@@ -63,9 +63,8 @@ class Trainer:
             if self.epoch(stop_signal):
                 self.validate()
             if self.batches.epoch < self.settings.epochs:
-                stop = processes.all_reduce_max(stop_signal())  # stays: what ended the epoch ends the run
                 self.keep()
-                self.history.interrupted = stop
+                self.history.interrupted = processes.all_reduce_max(stop_signal())  # stays: what ended the epoch
 
     def epoch(self, stop_signal: Callable[[], int]) -> bool:
         """Train on what is left of the epoch; return whether it came to its end, or was asked to stop before."""
@@ -82,7 +81,6 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
-
             self.tally.add(loss.detach(), logits.detach(), targets)
             self.bar.update()
             is_report_due = batches.step % max(1, batches.steps // 20) == 0  # after an epoch's last batch, too
@@ -103,8 +101,7 @@ class Trainer:
         if not abs(self.tally.loss) < HOPELESS:
             raise _divergence(self)
         if len(self.history.val_loss) % (1 + self.settings.epochs // 200) == 0:  # of a long run not every epoch
-            done = self.batches.done / self.batches.steps
-            self.history.steps.append([done, self.tally.loss, self.tally.accuracy])
+            self.history.steps.append([self.batches.done / self.batches.steps, self.tally.loss, self.tally.accuracy])
         self.on_report(self.history)
 
     def validate(self) -> None:
