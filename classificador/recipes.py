@@ -64,7 +64,7 @@ def _number(value: object) -> bool:
 
 
 def _pair(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(_whole(part, 1) for part in value)
+    return isinstance(value, tuple) and len(value) == 2 and all(_whole(item, 1) for item in value)
 
 
 # What settings have to be, and what is said of one that is not.

@@ -17,7 +17,7 @@ class RunRecord:
     """What a run left in its folder; test: accuracy, a fraction, and macro F1, where the whole notebook ran."""
 
     name: str
-    facts: dict
+    record: dict
     epochs: list[dict[str, float]]
     test: dict | None
     row: list[str]  # of the table
@@ -40,7 +40,7 @@ def compare_command(options) -> tuple[int, dict]:
     print(f"Curvas em {draw_comparison(records, options.figura)}.")
     scores = {"test_accuracy": "accuracy", "test_f1": "macro_f1"}
     named = [(run, {name: run.test and run.test[key] for name, key in scores.items()}) for run in records]
-    return 0, {"runs": [{"name": run.name} | tested | run.facts for run, tested in named]}
+    return 0, {"runs": [{"name": run.name} | tested | run.record for run, tested in named]}
 
 
 def read_records(folders: list[str]) -> list[RunRecord]:
@@ -68,23 +68,23 @@ def _read(folder: Path) -> RunRecord:
     from classificador.training.record import STATUS
 
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
             epochs = [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
         measured = folder / "metricas.json"
         test = json.loads(measured.read_text(encoding="utf-8"))["test"] if measured.exists() else None
-        metrics, data = facts["metrics"], facts["data"]
+        metrics, data = record["metrics"], record["data"]
         row = [
             folder.name,
-            f"{metrics['epochs']}/{facts['settings']['epochs']}",
+            f"{metrics['epochs']}/{record['settings']['epochs']}",
             f"{percent(metrics['val_accuracy'], 2)} ({metrics['best_epoch']})" if metrics["epochs"] else "—",
             f"{percent(test['accuracy'], 2)} ({number(test['macro_f1'], 4)})" if test else "—",
             duration(metrics["seconds"]) if metrics["epochs"] else "—",
-            STATUS[facts["status"]],
+            STATUS[record["status"]],
         ]
         images = f"{len(data['classes'])} classes, {data['train']} imagens, {data['crc32']}"
-        settings = facts["settings"] | {"modelo": facts["checkpoint"], "dados": images}
-        return RunRecord(folder.name, facts, epochs, test, row, settings)
+        settings = record["settings"] | {"modelo": record["checkpoint"], "dados": images}
+        return RunRecord(folder.name, record, epochs, test, row, settings)
     except OSError as error:
         raise DataError(f"{folder} não pôde ser lida: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:

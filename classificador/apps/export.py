@@ -81,8 +81,8 @@ def describe(model: nn.Module) -> dict[str, str]:
     }
 
 
-def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
-    """Return the bytes of an ONNX file that holds `facts`, and a function that runs them. Raises ExportError."""
+def as_onnx(network: Probabilities, metadata: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of an ONNX file that holds `metadata`, and a function that runs them. Raises ExportError."""
     onnx, runtime, _ = _packages("onnx", "onnxruntime", "onnxscript")
     side = network.info.side
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
@@ -94,22 +94,22 @@ def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runne
         verbose=False,
     )
     proto = cast(torch.onnx.ONNXProgram, program).model_proto
-    onnx.helper.set_model_props(proto, facts)
+    onnx.helper.set_model_props(proto, metadata)
     data = proto.SerializeToString()
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return data, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def as_weights(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
-    """Return the bytes of a plain state_dict, which holds no facts, and a function that runs a network with them."""
+def as_weights(network: Probabilities, metadata: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a plain state_dict, which holds no metadata, and a function that runs a network with them."""
     file = io.BytesIO()
     torch.save(network.model.state_dict(), file)
     weights = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
     return file.getvalue(), _with_weights(network, weights)
 
 
-def as_safetensors(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
-    """Return the bytes of a safetensors file that holds `facts`, and a function that runs a network with its weights.
+def as_safetensors(network: Probabilities, metadata: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a safetensors file with `metadata`, and a function that runs a network with its weights.
 
     Raises ExportError.
     """
@@ -117,7 +117,7 @@ def as_safetensors(network: Probabilities, facts: dict[str, str]) -> tuple[bytes
     weights = {name: weight.contiguous() for name, weight in network.model.state_dict().items()}
     own = {"architecture": json.dumps(network.info.architecture), "temperature": str(network.info.temperature)}
     own["output"] = "logits; divided by the temperature, of calibrated probabilities"
-    data = safetensors.save(weights, facts | own)
+    data = safetensors.save(weights, metadata | own)
     return data, _with_weights(network, safetensors.load(data))
 
 

@@ -32,8 +32,8 @@ def write_cards(model: nn.Module, path: Path, data: ImageData, folder: Path) -> 
         form = PortugueseFormatter() if name == "ficha.md" else Formatter()
         head, template = Path(__file__).with_name(name).read_text(encoding="utf-8").split("\n---\n")
         words = dict(line.split(": ", 1) for line in head.splitlines())
-        facts = _facts(model, path, data, form, words) | _facts_of_test(report, form, words)
-        write_bytes(folder / name, form.format(template, **facts).encode())
+        values = _facts(model, path, data, form, words) | _facts_of_test(report, form, words)
+        write_bytes(folder / name, form.format(template, **values).encode())
     return [folder / name for name in CARDS]
 
 

@@ -110,8 +110,8 @@ def _tell_outcome(history, settings, data, path: str) -> tuple[int, dict]:
 
     if history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
-        facts = f"época {history.best + 1}, n = {number(len(data.val), 0)}{', destilado' if settings.teacher else ''}"
-        print(f"Melhor acurácia de validação: {best} ({facts}), em {seconds}: {path}")
+        details = f"época {history.best + 1}, n = {number(len(data.val), 0)}{', destilado' if settings.teacher else ''}"
+        print(f"Melhor acurácia de validação: {best} ({details}), em {seconds}: {path}")
     if history.interrupted:
         print("Para continuar: o mesmo comando, com --retomar.")
     return 128 + history.interrupted if history.interrupted else 0, history.to_dict()

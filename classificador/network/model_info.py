@@ -49,9 +49,9 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         kind_of: dict[Any, Any] = {float: int | float, int | None: int | None}
-        for part in fields(self):
-            if not isinstance(getattr(self, part.name), kind_of.get(part.type, get_origin(part.type) or part.type)):
-                raise ValueError(f"metadados de outro tipo: {part.name}")
+        for one in fields(self):
+            if not isinstance(getattr(self, one.name), kind_of.get(one.type, get_origin(one.type) or one.type)):
+                raise ValueError(f"metadados de outro tipo: {one.name}")
         epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss, self.seed or 0.0]
         plain = [*_items(self.settings), *_items(self.teacher), *_items(self.versions)]  # no tensors, no endless lists
         texts = [self.preset, self.split, self.device, self.precision, self.start, self.run, self.versions.get("torch")]
@@ -78,7 +78,7 @@ class ModelInfo:
             raise ValueError("não são metadados")
         if not values["classes"] or not values.get("preset"):
             raise ValueError("metadados incompletos")
-        known = {part.name: values[part.name] for part in fields(cls) if part.name in values}
+        known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
         try:
             return cls(**known | {"classes": tuple(values["classes"])})
         except TypeError as error:  # a class is no name
@@ -96,7 +96,7 @@ class ModelInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """The info as the plain values that a file holds."""
-        return {part.name: getattr(self, part.name) for part in fields(self)} | {"classes": list(self.classes)}
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"classes": list(self.classes)}
 
     @property
     def side(self) -> int:

@@ -145,5 +145,5 @@ def _as_files_hold_it(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().contiguous()
     if isinstance(value, dict):
-        return {name: _as_files_hold_it(part) for name, part in value.items()}
-    return [_as_files_hold_it(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: _as_files_hold_it(item) for name, item in value.items()}
+    return [_as_files_hold_it(item) for item in value] if isinstance(value, list | tuple) else value
