@@ -136,8 +136,9 @@ def _full_memory_told(settings: Settings) -> Iterator[None]:
         # On a CPU torch says so with a plain RuntimeError.
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
-        problem = f"a memória do dispositivo não basta com lotes de {settings.batch_size};"
-        raise SettingsError(problem, f"tente {max(2, settings.batch_size // 2)}.", "batch_size") from error
+        smaller = max(2, settings.batch_size // 2)
+        problem = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
+        raise SettingsError(problem, field="batch_size") from error
 
 
 @contextmanager
