@@ -143,7 +143,7 @@ def distributed(model: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model)
 
 
-def share_statistics(model: nn.Module) -> None:
+def broadcast_statistics(model: nn.Module) -> None:
     """Let the model have rank 0's batch statistics in all processes, before they evaluate it together."""
     if world_size() > 1:
         for buffer in model.buffers():

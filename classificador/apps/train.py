@@ -53,7 +53,7 @@ def train_command(options) -> tuple[int, dict]:
     from classificador import load_data, make_settings, processes
     from classificador.device import choose_device
     from classificador.training.fit import train
-    from classificador.training.resume import read_point
+    from classificador.training.resume import read_resume_point
     from classificador.training.run_folder import Runs
 
     runs, since = Runs(options.modelo), processes.restarted_since()
@@ -62,7 +62,7 @@ def train_command(options) -> tuple[int, dict]:
         print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
         return 0, {}
     goes_on = options.retomar or left == "interrupted"
-    earlier = processes.on_rank_0(lambda: read_point(runs).settings if goes_on else None)
+    earlier = processes.on_rank_0(lambda: read_resume_point(runs).settings if goes_on else None)
     given = _given(options)
     settings = replace(earlier, **given) if earlier else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
@@ -77,10 +77,10 @@ def teacher_command(options) -> tuple[int, dict]:
     from classificador.network.teacher import Teacher
     from classificador.recipes import TEACHER
     from classificador.training.fit import train
-    from classificador.training.resume import read_point
+    from classificador.training.resume import read_resume_point
     from classificador.training.run_folder import Runs
 
-    earlier = read_point(Runs(options.modelo)).settings if options.retomar else TEACHER
+    earlier = read_resume_point(Runs(options.modelo)).settings if options.retomar else TEACHER
     settings = replace(earlier, **_given(options))
     data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
     # The mirror image is no part of it: twice the cost for each of its many answers.

@@ -16,7 +16,7 @@ from classificador.messages import tell
 from classificador.network.cnn import CNN, OriginalFromPixels, make_network, unwrap
 from classificador.network.model_info import ModelInfo, info_of, set_info
 
-RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
+RESUME_SIZE = 4  # of a resume point, in model files: the weights, Adam's two averages, and as much again for the rest
 
 
 class Checkpoint(NamedTuple):

@@ -94,7 +94,7 @@ def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict[str, Any]:
         "created": _now(),
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
         "precision": precision(trainer.device),
-        "teacher": trainer.batches.teacher.identity if trainer.batches.teacher else {},
+        "teacher": trainer.batches.teacher.fingerprint if trainer.batches.teacher else {},
         "split": f"{train} imagens de treino, {val} de validação",
         "temperature": temperature,
         "doubt_below": fit_doubt((logits / temperature).softmax(1)),

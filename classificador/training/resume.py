@@ -1,4 +1,4 @@
-"""The point to go on from that an interrupted run leaves in its folder, `best_model.retomar.pth`."""
+"""The resume point that an interrupted run leaves in its folder, `best_model.retomar.pth`."""
 
 import zlib
 from pathlib import Path
@@ -18,8 +18,8 @@ from classificador.training.run_folder import Runs
 REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"
 
 
-class Point(NamedTuple):
-    """A point to go on from.
+class ResumePoint(NamedTuple):
+    """A resume point.
 
     path: of its file. state: of Trainer.state_dict(). fingerprint: of Trainer.fingerprint(), what the rest of the run
     depends on beside the settings. earlier: the name of the folder that has what best_model.pth held before the run.
@@ -32,14 +32,14 @@ class Point(NamedTuple):
     earlier: str = ""
 
 
-def save_point(point: Point) -> None:
+def save_resume_point(point: ResumePoint) -> None:
     """Write a point to its file. Raises CheckpointError for numbers that are not finite, and WriteError."""
     content = point._asdict() | {"settings": point.settings.to_dict()}
     del content["path"]
     write_file(point.path, RESUME, _as_files_hold_it(content))
 
 
-def read_point(runs: Runs) -> Point:
+def read_resume_point(runs: Runs) -> ResumePoint:
     """Return the point of the run interrupted last. Raises CheckpointError."""
     path = runs.interrupted()
     if path is None:
@@ -48,17 +48,18 @@ def read_point(runs: Runs) -> Point:
     try:
         values = content["settings"].items()
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
-        return Point(path, Settings(**settings), content["state"], content["fingerprint"], str(content["earlier"]))
+        earlier = str(content["earlier"])
+        return ResumePoint(path, Settings(**settings), content["state"], content["fingerprint"], earlier)
     except Exception as error:  # whatever is wrong with it, it is refused; so below
         raise unusable(path, error) from error
 
 
 def unusable(path: Path, error: Exception) -> CheckpointError:
-    """The error that says why a file is no point to go on from."""
+    """The error that says why a file is no resume point."""
     return CheckpointError(f"{path} não serve para retomar ({brief(error)}).", f"{REMEDY}.")
 
 
-def check_settings(point: Point, settings: Settings) -> None:
+def check_settings(point: ResumePoint, settings: Settings) -> None:
     """Raise SettingsError naming the first setting that is not what it was."""
     now = settings.to_dict()
     for name, value in point.settings.to_dict().items():
@@ -67,7 +68,7 @@ def check_settings(point: Point, settings: Settings) -> None:
             raise SettingsError(problem, f"{REMEDY}.", name)
 
 
-def check_fingerprint(point: Point, fingerprint: dict[str, Any]) -> None:
+def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
     """Raise ValueError naming the first thing that is not what it was."""
     for name, now in _as_files_hold_it(fingerprint).items():
         if (before := point.fingerprint[name]) != now and name == "dados":
@@ -77,7 +78,7 @@ def check_fingerprint(point: Point, fingerprint: dict[str, Any]) -> None:
             raise ValueError(f"mudou: {name}")
 
 
-def check_averages(optimizer: Optimizer) -> None:
+def restore_memory_order(optimizer: Optimizer) -> None:
     """Give each weight's averages the weight's memory order, which fused Adam takes for granted.
 
     Raises ValueError for averages of another shape, which torch loads and fused Adam reads beyond their end.
@@ -118,7 +119,7 @@ def fingerprint(data: list[Any], criterion: nn.Module, optimizer: Optimizer, tea
         "otimizador": [type(optimizer).__name__, options],
         "critério": [type(criterion).__name__, plain],
         "dispositivo": groups[0]["params"][0].device.type,
-        "professor": teacher.identity if teacher else {},
+        "professor": teacher.fingerprint if teacher else {},
     }
 
 
