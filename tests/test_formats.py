@@ -14,7 +14,7 @@ from classificador.data import formats
 from classificador.errors import DataError
 
 RECORDS = fake_cifar.make_records()
-LAYOUTS = {"bin": fake_cifar.bin_files, "python": fake_cifar.python_files, "npm": fake_cifar.npm_files}
+LAYOUTS = {"python": fake_cifar.python_files, "npm": fake_cifar.npm_files}
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_pickles_are_never_obeyed(tmp_path):
 
 
 def _link(target):
-    link = tarfile.TarInfo("data_batch_1.bin")
+    link = tarfile.TarInfo("data_batch_1")
     link.type, link.linkname = tarfile.SYMTYPE, target
     return link, b""
 
@@ -65,15 +65,15 @@ def test_hostile_members_write_nothing(tmp_path):
     inside.mkdir()
     outside = [(tarfile.TarInfo("../fora"), b"x"), (tarfile.TarInfo(str(tmp_path / "absoluto")), b"x")]
     extra = (*outside, _link("/etc/passwd"))
-    path = fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), inside / "a.tar.gz", "../../", extra)
+    path = fake_cifar.write_tar(fake_cifar.python_files(RECORDS), inside / "a.tar.gz", "../../", extra)
     assert np.array_equal(formats.read(path), RECORDS)
     assert sorted(tmp_path.rglob("*")) == [inside, path]
 
 
 def test_symlink_in_place_of_a_file_is_not_followed(tmp_path):
-    files = fake_cifar.bin_files(RECORDS)
-    del files["data_batch_1.bin"]
-    path = fake_cifar.write_tar(files, tmp_path / "a.tar.gz", extra=(_link("data_batch_2.bin"),))
+    files = fake_cifar.python_files(RECORDS)
+    del files["data_batch_1"]
+    path = fake_cifar.write_tar(files, tmp_path / "a.tar.gz", extra=(_link("data_batch_2"),))
     with pytest.raises(DataError, match="não contém"):
         formats.read(path)
 
@@ -81,7 +81,7 @@ def test_symlink_in_place_of_a_file_is_not_followed(tmp_path):
 def test_oversized_member_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "MEMBER_LIMIT", 1000)
     with pytest.raises(DataError, match="não contém"):
-        formats.read(fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "a.tar.gz"))
+        formats.read(fake_cifar.write_tar(fake_cifar.python_files(RECORDS), tmp_path / "a.tar.gz"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
