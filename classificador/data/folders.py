@@ -50,11 +50,10 @@ def load_data(
     CIFAR-10 it is where a `source` is given, where `root` is the default, and where it holds CIFAR-10: then as by
     load_cifar10(root, source). Nothing is written to any other folder. Raises DataError when the data cannot be used.
     """
-    if side not in SIDES:
-        *others, last = SIDES
-        raise DataError(f"O lado das imagens precisa ser {', '.join(map(str, others))} ou {last}; veio {side}.")
-    if framing not in FRAMINGS:
-        raise DataError(f"O enquadramento precisa ser {' ou '.join(FRAMINGS)}; veio {framing}.")
+    for what, given, known in (("lado", side, SIDES), ("enquadramento", framing, FRAMINGS)):
+        if given not in known:
+            *others, last = map(str, known)
+            raise DataError(f"O {what} das imagens precisa ser {', '.join(others)} ou {last}; veio {given}.")
     root = Path(os.path.expanduser(root))
     if source is None and not is_for_cifar10(root):
         return load_folder(root, side, framing)
@@ -65,7 +64,7 @@ def load_data(
 
 def is_for_cifar10(root: Path) -> bool:
     """Whether CIFAR-10 is meant by this folder, and not pictures in it, which are then mentioned."""
-    meant = root == Path("data") or (root.is_dir() and bool(formats.find(root) or (root / formats.PARTIAL).exists()))
+    meant = root == Path("data") or bool(formats.find(root)) or (root / formats.PARTIAL).exists()
     if meant and root.is_dir() and (unused := Folder(root).class_folders):
         tell(f"Em {root} há pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: {len(unused)}.")
     return meant
@@ -144,18 +143,14 @@ def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: li
     same: dict[float, list[Picture]] = defaultdict(list)  # the pictures of one content
     for picture in pictures:
         same[picture.draw].append(picture)
-    if not (copies := len(pictures) - len(same)):
-        return
-    apart = [group for group in same.values() if len({picture.split for picture in group}) > 1]
-    twice = [group for group in same.values() if len({picture.name for picture in group}) > 1]
-    text = f"Cópias exatas de outras imagens: {number(copies, 0)}."
-    if not apart:
-        text += " Cada uma fica na parte da outra."
-    for groups, where in ((apart, "parte, e por isso fáceis demais"), (twice, "classe")):
-        if groups:
-            example = f"{groups[0][0].path} e {groups[0][-1].path}"
-            text += f" Em mais de uma {where}: {number(len(groups), 0)}, como {example}."
-    tell(text)
+    copies = f"Cópias exatas de outras imagens: {number(len(pictures) - len(same), 0)}."
+    for what, where in (("split", "parte, e por isso fáceis demais"), ("name", "classe")):
+        apart = [group for group in same.values() if len({getattr(picture, what) for picture in group}) > 1]
+        if apart:
+            example = f"{apart[0][0].path} e {apart[0][-1].path}"
+            copies += f" Em mais de uma {where}: {number(len(apart), 0)}, como {example}."
+    if len(same) < len(pictures):
+        tell(copies)
 
 
 def _draw_splits(pictures: list[Picture], missing: list[str]) -> None:
