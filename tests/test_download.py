@@ -189,7 +189,7 @@ def test_slow_source_is_passed_over_before_it_ends(fetch, capsys):
         (BODY[:HALF], ["/right"], [HALF]),  # of an earlier call
         (None, ["/short", "/norange"], [0, HALF]),  # which sends all of it
         (None, ["/short", "/page", "/right"], [0, HALF, HALF]),  # a small page does not cost what is there
-        (bytes(HALF), ["/right"], [HALF, 0]),  # a wrong beginning is not blamed on the next source
+        (bytes(HALF), ["/right", "/right"], [HALF, 0]),  # what a wrong beginning spoils is brought anew
         (bytes(len(BODY) + 1), ["/right"], [0]),
     ],
 )

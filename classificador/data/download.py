@@ -116,7 +116,6 @@ def _open(url: str, method: str, timeout: float, start: int = 0) -> HTTPResponse
 def _download(url: str, root: Path, least_speed: float) -> Path:
     """Bring the official archive from one address, resuming what another one began."""
     partial = root / PARTIAL
-    resumed = partial.exists()
     _receive(url, partial, least_speed)
     with partial.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -124,8 +123,6 @@ def _download(url: str, root: Path, least_speed: float) -> Path:
         retry(os.replace, partial, root / PYTHON_ARCHIVE)
         return root / PYTHON_ARCHIVE
     retry(os.unlink, partial)
-    if resumed:  # the wrong bytes may be the earlier source's
-        return _download(url, root, least_speed)
     raise SourceError(f"conteúdo errado, MD5 {found} em vez de {MD5}")
 
 
