@@ -234,12 +234,6 @@ def test_what_lies_beside_the_splits_is_told_or_refused(tmp_path, capsys):
         load_data(tmp_path)
 
 
-def test_a_browsers_unfinished_download_makes_no_place_for_cifar10(tmp_path):
-    class_folders(tmp_path)
-    (tmp_path / "foto.jpg.part").write_bytes(b"x")
-    assert load_data(tmp_path).classes == ("a", "b")
-
-
 def test_a_test_folder_of_loose_pictures_or_of_another_class_is_an_error(tmp_path):
     class_folders(tmp_path / "train")
     paint(tmp_path / "test" / "1.png", "red")
