@@ -95,26 +95,27 @@ def test_data_figures_name_the_classes(toy):
     figures.normalisation_effect(toy.train.images[:20])
 
 
-def test_live_curves_update_one_display(history, monkeypatch):
-    shown, updates = [], []
+def test_live_curves_update_one_display_and_take_a_small_share_of_the_time(history, monkeypatch):
+    shown, updates, now = [], [], [0.0]
 
     class Handle:
         def update(self, figure):
             updates.append(figure)
 
-    def watch(*histories):
-        curves = live.LiveCurves()
-        for each in histories:
-            curves(each)
-        return len(shown), len(updates)
+    def display(figure, display_id):
+        now[0] += 1  # second that it takes
+        shown.append(figure)
+        return Handle()
 
-    monkeypatch.setattr(live, "display", lambda figure, display_id: shown.append(figure) or Handle())
-    monkeypatch.setattr(live.LiveCurves, "EPOCH_SHARE", 1e9)
-    assert watch(History(), history, history) == (1, 1), "drawn after an epoch, and not again at once"
-    monkeypatch.setattr(live.LiveCurves, "EPOCH_SHARE", 1e-9)
-    assert watch(History(), history) == (2, 1), "the first drawing took far longer than this epoch"
-    monkeypatch.setattr(live, "display", lambda figure, display_id: shown.append(figure))  # as outside a notebook
-    assert watch(History(), History()) == (3, 1), "too soon there as well"
+    monkeypatch.setattr(live, "display", display)
+    monkeypatch.setattr(live.time, "perf_counter", lambda: now[0])
+    curves = live.LiveCurves()
+    for now[0], drawn in ((0, (1, 0)), (30, (1, 0)), (40, (1, 1))):
+        curves(history)
+        assert (len(shown), len(updates)) == drawn
+    now[0] = 10
+    curves.draw(history)
+    assert len(updates) == 2, "asked to, at once"
 
 
 def test_the_reliability_diagram_shows_both_errors(report):

