@@ -106,7 +106,7 @@ def test_bad_source_is_an_error_and_stays_as_it_is(small, tmp_path, monkeypatch)
     bad = tmp_path / "meu.tar.gz"
     bad.write_bytes(b"half")
     monkeypatch.setenv(formats.SOURCE_VARIABLE, str(bad))
-    with pytest.raises(DataError, match=r"meu\.tar\.gz não pôde ser lido .* O caminho vem da variável"):
+    with pytest.raises(DataError, match=r"meu\.tar\.gz não pôde ser lido .* Use outra cópia"):
         load_cifar10(tmp_path)
     with pytest.raises(DataError, match=r"não existe\. Confira o caminho dos dados\.$"):
         load_cifar10(tmp_path, tmp_path / "nada")

@@ -43,8 +43,7 @@ FAILURES = {
     ssl.SSLCertVerificationError: "certificado TLS inválido",
     ssl.SSLError: "falha de TLS",
     TimeoutError: "sem resposta",
-    ConnectionRefusedError: "conexão recusada",
-    ConnectionError: "conexão interrompida",
+    ConnectionError: "conexão recusada ou interrompida",
 }
 
 
