@@ -1,12 +1,12 @@
 """How the project's figures look: one style, colour-blind-safe, legible in print; how they show pictures and names."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
@@ -31,13 +31,7 @@ NO_MISTAKE = "Nenhum erro nestas imagens."
 MOST = 20  # classes in a figure: a hundred rows of pictures take long to draw and longer to look at
 COMMA = FuncFormatter(lambda value, position: f"{value:g}".replace(".", ","))
 PERCENT = FuncFormatter(lambda value, position: f"{100 * value:g}%".replace(".", ","))
-
-
-@contextmanager
-def styled() -> Iterator[None]:
-    """Give what is drawn the style: in a `with` block, or in a function that it decorates."""
-    with plt.rc_context(STYLE):
-        yield
+styled = partial(rc_context, STYLE)  # gives what is drawn the style: in a `with` block, or in a function it decorates
 
 
 def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Figure, Any, list[str]]:
