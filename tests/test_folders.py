@@ -212,7 +212,7 @@ def test_copies_in_train_and_test_are_told(tmp_path, capsys):
         class_folders(tmp_path / split, count=6, size=(40, 20))
     load_data(tmp_path)
     said = capsys.readouterr().out
-    assert "Em mais de uma parte, e por isso fáceis demais: 12, como " in said
+    assert "Em mais de uma parte ou classe: 12, como " in said
 
 
 def test_what_lies_beside_the_splits_is_told_or_refused(tmp_path, capsys):
@@ -273,7 +273,7 @@ def test_copies_of_a_picture_are_counted_and_stay_in_one_split_and_those_in_two_
     assert f"Cópias exatas de outras imagens: {2 * count}." in said and "Em mais de uma" not in said
     shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "zero.png")
     load_data(tmp_path)
-    assert "Em mais de uma classe: 1, como " in capsys.readouterr().out
+    assert "Em mais de uma parte ou classe: 1, como " in capsys.readouterr().out
 
 
 def test_more_pictures_than_memory_are_refused_before_reading(root, monkeypatch):

@@ -135,14 +135,12 @@ def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: li
     same: dict[float, list[Picture]] = defaultdict(list)  # the pictures of one content
     for picture in pictures:
         same[picture.draw].append(picture)
-    copies = f"Cópias exatas de outras imagens: {number(len(pictures) - len(same), 0)}."
-    for what, where in (("split", "parte, e por isso fáceis demais"), ("name", "classe")):
-        apart = [group for group in same.values() if len({getattr(picture, what) for picture in group}) > 1]
-        if apart:
+    if copies := len(pictures) - len(same):
+        text = f"Cópias exatas de outras imagens: {number(copies, 0)}."
+        if apart := [group for group in same.values() if len({(one.split, one.name) for one in group}) > 1]:
             example = f"{apart[0][0].path} e {apart[0][-1].path}"
-            copies += f" Em mais de uma {where}: {number(len(apart), 0)}, como {example}."
-    if len(same) < len(pictures):
-        tell(copies)
+            text += f" Em mais de uma parte ou classe: {number(len(apart), 0)}, como {example}."
+        tell(text)
 
 
 def _draw_splits(pictures: list[Picture], missing: list[str]) -> None:
