@@ -1,6 +1,7 @@
 """What a Brazilian reader reads: numbers with decimal comma; the system's errors in Portuguese."""
 
 import errno
+from collections.abc import Sequence
 
 SEPARATORS = str.maketrans(",.", ".,")  # from those of an English number
 _REASONS = {
@@ -32,6 +33,11 @@ def number(value: float, digits: int = 2) -> str:
 def percent(fraction: float, digits: int = 1) -> str:
     """Return e.g. "85,3%" for 0.853."""
     return number(100 * fraction, digits) + "%"
+
+
+def first_few(items: Sequence[str], most: int) -> str:
+    """Return e.g. "a, b e mais 2" for the items a to d, at most 2."""
+    return ", ".join(items[:most]) + (f" e mais {len(items) - most}" if len(items) > most else "")
 
 
 def duration(seconds: float) -> str:

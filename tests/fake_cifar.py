@@ -34,10 +34,6 @@ def by_file(records: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(formats.FILES, np.split(records, len(formats.FILES)), strict=True))
 
 
-def bin_files(records: np.ndarray) -> dict[str, bytes]:
-    return {f"{name}.bin": rows.tobytes() for name, rows in by_file(records).items()}
-
-
 def python_files(records: np.ndarray, injected: bytes = b"") -> dict[str, bytes]:
     return {name: python_batch(rows, injected) for name, rows in by_file(records).items()}
 

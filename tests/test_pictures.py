@@ -24,13 +24,6 @@ def left_is_red(path, size=(40, 20), **options):
     return path
 
 
-def test_a_picture_becomes_a_square_tensor(tmp_path):
-    tensor = to_tensor(open_image(left_is_red(tmp_path / "a.png")))
-    assert tensor.shape == (3, 32, 32)
-    assert tensor[:, 16, 2].tolist() == [255, 0, 0]
-    assert tensor[:, 16, 30].tolist() == [255, 255, 255]
-
-
 def test_framed_whole_a_picture_is_all_there_on_white():
     picture = Image.new("RGB", (144, 48), "blue")
     picture.paste(RED, (0, 0, 48, 48))  # which its central square leaves out

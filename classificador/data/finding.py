@@ -8,7 +8,7 @@ from pathlib import Path
 
 from classificador.errors import DataError, brief
 from classificador.messages import tell
-from classificador.portuguese import number, reason
+from classificador.portuguese import first_few, number, reason
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 SUFFIXES |= {".avif", ".heic", ".heif"}
@@ -61,17 +61,16 @@ def find_classes(root: Path) -> dict[str, Classes]:
     """
     top = Folder(root)
     splits = {folder: SPLITS.get(folder.name.lower(), "") for folder in top.folders}
-    used = {folder: split for folder, split in splits.items() if split or folder.pictures or folder.class_folders}
-    homes = {split: folder for folder, split in used.items()}
+    used = [folder for folder, split in splits.items() if split or folder.pictures or folder.class_folders]
+    homes = {splits[folder]: folder for folder in used}
     if "train" not in homes or "" in homes:  # "": there are pictures beside the splits
         return {"train": _classes(top)}
     places = ", ".join(str(folder.path) for folder in used)
     if len(homes) < len(used):
         raise DataError(f"Das pastas {places} duas são a mesma parte da divisão.", "Junte-as em uma.")
     found = {split: _classes(folder) for split, folder in homes.items()}
-    others = ", ".join(brief(folder.name) for folder in splits if folder not in used)
-    tell(f"A divisão é a das pastas {places}." + (f" Outras, sem imagens: {others}." if others else ""))
-    _tell_loose(top)
+    tell(f"A divisão é a das pastas {places}.")
+    _tell_left_out(top, used, [])
     if unknown := sorted(set().union(*found.values()) - found["train"].keys()):
         where = homes["train"].path
         raise DataError(f"A classe {brief(unknown[0])} não tem imagens em {where}.", "Ponha-as lá também.")
@@ -81,7 +80,8 @@ def find_classes(root: Path) -> dict[str, Classes]:
 def _classes(root: Folder) -> Classes:
     """The class folders of one folder. Raises DataError as find_classes()."""
     found: Classes = defaultdict(list)  # two folders are one class if only the spelling of an accent differs
-    for folder in root.class_folders:
+    homes = root.class_folders
+    for folder in homes:
         if not folder.name.isprintable() or len(folder.name) >= 200:
             problem = f"A pasta {brief(folder.name)} de {root.path} tem um nome que não se pode guardar."
             raise DataError(problem, "Mude-o.")
@@ -89,7 +89,7 @@ def _classes(root: Folder) -> Classes:
     if len(found) < 2:
         need = "precisa de pelo menos duas pastas com imagens, uma por classe"
         raise DataError(f"{root.path} {need}; há {len(found)}.", _place_of_classes(root))
-    _tell_left_out(root)
+    _tell_left_out(root, homes, homes)
     return dict(sorted(found.items()))
 
 
@@ -105,25 +105,20 @@ def _place_of_classes(root: Folder) -> str:
     return f"Imagens soltas, {loose}: ponha as de cada classe em uma pasta dela."
 
 
-def _tell_left_out(root: Folder) -> None:
-    """Say what lies in a folder of classes and is no picture of one, by its name or its place."""
-    if empty := [folder for folder in root.folders if not folder.pictures]:
-        names = ", ".join(f"{brief(folder.name)} ({_most_common(folder.others) or 'vazia'})" for folder in empty[:5])
-        tell(f"Pastas de {root.path} sem imagens diretamente nelas, que não são classes: {len(empty)}. {names}")
-    _tell_loose(root)
-    homes = root.class_folders
-    if left := sum((folder.others for folder in homes), Counter()):
-        valid, found = ", ".join(sorted(SUFFIXES)), _most_common(left)
-        tell(f"Dentro das classes de {root.path} só valem imagens ({valid}); ficaram de fora: {found}.")
-    if deeper := [inner for folder in homes for inner in folder.class_folders]:
-        count = number(sum(len(folder.pictures) for folder in deeper), 0)
-        tell(f"Imagens em pastas dentro das classes, como {deeper[0].path}: {count}. Mova-as para a da classe.")
+def _tell_left_out(root: Folder, used: list[Folder], classes: list[Folder]) -> None:
+    """Say what lies in a folder beside those that are used, and in those of classes beside their pictures."""
+    left = [f"imagens soltas ({number(len(root.pictures), 0)})"] if root.pictures else []
+    deeper = [inner for folder in classes for inner in folder.class_folders]
+    left += [f"imagens em {inner.path} ({number(len(inner.pictures), 0)})" for inner in deeper]
+    left += [f"pasta {brief(folder.name)}, sem imagens" for folder in root.folders if folder not in used]
+    left += _counted(sum((folder.others for folder in classes), Counter()))
+    if left:
+        rule = f"Só valem imagens ({', '.join(sorted(SUFFIXES))}) que estão diretamente na pasta da sua classe."
+        tell(f"Ficaram de fora de {root.path}: {first_few(left, 10)}. {rule}")
 
 
-def _tell_loose(root: Folder) -> None:
-    if root.pictures:
-        loose = number(len(root.pictures), 0)
-        tell(f"Imagens soltas em {root.path}, que não são de nenhuma classe e ficaram de fora: {loose}.")
+def _counted(kinds: Counter[str]) -> list[str]:
+    return [f"{brief(kind)} ({number(count, 0)})" for kind, count in kinds.most_common()]
 
 
 def find_pictures(root: str | Path) -> list[Path]:
@@ -140,14 +135,10 @@ def find_pictures(root: str | Path) -> list[Path]:
         others += folder.others
         waiting += [path for path in folder.folder_paths if not path.is_symlink()]  # a link could lead in circles
     del others["pastas"]
+    left = first_few(_counted(others), 5)
     if not found:
-        there = f", e sim {_most_common(others)}" if others else ""
         remedy = f"Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}."
-        raise DataError(f"{root} não tem imagens{there}.", remedy)
-    if others:
-        tell(f"Em {root} ficaram de fora, por não terem nome de imagem: {_most_common(others)}.")
+        raise DataError(f"{root} não tem imagens{left and f', e sim {left}'}.", remedy)
+    if left:
+        tell(f"Em {root} ficaram de fora, por não terem nome de imagem: {left}.")
     return sorted(found)
-
-
-def _most_common(kinds: Counter[str]) -> str:
-    return ", ".join(f"{brief(kind)} ({number(count, 0)})" for kind, count in kinds.most_common(5))

@@ -39,7 +39,6 @@ class Picture:
     error: ImageError | None = None  # why it could not be read; then the rest means nothing
     pixels: torch.Tensor = torch.empty(0)
     draw: float = 0.0  # in [0, 1): what its content decides
-    is_cut: bool = False  # half of it, or more, lies outside the square
 
 
 def load_data(
@@ -50,11 +49,10 @@ def load_data(
     CIFAR-10 it is where a `source` is given, where `root` is the default, and where it holds CIFAR-10: then as by
     load_cifar10(root, source). Nothing is written to any other folder. Raises DataError when the data cannot be used.
     """
-    if side not in SIDES:
-        *others, last = SIDES
-        raise DataError(f"O lado das imagens precisa ser {', '.join(map(str, others))} ou {last}; veio {side}.")
-    if framing not in FRAMINGS:
-        raise DataError(f"O enquadramento precisa ser {' ou '.join(FRAMINGS)}; veio {framing}.")
+    for what, given, known in (("lado", side, SIDES), ("enquadramento", framing, FRAMINGS)):
+        if given not in known:
+            *others, last = map(str, known)
+            raise DataError(f"O {what} das imagens precisa ser {', '.join(others)} ou {last}; veio {given}.")
     root = Path(os.path.expanduser(root))
     if source is None and not is_for_cifar10(root):
         return load_folder(root, side, framing)
@@ -65,7 +63,7 @@ def load_data(
 
 def is_for_cifar10(root: Path) -> bool:
     """Whether CIFAR-10 is meant by this folder, and not pictures in it, which are then mentioned."""
-    meant = root == Path("data") or (root.is_dir() and bool(formats.find(root) or (root / formats.PARTIAL).exists()))
+    meant = root == Path("data") or bool(formats.find(root)) or (root / formats.PARTIAL).exists()
     if meant and root.is_dir() and (unused := Folder(root).class_folders):
         tell(f"Em {root} há pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: {len(unused)}.")
     return meant
@@ -117,13 +115,11 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
         """One of them."""
         try:
             content = read_picture(picture.path)
-            image = decode_image(content, picture.path)
+            picture.pixels = to_tensor(decode_image(content, picture.path), side, framing)
         except ImageError as error:
             picture.error = error
             return
-        picture.pixels = to_tensor(image, side, framing)
         picture.draw = int.from_bytes(sha256(content).digest()[:6], "big") / 2**48
-        picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(tqdm(pool.map(read, every), desc=f"Lendo {root}", total=len(every), unit="imagem", dynamic_ncols=True))
@@ -131,11 +127,6 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
 
 def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: list[Picture]) -> None:
     """Say how many pictures each class has, which files could not be read, and how many are copies of others."""
-    if cut := sum(picture.is_cut for picture in pictures):
-        tell(
-            f"Imagens com um lado que é o dobro do outro, ou mais: {number(cut, 0)}. Delas só conta o meio; "
-            'FRAMING = "inteira" (no terminal, --enquadrar inteira) as usa inteiras.'
-        )
     counts = Counter(picture.name for picture in pictures)
     tell(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[name], 0)})' for name in names)}.")
     if bad:
@@ -144,18 +135,12 @@ def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: li
     same: dict[float, list[Picture]] = defaultdict(list)  # the pictures of one content
     for picture in pictures:
         same[picture.draw].append(picture)
-    if not (copies := len(pictures) - len(same)):
-        return
-    apart = [group for group in same.values() if len({picture.split for picture in group}) > 1]
-    twice = [group for group in same.values() if len({picture.name for picture in group}) > 1]
-    text = f"Cópias exatas de outras imagens: {number(copies, 0)}."
-    if not apart:
-        text += " Cada uma fica na parte da outra."
-    for groups, where in ((apart, "parte, e por isso fáceis demais"), (twice, "classe")):
-        if groups:
-            example = f"{groups[0][0].path} e {groups[0][-1].path}"
-            text += f" Em mais de uma {where}: {number(len(groups), 0)}, como {example}."
-    tell(text)
+    if copies := len(pictures) - len(same):
+        text = f"Cópias exatas de outras imagens: {number(copies, 0)}."
+        if apart := [group for group in same.values() if len({(one.split, one.name) for one in group}) > 1]:
+            example = f"{apart[0][0].path} e {apart[0][-1].path}"
+            text += f" Em mais de uma parte ou classe: {number(len(apart), 0)}, como {example}."
+        tell(text)
 
 
 def _draw_splits(pictures: list[Picture], missing: list[str]) -> None:

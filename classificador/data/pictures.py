@@ -57,8 +57,12 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
     try:
         # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
         with quiet(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS and image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
+                scale = next((scale for scale in (2, 4, 8) if width * height <= MAX_PIXELS * scale**2), 8)
+                image.draft(image.mode, (width // scale, height // scale))  # (a progressive one is held whole)
             if image.width * image.height > MAX_PIXELS:
-                _reduce(image, name)
+                raise ImageError(f"{name} tem {width}×{height} pixels, demais.", SMALLER)
             image.load()
             return _to_rgb(image)
     except ImageError:
@@ -102,16 +106,6 @@ def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> to
     else:
         square = ImageOps.fit(image, (side, side), method)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
-
-
-def _reduce(image: Image.Image, name: str | Path) -> None:
-    """Let a large JPEG be decoded smaller. Raises ImageError for what has to be decoded whole."""
-    whole = image.width, image.height
-    if image.format in ("JPEG", "MPO") and not image.info.get("progressive"):  # a progressive one is held whole
-        scale = next((scale for scale in (2, 4, 8) if whole[0] * whole[1] <= MAX_PIXELS * scale**2), 8)
-        image.draft(image.mode, (whole[0] // scale, whole[1] // scale))
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{name} tem {whole[0]}×{whole[1]} pixels, demais.", SMALLER)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,7 +1,6 @@
 """Accuracy, F1 and their friends, computed by scikit-learn, with the uncertainty said; and the calibration error."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +14,7 @@ from classificador.data.dataset import Split
 from classificador.device import autocast
 from classificador.errors import CheckpointError
 from classificador.network.model_info import info_of, take_classes
-from classificador.portuguese import number, percent
+from classificador.portuguese import first_few, number, percent
 from classificador.results.predict import predict
 
 FEW = 10  # images of a class: even if all are right, its recall may well be 72 % (Wilson's interval)
@@ -50,10 +49,8 @@ class Report:
     @property
     def per_class(self) -> np.ndarray:
         """C×4: precision, recall, F1 and number of images of each class; an empty ratio counts as 0."""
-        indices = range(len(self.classes))
-        return np.stack(
-            precision_recall_fscore_support(self.labels, self.predictions, labels=indices, zero_division=0), 1
-        )
+        look = {"labels": range(len(self.classes)), "zero_division": 0}
+        return np.stack(precision_recall_fscore_support(self.labels, self.predictions, **look), 1)
 
     @property
     def macro(self) -> np.ndarray:
@@ -95,22 +92,21 @@ class Report:
         )
         if not self.few:
             return line
-        some = ", ".join(self.few[:5]) + (f" e mais {len(self.few) - 5}" if len(self.few) > 5 else "")
+        some = first_few(self.few, 5)
         return f"{line}\nMenos de {FEW} imagens de teste: {some}. Os números destas classes dizem pouco."
 
     def table(self) -> str:
         """Precision, recall and F1 per class and macro, as aligned text in Portuguese."""
         width = max(len("Média macro"), *map(len, self.classes)) + 2
 
-        def line(name: str, figures: Iterable[float]) -> str:
-            precision, recall, f1, images = figures
-            scores = f"{number(precision, 3):>10}{number(recall, 3):>11}{number(f1, 3):>8}"
-            return f"{name:<{width}}{scores}{number(images, 0):>9}"
-
-        head = f"{'Classe':<{width}}{'Precisão':>10}{'Revocação':>11}{'F1':>8}{'Imagens':>9}"
-        rule = "─" * len(head)
-        rows = [line(name, row) for name, row in zip(self.classes, self.per_class, strict=True)]
-        return "\n".join([head, rule, *rows, rule, line("Média macro", [*self.macro, len(self.labels)])])
+        line = f"{{:<{width}}}{{:>10}}{{:>11}}{{:>8}}{{:>9}}".format
+        head = line("Classe", "Precisão", "Revocação", "F1", "Imagens")
+        figures = [*self.per_class, [*self.macro, len(self.labels)]]
+        *rows, macro = (
+            line(name, *(number(score, 3) for score in scores), number(images, 0))
+            for name, (*scores, images) in zip([*self.classes, "Média macro"], figures, strict=True)
+        )
+        return "\n".join([head, rule := "─" * len(head), *rows, rule, macro])
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain values, for JSON."""

@@ -26,14 +26,12 @@ from classificador.show.style import (
 )
 from classificador.training.history import History
 
-NO_MISTAKE = "Nenhum erro nestas imagens."
-
 
 @styled()
 def sample_grid(split: Split, classes: tuple[str, ...], columns: int = 8) -> Figure:
     """The first `columns` images of each class (at most MOST), one row a class, the class name at the left."""
     rows = min(MOST, len(classes))
-    figure, axes, names = picture_grid(classes, "as primeiras", rows, columns, figsize=(5.2, 0.48 * rows))
+    figure, axes, names = picture_grid(classes, "as primeiras", (rows, columns), (5.2, 0.48))
     for label, row in enumerate(axes):
         label_row(row, names[label])
         chosen = (split.labels == label).nonzero().flatten()[:columns]
@@ -151,16 +149,10 @@ def reliability_diagram(report: Report, temperature: float) -> Figure:
 @styled()
 def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], columns: int = 6) -> Figure:
     """Images with predicted class, probability and true class; a wrong one has a ✗ and a dashed frame."""
-    rows, long = max(1, -(-len(indices) // columns)), max(map(len, report.classes)) > 10
-    size = (9, (2.15 if long else 1.95) * rows)
-    figure, axes, names = picture_grid(report.classes, "", rows, columns, figsize=size)
-    if not indices:
-        figure.suptitle(NO_MISTAKE)
+    rows = -(-len(indices) // columns)
+    figure, axes, names = picture_grid(report.classes, "", (rows, columns), (9, 2.15))
     for axis, index in zip(axes.flat, indices, strict=False):
-        right, mark, colour = _verdict(report, index)
-        predicted, true = names[report.predictions[index]], names[report.labels[index]]
-        sure = percent(report.probabilities[index].max(), 0)
-        text = f"{mark} {sure}\n{predicted}\né {true}" if long else f"{mark} {predicted} {sure}\nverdade: {true}"
+        right, colour, text = _verdict(report, names, index)
         show(axis, images[index], text, fontsize=8.5, color=colour, weight="normal" if right else "bold")
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
@@ -173,10 +165,7 @@ def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], co
 def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns: int = 8) -> Figure:
     """The most frequent mistakes, a row each: how often, and the pictures the model was surest and wrong about."""
     found = report.most_confused(pairs)
-    rows = max(1, len(found))
-    figure, axes, names = picture_grid(report.classes, "", rows, columns, figsize=(9, 1.3 * rows))
-    if not found:
-        figure.suptitle(NO_MISTAKE)
+    figure, axes, names = picture_grid(report.classes, "", (len(found), columns), (9, 1.3))
     for row, (true, predicted, times) in zip(axes, found, strict=False):
         chosen = np.flatnonzero((report.labels == true) & (report.predictions == predicted))
         chosen = chosen[np.argsort(-report.probabilities[chosen, predicted])]
@@ -192,8 +181,8 @@ def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) 
     """A row for each class: the pictures surest to belong to it, and those least, under what they were taken for."""
     shown = _most_mistaken(report)
     widths = [1] * columns + [0.3] + [1] * columns
-    look = {"figsize": (8, 0.8 * len(shown)), "width_ratios": widths}
-    figure, axes, names = picture_grid(report.classes, "as de mais erros", len(shown), len(widths), **look)
+    shape = len(shown), len(widths)
+    figure, axes, names = picture_grid(report.classes, "as de mais erros", shape, (8, 0.8), width_ratios=widths)
     size = 7 if max(map(len, names)) <= 10 else 5
     for row, label in zip(axes, shown, strict=True):
         label_row(row, names[label])
@@ -209,10 +198,9 @@ def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) 
 @styled()
 def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: list[torch.Tensor]) -> Figure:
     """Images above, and below them the same in grey under their maps (S×S, 0 … 1): bright is where the answer hangs."""
-    figure, axes, names = picture_grid(report.classes, "", 2, max(1, len(indices)), figsize=(9, 2.3))
+    figure, axes, names = picture_grid(report.classes, "", (2, len(indices)), (9, 1.25))
     for (above, below), (index, heat) in zip(axes.T, zip(indices, maps, strict=True), strict=False):
-        right, mark, colour = _verdict(report, index)
-        text = f"{mark} {names[report.predictions[index]]}" + ("" if right else f"\né {names[report.labels[index]]}")
+        _, colour, text = _verdict(report, names, index)
         show(above, images[index], text, fontsize=8, color=colour, pad=2)
         show_heat(below, images[index], heat)
     return figure
@@ -227,8 +215,7 @@ def first_filters(model: nn.Module, columns: int = 16) -> Figure:
     weights = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d)).weight.detach().cpu()
     half = len(weights) // 2
     weights = weights[:half] if torch.equal(weights[:half], -weights[half:]) else weights
-    rows = -(-len(weights) // columns)
-    figure, axes, _ = picture_grid((), "", rows, columns, figsize=(9, 0.6 * rows))
+    figure, axes, _ = picture_grid((), "", (-(-len(weights) // columns), columns), (9, 0.6))
     for axis, weight in zip(axes.flat, weights, strict=False):
         show(axis, 0.5 + weight / (2 * weight.abs().max().clamp(min=1e-9)))
     return figure
@@ -255,7 +242,10 @@ def _most_mistaken(report: Report) -> list[int]:
     return sorted(order[:MOST].tolist())
 
 
-def _verdict(report: Report, index: int) -> tuple[bool, str, str]:
-    """Whether the model took an image for what it is, and the mark and colour that say so."""
-    right = bool(report.predictions[index] == report.labels[index])
-    return (right, "✓", BLUE) if right else (right, "✗", ORANGE)
+def _verdict(report: Report, names: list[str], index: int) -> tuple[bool, str, str]:
+    """Whether the model took an image for what it is, the colour for that, and the answer in a few lines."""
+    predicted, label = report.predictions[index], report.labels[index]
+    sure = percent(report.probabilities[index, predicted], 0)
+    if predicted == label:
+        return True, BLUE, f"✓ {names[predicted]}\n{sure}"
+    return False, ORANGE, f"✗ {names[predicted]}\n{sure}\né {names[label]}"

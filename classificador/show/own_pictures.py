@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from anywidget import AnyWidget
 from IPython.display import display
 from ipywidgets import Output, VBox
 from matplotlib.figure import Figure
@@ -56,11 +57,55 @@ def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Figu
     return figure
 
 
+class PictureBox(AnyWidget):
+    """The browser's own file input, for a click, the keyboard, or pictures dropped on it (ipywidgets' takes no drop).
+
+    Sends each file in messages of its name, its size, and the next bytes with their place in it: Jupyter drops any
+    message over 10 MiB.
+    """
+
+    _esm = """
+    export default {
+      render({ model, el }) {
+        const label = document.createElement("label"), input = document.createElement("input");
+        label.className = "classificador-fotos";
+        label.textContent = "Arraste fotos para cá, ou clique para escolher";
+        Object.assign(input, { type: "file", accept: "image/*", multiple: true });
+        input.addEventListener("change", async () => {
+          const piece = 4 * 2 ** 20;
+          for (const file of [...input.files]) {
+            for (let start = 0; start === 0 || start < file.size; start += piece) {
+              const bytes = await file.slice(start, start + piece).arrayBuffer();
+              model.send({ name: file.name, size: file.size, start }, undefined, [bytes]);
+            }
+          }
+          input.value = "";
+        });
+        label.append(input);
+        label.addEventListener("dragover", (event) => event.preventDefault());
+        label.addEventListener("drop", (event) => {
+          event.preventDefault();
+          input.files = event.dataTransfer.files;
+          input.dispatchEvent(new Event("change"));
+        });
+        el.append(label);
+      },
+    };
+    """
+    _css = """
+    .classificador-fotos { display: block; position: relative; padding: 1.5em; text-align: center; }
+    .classificador-fotos { border: 2px dashed #888; border-radius: 6px; }
+    .classificador-fotos:focus-within, .classificador-fotos:hover { border-color: #0072b2; }
+    .classificador-fotos input { position: absolute; inset: 0; opacity: 0; }
+    """
+
+    def __repr__(self) -> str:
+        """What a front end without widgets shows; the usual text holds an address that differs in every run."""
+        return "PictureBox()"
+
+
 def upload_box(model: nn.Module) -> VBox:
     """Return a box that takes pictures from the user's computer and shows explain_picture() of each, newest first."""
-    # Here, because an older environment without anywidget lacks only the box.
-    from classificador.show.picture_box import PictureBox
-
     box, results = PictureBox(), VBox()
     arrived: dict[str, bytearray] = {}
 

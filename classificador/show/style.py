@@ -1,12 +1,12 @@
 """How the project's figures look: one style, colour-blind-safe, legible in print; how they show pictures and names."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
@@ -27,43 +27,41 @@ STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long list of liter
     "text.parse_math": False,  # a class may be called "R$ 5 e R$ 10"
 }
 LONGEST = 16  # letters of a name above a small picture
-NUMBER = "nº"  # before that of a class whose name cannot be shown
+NO_MISTAKE = "Nenhum erro nestas imagens."
 MOST = 20  # classes in a figure: a hundred rows of pictures take long to draw and longer to look at
 COMMA = FuncFormatter(lambda value, position: f"{value:g}".replace(".", ","))
 PERCENT = FuncFormatter(lambda value, position: f"{100 * value:g}%".replace(".", ","))
-
-
-@contextmanager
-def styled() -> Iterator[None]:
-    """Give what is drawn the style: in a `with` block, or in a function that it decorates."""
-    with plt.rc_context(STYLE):
-        yield
+styled = partial(rc_context, STYLE)  # gives what is drawn the style: in a `with` block, or in a function it decorates
 
 
 def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Figure, Any, list[str]]:
-    """Return a figure, its axes as plt.subplots() does, and the classes' names; a line below says what is left out.
+    """Return a figure, its axes as plt.subplots() does, and the classes' names, the long ones without their middle.
 
-    which: the classes that are shown of many; "" where the figure is not by class.
+    which: the classes that are shown of many, which a line below says; "" where the figure is not by class.
     """
-    plt.rcParams["font.family"], drawable = fonts_for("".join(classes))  # before there are texts
-    names, notes = short_names(classes, drawable), []
-    if which and len(classes) > MOST:
-        notes.append(f"{MOST} das {len(classes)} classes: {which}")
-    if any(name.startswith(NUMBER) for name in set(names) - set(classes)):
-        notes.append(
-            f"{NUMBER}: o lugar da classe na lista, onde o nome não cabe ou falta uma fonte com as letras dele"
-        )
+    plt.rcParams["font.family"] = fonts_for("".join(classes))  # before there are texts
     figure, axes = plt.subplots(*shape, **look)
-    if notes:
-        figure.supxlabel(". ".join(notes), fontsize=8)
-    return figure, axes, names
+    if which and len(classes) > MOST:
+        figure.supxlabel(f"{MOST} das {len(classes)} classes: {which}", fontsize=8)
+    half = LONGEST // 2
+    return figure, axes, [f"{name[: half - 1]}…{name[-half:]}" if len(name) > LONGEST else name for name in classes]
 
 
-def picture_grid(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Figure, Any, list[str]]:
-    """Return the same as subplots() for rows and columns of pictures: axes always rows×columns, without lines."""
-    figure, axes, names = subplots(classes, which, *shape, squeeze=False, **look)
+def picture_grid(
+    classes: tuple[str, ...], which: str, shape: tuple[int, int], size: tuple[float, float], **look: Any
+) -> tuple[Figure, Any, list[str]]:
+    """Return the same as subplots() for rows and columns of pictures: axes always rows×columns, without lines.
+
+    shape: rows and columns; of no rows, one without pictures says that there is no mistake to be shown.
+    size: width, and height of one row, in inches.
+    """
+    rows, columns = max(1, shape[0]), max(1, shape[1])
+    look |= {"figsize": (size[0], size[1] * rows), "squeeze": False}
+    figure, axes, names = subplots(classes, which, rows, columns, **look)
     for axis in axes.flat:
         axis.axis("off")
+    if not shape[0]:
+        figure.suptitle(NO_MISTAKE)
     return figure, axes, names
 
 
@@ -86,23 +84,9 @@ def label_row(axes: Sequence[Axes], text: str, **look: Any) -> None:
     axes[0].text(-0.2, 0.5, text, transform=axes[0].transAxes, ha="right", va="center", **look)
 
 
-def short_names(classes: tuple[str, ...], drawable: set[str]) -> list[str]:
-    """Return the names, the long ones with "…" in place of their end, or of their middle where that tells them apart.
-
-    One that stays like another's, or that has letters which are not `drawable`, becomes its number, from 1.
-    """
-    cut = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in classes]
-    half = LONGEST // 2
-    ends = [f"{name[: half - 1]}…{name[-half:]}" if cut.count(cut[i]) > 1 else cut[i] for i, name in enumerate(classes)]
-    return [
-        short if drawable.issuperset(name) and ends.count(short) == 1 else f"{NUMBER} {place}"
-        for place, (name, short) in enumerate(zip(classes, ends, strict=True), 1)
-    ]
-
-
 @cache
-def fonts_for(letters: str) -> tuple[list[str], set[str]]:
-    """Return font families that between them have most of the letters, and those letters; matplotlib's own comes first.
+def fonts_for(letters: str) -> list[str]:
+    """Return font families that between them have most of the letters; matplotlib's own comes first.
 
     matplotlib takes each letter from the first of the families that has it.
     """
@@ -112,4 +96,4 @@ def fonts_for(letters: str) -> tuple[list[str], set[str]]:
         if found := missing.intersection(map(chr, get_font(font.fname).get_charmap())):
             families.append(font.name)
             missing -= found
-    return families, set(letters) - missing
+    return families
