@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen.append((self.path, asked))
         start = int(asked[6:-1]) if asked and self.path not in ("/norange", "/page") else 0
         body = {"/wrong": bytes(len(BODY)), "/page": b"login"}.get(self.path, BODY)
-        self._head(404 if self.path == "/gone" else 206 if start else 200, len(body), start)
+        self._head({"/http": 302, "/gone": 404}.get(self.path, 206 if start else 200), len(body), start)
         step = {"/slow": 8000, "/drip": 1}.get(self.path, len(body))
         end = HALF if self.path in ("/stall", "/short") else min(len(body), start + 200 * step)
         for place in range(start, end, step):
@@ -49,6 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _head(self, status, size, start=0):
         self.send_response(status)
+        self.send_header("Location", self.server.url + "/right")
         self.send_header("Content-Length", str(size - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
@@ -161,11 +162,13 @@ def test_first_source_serves(fetch, server, root, capsys):
         ("/wrong", f"MD5 {hashlib.md5(bytes(len(BODY))).hexdigest()} em vez de {hashlib.md5(BODY).hexdigest()}"),
         ("/page", "tamanho errado, 5 bytes"),
         ("/gone", "HTTP 404"),
+        ("/http", "fora de https"),
     ],
 )
 def test_bad_source_leaves_no_archive_and_gives_way_to_a_good_one(bad, reason, fetch, server, root, capsys):
     with pytest.raises(DataError, match=reason):
         fetch(bad)
+    assert {path for path, _ in server.seen} == {bad}, "a redirect away from https is not followed"
     assert _names(root) == ([PARTIAL] if bad in ("/stall", "/short") else [])
     fetch(bad, "/right")
     assert (root / PYTHON_ARCHIVE).read_bytes() == BODY

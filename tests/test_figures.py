@@ -201,3 +201,13 @@ def test_class_names_are_drawn_as_they_are_or_cut(toy, name, shown):
     figure = figures.class_counts({"teste": toy.test}, (name, *toy.classes[1:]))
     label = figure.axes[0].get_xticklabels()[0]
     assert label.get_text() == shown and not label.get_parse_math()
+    assert figure.get_supxlabel() == ""
+
+
+def test_names_without_a_font_or_alike_at_both_ends_are_numbers_and_the_figure_says_so(toy, monkeypatch):
+    monkeypatch.setattr(style.fontManager, "ttflist", [])  # as on a machine without other fonts
+    names = ("猫", "Fotos da praia em 2025", "Fotos do campo em 2025", *toy.classes[3:])
+    figure = figures.class_counts({"teste": toy.test}, names)
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels[:3] == ["nº 1", "nº 2", "nº 3"] and labels[3:] == list(toy.classes[3:])
+    assert "nº: o lugar da classe na lista" in figure.get_supxlabel()

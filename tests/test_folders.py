@@ -160,7 +160,7 @@ def test_classes_are_told_with_their_counts_and_so_is_all_that_is_left_out(root,
     paint(root / "solta.png", "red")
     paint(root / "azul" / "2024" / "x.png", "red")
     assert size(load_data(root)) == 32
-    told, classes, bad = capsys.readouterr().out.splitlines()
+    told, _, classes, bad = capsys.readouterr().out.splitlines()
     deeper = f"imagens em {root / 'azul' / '2024'} (1), imagens em {root / 'verde' / 'volta'} (1)"
     assert f"imagens soltas (1), {deeper}, pasta notas, sem imagens, " in told
     assert "pastas (3)" in told and ".txt (1)" in told and ".png (1)" in told
@@ -207,12 +207,15 @@ def test_folders_called_train_and_test_are_the_split(tmp_path, names):
     assert size(data) == 2 * sum(counts)
 
 
-def test_copies_in_train_and_test_are_told(tmp_path, capsys):
+def test_copies_in_train_and_test_and_pictures_that_are_cut_are_told(tmp_path, capsys):
     for split in ("train", "test"):
         class_folders(tmp_path / split, count=6, size=(40, 20))
     load_data(tmp_path)
     said = capsys.readouterr().out
     assert "Em mais de uma parte ou classe: 12, como " in said
+    assert "que é o dobro do outro, ou mais: 24. Delas só conta o meio" in said
+    load_data(tmp_path, framing="inteira")
+    assert "o dobro do outro" not in capsys.readouterr().out
 
 
 def test_what_lies_beside_the_splits_is_told_or_refused(tmp_path, capsys):

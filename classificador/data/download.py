@@ -13,6 +13,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -102,14 +103,25 @@ def _no_answer(url: str) -> str:
         _open(url, "HEAD", PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         pass  # some refuse HEAD; the download itself will tell
-    except (OSError, HTTPException) as error:
+    except (SourceError, OSError, HTTPException) as error:
         return _explain(error)
     return ""
 
 
+class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect that gives up https, whatever the first address was."""
+
+    def redirect_request(self, request: Any, file: Any, code: int, message: str, headers: Any, url: str) -> Any:
+        if urlsplit(url).scheme != "https":
+            file.close()
+            raise SourceError("redirecionamento para fora de https recusado")
+        return super().redirect_request(request, file, code, message, headers, url)
+
+
 def _open(url: str, method: str, timeout: float, start: int = 0) -> HTTPResponse:
     headers = {"User-Agent": "classificador-cifar10"} | ({"Range": f"bytes={start}-"} if start else {})
-    return urllib.request.urlopen(urllib.request.Request(url, headers=headers, method=method), timeout=timeout)
+    request = urllib.request.Request(url, headers=headers, method=method)
+    return urllib.request.build_opener(_HttpsRedirects).open(request, timeout=timeout)
 
 
 def _download(url: str, root: Path, least_speed: float) -> Path:

@@ -39,6 +39,7 @@ class Picture:
     error: ImageError | None = None  # why it could not be read; then the rest means nothing
     pixels: torch.Tensor = torch.empty(0)
     draw: float = 0.0  # in [0, 1): what its content decides
+    is_cut: bool = False  # half of it, or more, lies outside the square
 
 
 def load_data(
@@ -115,10 +116,12 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
         """One of them."""
         try:
             content = read_picture(picture.path)
-            picture.pixels = to_tensor(decode_image(content, picture.path), side, framing)
+            image = decode_image(content, picture.path)
         except ImageError as error:
             picture.error = error
             return
+        picture.pixels = to_tensor(image, side, framing)
+        picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
         picture.draw = int.from_bytes(sha256(content).digest()[:6], "big") / 2**48
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -127,6 +130,11 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
 
 def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: list[Picture]) -> None:
     """Say how many pictures each class has, which files could not be read, and how many are copies of others."""
+    if cut := sum(picture.is_cut for picture in pictures):
+        tell(
+            f"Imagens com um lado que é o dobro do outro, ou mais: {number(cut, 0)}. Delas só conta o meio; "
+            'FRAMING = "inteira" (no terminal, --enquadrar inteira) as usa inteiras.'
+        )
     counts = Counter(picture.name for picture in pictures)
     tell(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[name], 0)})' for name in names)}.")
     if bad:

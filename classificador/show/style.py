@@ -37,14 +37,20 @@ styled = partial(rc_context, STYLE)  # gives what is drawn the style: in a `with
 def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Figure, Any, list[str]]:
     """Return a figure, its axes as plt.subplots() does, and the classes' names, the long ones without their middle.
 
-    which: the classes that are shown of many, which a line below says; "" where the figure is not by class.
+    One that is then another's, or has letters that no font has, becomes its number, from 1. A line below the figure
+    says so. which: the classes that are shown of many, which it says, too; "" where the figure is not by class.
     """
-    plt.rcParams["font.family"] = fonts_for("".join(classes))  # before there are texts
-    figure, axes = plt.subplots(*shape, **look)
-    if which and len(classes) > MOST:
-        figure.supxlabel(f"{MOST} das {len(classes)} classes: {which}", fontsize=8)
+    plt.rcParams["font.family"], drawable = fonts_for("".join(classes))  # before there are texts
     half = LONGEST // 2
-    return figure, axes, [f"{name[: half - 1]}…{name[-half:]}" if len(name) > LONGEST else name for name in classes]
+    names = [f"{name[: half - 1]}…{name[-half:]}" if len(name) > LONGEST else name for name in classes]
+    numbers = [place for place, name in enumerate(names) if names.count(name) > 1 or not drawable.issuperset(name)]
+    notes = [f"{MOST} das {len(classes)} classes: {which}"] if which and len(classes) > MOST else []
+    if numbers:
+        notes.append("nº: o lugar da classe na lista, onde o nome não cabe ou falta uma fonte com as letras dele")
+    figure, axes = plt.subplots(*shape, **look)
+    if notes:
+        figure.supxlabel(". ".join(notes), fontsize=8)
+    return figure, axes, [f"nº {place + 1}" if place in numbers else name for place, name in enumerate(names)]
 
 
 def picture_grid(
@@ -85,8 +91,8 @@ def label_row(axes: Sequence[Axes], text: str, **look: Any) -> None:
 
 
 @cache
-def fonts_for(letters: str) -> list[str]:
-    """Return font families that between them have most of the letters; matplotlib's own comes first.
+def fonts_for(letters: str) -> tuple[list[str], set[str]]:
+    """Return font families that between them have most of the letters, and those letters; matplotlib's own comes first.
 
     matplotlib takes each letter from the first of the families that has it.
     """
@@ -96,4 +102,4 @@ def fonts_for(letters: str) -> list[str]:
         if found := missing.intersection(map(chr, get_font(font.fname).get_charmap())):
             families.append(font.name)
             missing -= found
-    return families
+    return families, set(letters) - missing | {"…"}
