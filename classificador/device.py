@@ -10,7 +10,7 @@ from torch import nn
 
 from classificador import processes
 from classificador.errors import SettingsError
-from classificador.messages import tell
+from classificador.portuguese import tell
 
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
 

@@ -1,7 +1,10 @@
-"""What a Brazilian reader reads: numbers with decimal comma; the system's errors in Portuguese."""
+"""What a Brazilian reader reads: numbers with decimal comma; the system's errors in Portuguese; lines in passing."""
 
 import errno
+import sys
 from collections.abc import Sequence
+
+from tqdm import tqdm
 
 SEPARATORS = str.maketrans(",.", ".,")  # from those of an English number
 _REASONS = {
@@ -46,3 +49,9 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{number(seconds, 1)} s" if seconds < 10 else f"{rest} s"
+
+
+def tell(text: str) -> None:
+    """Tell the user one line, above a progress bar if there is one; where it goes, sys.stdout, the front doors direct."""
+    tqdm.write(text)
+    sys.stdout.flush()

@@ -13,8 +13,7 @@ from classificador.atomic import remove_unfinished, retry, write_bytes
 from classificador.constants import CLASSES
 from classificador.data import formats
 from classificador.errors import DataError, WriteError
-from classificador.messages import tell
-from classificador.portuguese import reason
+from classificador.portuguese import reason, tell
 
 SPLIT_SEED = 2026  # which images validate; changing it makes every earlier validation result incomparable
 

@@ -22,8 +22,7 @@ from classificador.atomic import retry
 from classificador.data import npm
 from classificador.data.formats import PARTIAL, PYTHON_ARCHIVE, SOURCE_VARIABLE
 from classificador.errors import DataError, SlowError, SourceError
-from classificador.messages import tell
-from classificador.portuguese import reason
+from classificador.portuguese import reason, tell
 
 SOURCES = (  # one archive, the same bytes everywhere
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",

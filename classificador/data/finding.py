@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from classificador.errors import DataError, brief
-from classificador.messages import tell
-from classificador.portuguese import first_few, number, reason
+from classificador.portuguese import first_few, number, reason, tell
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 SUFFIXES |= {".avif", ".heic", ".heif"}

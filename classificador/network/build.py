@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from classificador.data.dataset import ImageData
-from classificador.messages import tell
 from classificador.network.cnn import CNN, make_network, unwrap
 from classificador.network.model_info import info_of, set_info
+from classificador.portuguese import tell
 from classificador.recipes import Settings
 
 

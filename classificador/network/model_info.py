@@ -7,8 +7,7 @@ from typing import Any, get_origin
 from torch import nn
 
 from classificador.constants import CLASSES, FRAMINGS
-from classificador.messages import tell
-from classificador.portuguese import duration, number, percent
+from classificador.portuguese import duration, number, percent, tell
 
 LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
 LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them

@@ -18,10 +18,9 @@ from classificador.data.dataset import ImageData, Split
 from classificador.device import choose_device, keep_freed_memory
 from classificador.errors import DivergenceError, SettingsError
 from classificador.files.model_file import check_saveable
-from classificador.messages import tell
 from classificador.network.build import build, make_optimizer
 from classificador.network.model_info import info_of, set_info
-from classificador.portuguese import number, percent
+from classificador.portuguese import number, percent, tell
 from classificador.recipes import Settings
 from classificador.training.batches import Batches, balanced_rows
 from classificador.training.history import History

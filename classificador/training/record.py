@@ -17,9 +17,8 @@ from classificador import processes
 from classificador.atomic import write_bytes
 from classificador.device import describe_device, precision
 from classificador.errors import WriteError
-from classificador.messages import tell
 from classificador.network.model_info import info_of
-from classificador.portuguese import number
+from classificador.portuguese import number, tell
 from classificador.results.predict import fit_doubt, fit_temperature
 from classificador.training.history import COLUMNS
 from classificador.training.trainer import Trainer

@@ -19,8 +19,7 @@ from torch import nn
 from classificador.atomic import remove_unfinished, reserve, retry, write_bytes
 from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
-from classificador.messages import tell
-from classificador.portuguese import percent, reason
+from classificador.portuguese import percent, reason, tell
 
 NAME_VARIABLE = "CLASSIFICADOR_RUN"  # the name that the next run's folder is to have, as `make run` sets it
 

@@ -15,11 +15,10 @@ from classificador.data.dataset import ImageData
 from classificador.device import to_device
 from classificador.errors import CheckpointError
 from classificador.files.model_file import load_model, read_checkpoint
-from classificador.messages import tell
 from classificador.network.cnn import CNN, OriginalCNN
 from classificador.network.model_info import info_of, set_info
 from classificador.network.teacher import Teacher
-from classificador.portuguese import percent
+from classificador.portuguese import percent, tell
 from classificador.training.run_folder import Runs
 
 SHIPPED = Path("best_model.pth")  # which knows CIFAR-10, until a training on other classes takes its place
