@@ -12,10 +12,9 @@ from filelock import FileLock, Timeout
 
 import fake_cifar
 from classificador.constants import CLASSES
-from classificador.data import download, formats
+from classificador.data import dataset, download, formats
 from classificador.data.dataset import load_cifar10, validation_indices
 from classificador.errors import DataError
-from classificador.messages import told_to
 
 RECORDS = fake_cifar.make_records()
 TRAIN_ROWS = formats.TRAIN_FILES * fake_cifar.ROWS
@@ -140,8 +139,9 @@ def test_root_is_a_file(small, tmp_path):
 
 def test_of_several_processes_one_fetches_and_the_others_wait_for_what_it_brings(small, tmp_path, monkeypatch):
     said, waiting = [], threading.Event()
+    monkeypatch.setattr(dataset, "tell", lambda text: (said.append(text), waiting.set()))
     monkeypatch.setattr(download, "fetch", lambda root: pytest.fail("fetched twice"))
-    with told_to(lambda text: (said.append(text), waiting.set())), ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         with FileLock(tmp_path / ".cifar-10.lock"):  # as held by a process that fetches
             waits = pool.submit(load_cifar10, tmp_path)
             assert waiting.wait(60)
