@@ -52,6 +52,6 @@ def duration(seconds: float) -> str:
 
 
 def tell(text: str) -> None:
-    """Tell the user one line, above a progress bar if there is one; the front doors direct sys.stdout, where it goes."""
+    """Tell the user one line, above a progress bar if there is one; the front doors direct sys.stdout."""
     tqdm.write(text)
     sys.stdout.flush()
