@@ -82,7 +82,6 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
-
             self.tally.add(loss.detach(), logits.detach(), targets)
             self.bar.update()
             is_report_due = batches.step % max(1, batches.steps // 20) == 0  # after an epoch's last batch, too
@@ -100,8 +99,7 @@ class Trainer:
     def report(self) -> None:
         """Read the means so far and add them to the history."""
         self.tally.read()
-        if not abs(self.tally.loss) < HOPELESS:
-            raise _divergence(self)
+        _check_loss(self, self.tally.loss)
         if len(self.history.val_loss) % (1 + self.settings.epochs // 200) == 0:  # of a long run not every epoch
             done = self.batches.done / self.batches.steps
             self.history.steps.append([done, self.tally.loss, self.tally.accuracy])
@@ -114,8 +112,7 @@ class Trainer:
             logits = predict_logits(self.model, self.data.val.images)
         labels = self.data.val.labels
         val_loss = self.criterion(logits, labels).item()
-        if not abs(val_loss) < HOPELESS:
-            raise _divergence(self)
+        _check_loss(self, val_loss)
         val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)
         self.history.add(self.tally.loss, self.tally.accuracy, val_loss, val_accuracy, self.clock.seconds)
         self.on_epoch(logits, self.history)
@@ -148,6 +145,12 @@ class Trainer:
     def fingerprint(self) -> dict[str, Any]:
         """What must be as it was for the run to go on."""
         return fingerprint(self.data_fingerprint, self.criterion, self.optimizer, self.batches.teacher)
+
+
+def _check_loss(trainer: Trainer, loss: float) -> None:
+    """Raise DivergenceError for a loss from which no training comes back."""
+    if not abs(loss) < HOPELESS:
+        raise _divergence(trainer)
 
 
 def _divergence(trainer: Trainer) -> DivergenceError:
