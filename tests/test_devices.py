@@ -1,26 +1,23 @@
 """Devices that the machines of the tests do not have: Apple's GPUs, and GPUs that are too old."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torchgen
 import yaml
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from classificador import device
 from classificador.data.dataset import ImageData, Split
-from classificador.device import choose_device
+from classificador.device import autocast, choose_device, has_bf16
 from classificador.errors import SettingsError
 from classificador.files.model_file import load_model
-from classificador.network.build import build, make_optimizer
-from classificador.network.cnn import CNN
+from classificador.network.cnn import make_network
 from classificador.network.teacher import Teacher
 from classificador.recipes import make_settings
-from classificador.training.fit import fit
+from classificador.training.fit import train
 
 
 class OnApple(torch.Tensor):
@@ -56,12 +53,6 @@ def on_apple(data: ImageData) -> ImageData:
     return ImageData(*parts, data.test, data.classes)
 
 
-def train(settings, data, path, network=CNN):
-    model = build(settings, data, network)
-    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    fit(model, data, criterion, make_optimizer(model, settings), settings, path)
-
-
 def test_the_pretended_gpu_refuses_what_the_real_one_does():
     tensor = torch.zeros(3).as_subclass(OnApple)
     for refused in (lambda: tensor.double().cpu(), lambda: tensor.to(torch.float64), tensor.numpy):
@@ -71,8 +62,9 @@ def test_the_pretended_gpu_refuses_what_the_real_one_does():
 
 
 def test_training_computes_nothing_in_float64_on_the_device(toy, tmp_path):
-    settings = make_settings(epochs=2, batch_size=65, channels=(4, 8), hidden=16, cutout=8)
-    train(settings, on_apple(toy), tmp_path / "a.pth")
+    train(
+        make_settings(epochs=2, batch_size=65, channels=(4, 8), hidden=16, cutout=8), on_apple(toy), tmp_path / "a.pth"
+    )
     assert load_model(tmp_path / "a.pth").info.epoch in (1, 2)
 
 
@@ -94,9 +86,9 @@ def on_mps() -> dict[str, bool]:
 
 @pytest.mark.slow
 def test_apples_gpus_have_every_operator_of_a_training(toy, tmp_path, on_mps):
-    settings = make_settings(epochs=1, batch_size=260, cutout=8, mixup=0.5)
+    settings = make_settings(epochs=1, batch_size=260, channels=(4, 8), hidden=16, cutout=8, mixup=0.5)
     with Operators() as used:
-        train(replace(settings, symmetric=False), toy, tmp_path / "teacher.pth", partial(Teacher, widths=(24, 24, 24)))
+        train(settings, toy, tmp_path / "teacher.pth", make_network(Teacher, widths=(24, 24, 24)))
         train(replace(settings, teacher=str(tmp_path / "teacher.pth")), toy, tmp_path / "a.pth")
     assert "aten::convolution_backward" in used.names
     assert [name for name in used.names if name.startswith("aten::") and not on_mps[name]] == []
@@ -128,3 +120,16 @@ def test_a_gpu_that_this_torch_knows_is_used(gpu, capability, capsys):
     gpu(*capability)
     assert choose_device().type == "cuda"
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("ability", "expected"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": 1}, True)])
+def test_bfloat16_only_where_the_processor_has_it(monkeypatch, ability, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ability)
+    with autocast(torch.device("cpu")):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if expected else torch.float32)
+
+
+def test_a_torch_that_cannot_tell_what_the_processor_has_computes_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not has_bf16(torch.device("cpu"))

@@ -1,13 +1,14 @@
 from dataclasses import replace
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from classificador.network.build import build, make_optimizer, whiten
-from classificador.network.cnn import CNN
+from classificador.files.model_file import copy_weights
+from classificador.network.build import build, whiten
 from classificador.show.summary import layer_table
-from classificador.training.fit import fit
+from classificador.training.fit import train
 
 
 def test_responses_of_the_filters_are_uncorrelated_and_of_like_size(cifar10):
@@ -35,22 +36,15 @@ def test_filters_beyond_the_patch_dimension_stay_random(toy):
     assert not torch.equal(conv.weight[:54], before[:54])
 
 
-def test_the_whitened_layer_stays_as_it_is_and_the_others_learn(toy, small, tmp_path):
-    model = build(small, toy, CNN)
-    network = model.network
-    before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, tmp_path / "best.pth")
-    assert torch.equal(network.conv1.weight, before["conv1.weight"])
-    assert "(fixos)" in next(line for line in layer_table(model).splitlines() if line.startswith("conv1"))
-    for name in ("conv2.weight", "fc1.weight", "fc2.weight"):
-        assert not torch.equal(network.state_dict()[name], before[name])
-
-
-def test_asked_to_the_whitened_layer_learns_from_there_on(toy, small, tmp_path):
-    settings = replace(small, train_first=True)
-    model = build(settings, toy, CNN)
-    start = model.network.conv1.weight.detach().clone()
-    assert torch.equal(start, build(small, toy, CNN).network.conv1.weight)
-    fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, tmp_path / "best.pth")
-    assert not torch.equal(model.network.conv1.weight, start)
-    assert "(fixos)" not in layer_table(model)
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_whitened_layer_learns_only_when_asked_to_and_the_others_do(toy, small, tmp_path, learns):
+    settings = replace(small, epochs=1, train_first=learns)
+    model = build(settings, toy)
+    before = copy_weights(model.network)
+    assert torch.equal(before["conv1.weight"], build(small, toy).network.conv1.weight)
+    train(settings, toy, tmp_path / "best.pth", model)
+    after = copy_weights(model.network)
+    same = {name for name, _ in model.network.named_parameters() if torch.equal(after[name], before[name])}
+    assert same == (set() if learns else {"conv1.weight"})
+    fixed = [line for line in layer_table(model).splitlines() if "(fixos)" in line]
+    assert len(fixed) == len(same) and all(line.startswith("conv1") for line in fixed)
