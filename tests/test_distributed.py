@@ -158,23 +158,21 @@ def test_a_restarted_job_goes_on_with_the_run_that_it_began_and_no_other(tmp_pat
     runs = Runs(tmp_path / "best.pth")
     assert runs.left_since(0) == ""  # nothing there
 
-    def leave(name, minute, status, *points, checkpoint="best.pth"):
-        (runs.folder / name).mkdir(parents=True)
-        record = {"started": f"2026-01-01T00:{minute:02}:00+00:00", "status": status, "checkpoint": checkpoint}
-        (runs.folder / name / "run.json").write_text(json.dumps(record))
-        for point in points:
-            (runs.folder / name / point).touch()
-
-    leave("stopped before", 1, "interrupted", runs.resume_name)
-    leave("of another file", 9, "finished", checkpoint="other.pth")
     began = datetime(2026, 1, 1, 0, 2, tzinfo=UTC).timestamp()
-    assert runs.left_since(began) == ""
-    leave("killed before its first point", 3, "running")
-    assert runs.left_since(began) == ""
-    leave("killed", 4, "running", runs.resume_name)
-    assert runs.left_since(began) == "interrupted"
-    leave("complete", 5, "finished")
-    assert runs.left_since(began) == "finished"
+    for minute, status, checkpoint, point, left in [
+        (1, "interrupted", "best.pth", True, ""),  # stopped before
+        (9, "finished", "other.pth", False, ""),  # of another file
+        (3, "running", "best.pth", False, ""),  # killed before its first point
+        (4, "running", "best.pth", True, "interrupted"),
+        (5, "finished", "best.pth", False, "finished"),
+    ]:
+        folder = runs.folder / str(minute)
+        folder.mkdir(parents=True)
+        record = {"started": f"2026-01-01T00:0{minute}:00+00:00", "status": status, "checkpoint": checkpoint}
+        (folder / "run.json").write_text(json.dumps(record))
+        if point:
+            (folder / runs.resume_name).touch()
+        assert runs.left_since(began) == left
 
 
 def test_one_process_is_alone():

@@ -104,21 +104,14 @@ def test_the_file_and_the_card_say_where_the_weights_come_from(workplace):
     assert (info.start, info.settings["start_from"]) == ("", "zero")
 
 
-def draw_shape(name: str, random: np.random.Generator) -> Image.Image:
-    """One of three shapes somewhere in a picture, in any two colours that can be told apart, under noise."""
+def draw_shape(sides: int, random: np.random.Generator) -> Image.Image:
+    """A regular polygon somewhere in a picture, in any two colours that can be told apart, under noise."""
     back = fore = np.zeros(3, int)
     while abs(back - fore).sum() < 150:
         back, fore = random.integers(0, 256, (2, 3))
-    picture = Image.new("RGB", (32, 32), tuple(back.tolist()))
-    pen, colour, r = ImageDraw.Draw(picture), tuple(fore.tolist()), random.uniform(8, 14)
-    x, y = random.uniform(r, 32 - r, 2)
-    if name == "disco":
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
-    elif name == "triângulo":
-        pen.polygon([(x, y - r), (x - r, y + 0.8 * r), (x + r, y + 0.8 * r)], fill=colour)
-    else:
-        pen.rectangle((x - r, y - r / 3, x + r, y + r / 3), fill=colour)
-        pen.rectangle((x - r / 3, y - r, x + r / 3, y + r), fill=colour)
+    picture, r = Image.new("RGB", (32, 32), tuple(back.tolist())), random.uniform(8, 14)
+    place = (*random.uniform(r, 32 - r, 2), r)
+    ImageDraw.Draw(picture).regular_polygon(place, sides, rotation=random.uniform(-15, 15), fill=tuple(fore.tolist()))
     noisy = np.asarray(picture) + random.normal(0, 25, (32, 32, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
@@ -127,15 +120,15 @@ def draw_shape(name: str, random: np.random.Generator) -> Image.Image:
 def test_a_few_noisy_shapes_are_learnt_from_the_shipped_model(tmp_path, capsys):
     random = np.random.default_rng(0)
     for part, pictures in (("train", 40), ("test", 50)):
-        for name in ("cruz", "disco", "triângulo"):
+        for name, sides in (("triângulo", 3), ("quadrado", 4), ("disco", 30)):
             (tmp_path / part / name).mkdir(parents=True)
             for number in range(pictures):
-                draw_shape(name, random).save(tmp_path / part / name / f"{number}.png")
+                draw_shape(sides, random).save(tmp_path / part / name / f"{number}.png")
     own = ["--dados", str(tmp_path), "--modelo", str(tmp_path / "m.pth")]
     assert cli.main(["treinar", *own, "--partir-de", str(ROOT / "best_model.pth"), "--epocas", "3"]) == 0
     capsys.readouterr()
     assert cli.main(["avaliar", *own, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["accuracy"] >= 0.8
+    assert json.loads(capsys.readouterr().out)["accuracy"] >= 0.7
 
 
 def test_interrupted_it_goes_on_also_where_it_has_taken_the_place_of_its_start(workplace):

@@ -251,22 +251,17 @@ def test_the_file_records_what_trained_whatever_the_settings_say(toy, small, tmp
     assert settings.items() >= (expected | {"optimizer": "Adam", "loss": "CrossEntropyLoss", "epochs": 2}).items()
 
 
-def colours(count: int, seed: int) -> Split:
-    """So many noisy pictures of each of three colours."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(3).repeat(count)
-    images = 40 * torch.randn(len(labels), 3, 32, 32, generator=generator) + 40
-    images[torch.arange(len(labels)), labels] += 160
-    return Split(images.clamp(0, 255).to(torch.uint8), labels)
-
-
 @pytest.mark.parametrize("count", [2, 50])
-def test_few_pictures_are_learnt_with_the_recipes_own_settings(count, tmp_path):
-    data = ImageData(colours(count, 0), colours(max(1, count // 5), 1), colours(100, 2), ("a", "b", "c"))
+def test_few_pictures_are_learnt_with_the_recipes_own_settings(toy, count, tmp_path):
+    def few(split, count):
+        """So many pictures of each of three classes."""
+        rows = torch.cat([(split.labels == label).nonzero()[:count, 0] for label in (0, 4, 8)])
+        return Split(split.images[rows], split.labels[rows] // 4)
+
+    data = ImageData(few(toy.train, count), few(toy.val, 2), few(toy.test, 10), ("a", "b", "c"))
     sizes = {"channels": (8, 16), "hidden": 32}  # the batch and the rate as they are
-    settings = make_settings(epochs=3, **sizes, start_from="zero", device="cpu")
-    train(settings, data, tmp_path / "best.pth")
-    assert evaluate(load_model(tmp_path / "best.pth"), data.test, data.classes).accuracy >= 0.99
+    train(make_settings(epochs=3, **sizes, start_from="zero", device="cpu"), data, tmp_path / "best.pth")
+    assert evaluate(load_model(tmp_path / "best.pth"), data.test, data.classes).accuracy >= 0.95
 
 
 def test_of_equally_accurate_epochs_the_one_of_lower_loss_is_kept():
