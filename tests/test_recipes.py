@@ -4,11 +4,8 @@ from classificador.errors import SettingsError
 from classificador.recipes import PRESETS, make_settings
 
 
-def test_none_keeps_the_recipes_value():
+def test_a_change_is_taken_and_none_keeps_the_recipes_value():
     assert make_settings("completo", epochs=None, lr=None) == PRESETS["completo"]
-
-
-def test_a_change_is_taken():
     assert make_settings("rapido", epochs=3).epochs == 3
 
 
@@ -37,13 +34,10 @@ def test_an_impossible_value_names_its_field(field, value):
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_preset_lists_the_known_ones():
+def test_what_is_unknown_is_named():
     with pytest.raises(SettingsError, match="rapido, completo, destilado\\."):
         make_settings("ligeiro")
     with pytest.raises(SettingsError, match="professor"):  # the recipe of another network
         make_settings("professor")
-
-
-def test_unknown_field_is_named():
     with pytest.raises(SettingsError, match="^epocas: "):
         make_settings("rapido", epocas=3)

@@ -123,9 +123,9 @@ def test_an_ignored_signal_stays_ignored_as_under_nohup(toy, tmp_path):
         signal.signal(HANGUP, before)
 
 
-# When a process is killed: in a batch of the second epoch, or then before a file is in its place, in this order; and in
-# the first epoch, where points are kept after every batch.
-MOMENTS = ["batch", "runs best.pth", "best.pth", "runs run.json", "runs best.retomar.pth", "first epoch"]
+# When a process is killed: in a batch of the second epoch, or after so many batches, before a file is in its place; and
+# in the first epoch, where this process keeps a point after every batch.
+MOMENTS = ["batch 13", "16 runs best.pth", "16 . best.pth", "16 runs run.json", "16 runs best.retomar.pth", "batch 5"]
 # Imports once, and forks for each moment a process that trains and is killed.
 SERVER = """
 import os, sys
@@ -147,24 +147,24 @@ for moment in MOMENTS:
 
 def train_until_killed(moment, data, path):
     """Train, and be killed by the system when the moment has come."""
-    batch = {"batch": STEPS + 5, "first epoch": 5}.get(moment)
-    if moment == "first epoch":
-        trainer_module.KEEP_EVERY = -1.0
     done, replace_file = 0, os.replace
+
+    def reach(place):
+        if place == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(history):
         nonlocal done
         done = len(history.steps)
-        if done == batch:
-            os.kill(os.getpid(), signal.SIGKILL)
+        reach(f"batch {done}")
 
     def watched_replace(source, target):
-        where = "" if target.parent == path.parent else "runs "
-        if done == 2 * STEPS and where + target.name == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
+        where = target.relative_to(path.parent).parts[0] if target.parent != path.parent else "."
+        reach(f"{done} {where} {target.name}")
         replace_file(source, target)
 
     os.replace = watched_replace
+    trainer_module.KEEP_EVERY = -1.0 if moment == "batch 5" else 60.0
     path.parent.mkdir()
     Outcome(SETTINGS, data, path, watch)
 
@@ -186,8 +186,7 @@ def killed(tmp_path_factory):
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_resumed_equals_uninterrupted(toy, uninterrupted, killed, moment):
     path = killed / moment / "best.pth"
-    if moment == "first epoch":
-        assert not path.exists()
+    if moment == "batch 5":
         assert torch.load(Runs(path).interrupted(), weights_only=True)["state"]["batches"]["done"] == 4
     else:
         load_model(path)  # complete, whenever the kill came
@@ -201,16 +200,14 @@ def test_within_an_epoch_a_point_is_kept_once_a_minute(toy, tmp_path, monkeypatc
     """Of a slow machine, on which a batch takes seven seconds."""
     now, kept, replace_file, batch = [0.0], [0.0], os.replace, 7.0
 
-    def slowly(history):
-        now[0] = batch * len(history.steps)
-
     def note(source, target):
         replace_file(source, target)
         kept.extend(now if target.name == "best.retomar.pth" else ())
 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(os, "replace", note)
-    Outcome(replace(SETTINGS, epochs=2, batch_size=40), toy, tmp_path / "best.pth", slowly)
+    settings = replace(SETTINGS, epochs=2, batch_size=40)
+    Outcome(settings, toy, tmp_path / "best.pth", lambda history: now.__setitem__(0, batch * len(history.steps)))
     pauses = [after - before for before, after in zip(kept, [*kept[1:], now[0]], strict=True)]
     assert max(pauses) <= 60 + batch
     assert len(pauses) < now[0] / 60 + 2
@@ -242,11 +239,6 @@ def test_a_hostile_recipe_is_told_in_characters_that_can_be_printed(toy, stopped
     with pytest.raises(SettingsError, match="^preset: rapido aqui") as caught:
         Outcome(SETTINGS, toy, stopped, resume=True)
     assert str(caught.value).isprintable()
-
-
-def test_nothing_to_resume_says_so(toy, tmp_path):
-    with pytest.raises(CheckpointError, match="Não há treino interrompido"):
-        Outcome(SETTINGS, toy, tmp_path / "best.pth", resume=True)
 
 
 def test_other_data_are_refused(toy, stopped):
@@ -288,8 +280,10 @@ def test_an_edited_notebook_is_refused_rather_than_mixed(toy, stopped, network, 
         fit(model, toy, nn.CrossEntropyLoss(label_smoothing=loss), steps, SETTINGS, stopped, resume=True)
 
 
-def test_best_and_resume_files_are_told_apart_and_a_damaged_one_is_refused(toy, stopped):
+def test_what_is_no_point_to_go_on_from_is_told_apart(toy, stopped):
     point = Runs(stopped).interrupted()
+    with pytest.raises(CheckpointError, match="Não há treino interrompido"):
+        Outcome(SETTINGS, toy, stopped.with_name("other.pth"), resume=True)
     with pytest.raises(CheckpointError, match="um treino interrompido, para retomar"):
         load_model(point)
     for content, words in ((point.read_bytes()[:-9], "danificado"), (stopped.read_bytes(), "é um modelo pronto")):

@@ -95,11 +95,12 @@ def test_a_diverged_run_is_told_with_its_place(toy, small, tmp_path):
     assert not (tmp_path / "best.pth").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_the_training(toy, small, tmp_path):
+@pytest.mark.parametrize("path", ["runs/best.pth", "best.pth"])
+def test_a_place_that_cannot_be_written_is_told_before_the_training(toy, small, tmp_path, path):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(WriteError, match="Não é possível gravar em .*runs.* o caminho passa por um arquivo"):
-        run(toy, small, tmp_path / "best.pth")
-    assert not (tmp_path / "best.pth").exists()
+        run(toy, small, tmp_path / path)
+    assert len(list(tmp_path.iterdir())) == (1 if "runs" in path else 2)  # and at most the lock
 
 
 def test_a_record_that_cannot_be_written_does_not_end_the_training(toy, small, tmp_path, monkeypatch, capsys):
