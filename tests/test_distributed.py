@@ -175,10 +175,6 @@ def test_a_restarted_job_goes_on_with_the_run_that_it_began_and_no_other(tmp_pat
         assert runs.left_since(began) == left
 
 
-def test_one_process_is_alone():
-    assert (processes.rank(), processes.world_size(), processes.shard(7)) == (0, 1, slice(0, 7))
-
-
 @pytest.mark.parametrize(("count", "size"), [(0, 2), (1, 2), (97, 1), (97, 3), (10_000, 8)])
 def test_every_image_is_in_exactly_one_part(count, size, monkeypatch):
     parts = []

@@ -68,6 +68,10 @@ class WithoutArguments(nn.Module):
 
 def test_what_is_written_in_the_class_is_what_trains_and_a_line_says_so(toy, capsys):
     recipe = make_settings("completo")
+    unedited = unwrap(build(recipe, toy))
+    assert (unedited.conv1.out_channels, unedited.conv2.out_channels) == recipe.channels
+    assert unwrap(build(make_settings(hidden=64), toy)).fc1.out_features == 64
+    assert capsys.readouterr().out == ""
     network = unwrap(build(recipe, toy, Edited))
     assert (network.conv1.out_channels, network.conv2.out_channels, network.fc1.out_features) == (16, 32, 99)
     said = capsys.readouterr().out
@@ -75,15 +79,6 @@ def test_what_is_written_in_the_class_is_what_trains_and_a_line_says_so(toy, cap
     assert f"hidden = 99, escrito na classe da rede, vale; a receita completo pediria {recipe.hidden}" in said
     build(recipe, toy, Edited, pretrained=build(make_settings(hidden=64), toy))
     assert "hidden = 99, escrito na classe da rede, vale; os pesos de que" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("preset", ["rapido", "completo"])
-def test_an_unedited_class_has_the_recipes_sizes_and_nothing_is_said(toy, preset, capsys):
-    recipe = make_settings(preset)
-    network = unwrap(build(recipe, toy))
-    assert (network.conv1.out_channels, network.conv2.out_channels) == recipe.channels
-    assert unwrap(build(make_settings(preset, hidden=64), toy)).fc1.out_features == 64
-    assert capsys.readouterr().out == ""
 
 
 def test_a_class_without_arguments_is_built_trained_saved_and_opened(toy, small, tmp_path):
