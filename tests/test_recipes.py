@@ -24,6 +24,7 @@ IMPOSSIBLE = {
     "mixup": [1.5],
     "teacher": [3],
     "symmetric": ["sim"],
+    "start_from": ["", 3, True],
 }
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from classificador.apps import cli
 from classificador.constants import CLASSES
 from classificador.data.dataset import ImageData, Split
-from classificador.errors import CheckpointError, SettingsError
+from classificador.errors import CheckpointError
 from classificador.files.model_file import copy_weights, load_model, read_checkpoint, save_checkpoint
 from classificador.network.build import build, make_network
 from classificador.network.cnn import CNN, unwrap
@@ -81,12 +81,6 @@ def test_the_model_of_ones_own_classes_that_took_its_place_is_not_taken_for_it(w
     (workplace / "runs" / "x-anterior" / "best_model.pth").write_bytes(b"damaged")
     assert find_start("auto", OWN) is None
     assert "os pesos começam ao acaso" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("value", ["", 3, True])
-def test_impossible_values_are_refused(value):
-    with pytest.raises(SettingsError, match='"auto" ou "zero"'):
-        make_settings(start_from=value)
 
 
 def test_the_file_and_the_card_say_where_the_weights_come_from(workplace):

@@ -26,10 +26,10 @@ from classificador.training.trainer import lr_factor
 from conftest import INFO
 
 
-def fit_with(settings, data, path, model=None, criterion=None, watch=None):
-    """fit() with the package's own for what is not given."""
-    model = model or build(settings, data)
-    return fit(model, data, criterion or nn.CrossEntropyLoss(), make_optimizer(model, settings), settings, path, watch)
+def fit_with(settings, data, path, criterion, watch=None):
+    """fit() with the package's own network and optimizer."""
+    model = build(settings, data)
+    return fit(model, data, criterion, make_optimizer(model, settings), settings, path, watch)
 
 
 def test_it_learns_and_keeps_the_best_epoch_with_its_exact_figures_and_temperature(toy, small, tmp_path):
@@ -91,21 +91,6 @@ def test_a_network_that_does_not_say_its_sizes_is_sent_to_build(toy, small, tmp_
         train(small, toy, tmp_path / "best.pth", CNN(channels=(4, 8), hidden=16))
 
 
-def test_a_diverged_run_stops_and_leaves_the_best_file_alone(toy, small, tmp_path):
-    path, model = tmp_path / "best.pth", build(small, toy)
-    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
-    before = path.read_bytes()
-
-    def poison(history):
-        unwrap(model).fc2.weight.data[0, 0] = float("nan")
-
-    with pytest.raises(DivergenceError, match="época 1.*lr"):
-        fit_with(small, toy, path, model, watch=poison)
-    with pytest.raises(DivergenceError, match="Crie-a de novo"):
-        train(small, toy, path, model)
-    assert path.read_bytes() == before
-
-
 class Failing(nn.CrossEntropyLoss):
     """Says at a call, counted from 1, of those in training or in validation, what is not so."""
 
@@ -125,16 +110,26 @@ def test_a_run_that_diverges_after_its_first_epoch_puts_the_better_file_back(toy
     save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 2.0})
     before = path.read_bytes()
     with pytest.raises(DivergenceError, match="época 2"):
-        fit_with(small, toy, path, criterion=Failing(20 if in_training else 2, float("nan"), in_training))
+        fit_with(small, toy, path, Failing(20 if in_training else 2, float("nan"), in_training))
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e13])
-def test_a_hopeless_loss_stops_the_epoch_at_once(toy, small, tmp_path, loss):
-    criterion = Failing(3, loss)
+def test_a_diverged_run_stops_and_leaves_the_best_file_alone(toy, small, tmp_path, loss):
+    path, criterion = tmp_path / "best.pth", Failing(3, loss)
+    save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO)
+    before = path.read_bytes()
     with pytest.raises(DivergenceError, match="enorme.: época 1, até o lote 3, lr"):
-        fit_with(small, toy, tmp_path / "best.pth", criterion=criterion)
-    assert criterion.calls == 3
+        fit_with(small, toy, path, criterion)
+    assert criterion.calls == 3  # it stops at once
+    assert path.read_bytes() == before
+
+
+def test_a_network_that_has_diverged_is_to_be_made_anew(toy, small, tmp_path):
+    model = build(small, toy)
+    unwrap(model).fc2.weight.data[0, 0] = float("nan")
+    with pytest.raises(DivergenceError, match="Crie-a de novo"):
+        train(small, toy, tmp_path / "best.pth", model)
 
 
 def test_averages_that_overflow_are_a_divergence_too(toy, small, tmp_path, request):
@@ -201,7 +196,8 @@ def test_the_history_of_a_long_run_stays_small(toy, small, tmp_path):
         if len(history.val_loss) == 4:
             signal.raise_signal(signal.SIGINT)
 
-    history = fit_with(replace(small, epochs=200, batch_size=260), toy, tmp_path / "best.pth", watch=stop)
+    long = replace(small, epochs=200, batch_size=260)
+    history = fit_with(long, toy, tmp_path / "best.pth", nn.CrossEntropyLoss(), stop)
     assert {int(epoch - 1e-9) for epoch, *_ in history.steps} == {0, 2}  # of every second epoch
 
 
