@@ -1,7 +1,7 @@
 """How fast the exported model answers: `python -m benchmarks.export`.
 
-The shipped network as it is (eager), compiled by torch.compile, as a torch.export program and in ONNX Runtime, on
-batches of 1 and 256 images; all in turn, ROUNDS times; medians. Prints a table and writes benchmarks/export.json.
+The shipped network as it is (eager), compiled by torch.compile, and in ONNX Runtime, on batches of 1 and 256 images;
+all in turn, ROUNDS times; medians. Prints a table and writes benchmarks/export.json.
 """
 
 import statistics
@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import machine
 from classificador import load_cifar10, load_model
-from classificador.apps.export import Probabilities, as_onnx, as_pt2, describe
+from classificador.apps.export import Probabilities, as_onnx, describe
 from classificador.device import keep_freed_memory
 
 ROUNDS = {1: 400, 256: 25}
@@ -36,7 +36,6 @@ def main() -> None:
     ways: dict[str, Callable] = {
         "eager": eager,
         "torch.compile": torch.compile(Probabilities(model).eval(), dynamic=False),
-        "torch.export": as_pt2(eager, facts)[1],
         "ONNX Runtime": as_onnx(eager, facts)[1],
     }
     rows: dict[str, dict[str, float]] = {name: {} for name in ways}

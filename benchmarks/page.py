@@ -18,7 +18,7 @@ ROUNDS = {"predict(pixels)": 30, "[...network.occlusionMap(pixels, 3)]": 5}
 
 def main() -> None:
     """Time both and print them."""
-    page = make_page(load_model(machine.ROOT / "best_model.pth"), load_data(machine.ROOT / "data"), bits=16)
+    page = make_page(load_model(machine.ROOT / "best_model.pth"), load_data(machine.ROOT / "data"))
     engine = MiniRacer()
     engine.eval(f"{part_of(page, 'network')}; const network = makeNetwork({part_of(page, 'model')});")
     engine.eval("const { predict } = network, pixels = Uint8Array.from({ length: 3072 }, (_, i) => (i * 37) % 256);")

@@ -24,6 +24,7 @@ from benchmarks import machine
 from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings
 from classificador.apps.notebook import execute, read_notebook
 from classificador.training import trainer
+from classificador.training.record import Record
 from classificador.training.run_folder import RunFolder
 
 MEMORY = "import resource\nprint('largest resident memory:', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -62,7 +63,7 @@ def saving_share(data) -> dict:
 
     settings = make_settings("rapido", epochs=3)
     model, criterion = build(settings, data), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    watched = {(RunFolder, "save"): "best", (trainer, "save_point"): "resume", (RunFolder, "record"): "record"}
+    watched = {(RunFolder, "save"): "best", (trainer, "save_resume_point"): "resume", (Record, "write"): "record"}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
         for (owner, method), name in watched.items():
             patches.enter_context(mock.patch.object(owner, method, timed(getattr(owner, method), name)))

@@ -33,7 +33,12 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         retry(os.replace, unfinished, path)
-        _sync_folder(path.parent)
+        if os.name == "posix":  # so that the rename itself survives a power cut; Windows cannot open a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         there = os.path.isdir(path.parent)
         free = f" ({shutil.disk_usage(path.parent).free // 2**20} MB livres no disco)" if there else ""
@@ -101,13 +106,3 @@ def reserve(path: Path) -> BaseFileLock:
             holder.write_text(str(os.getpid()))
     remove_unfinished(path)
     return lock
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows cannot open a folder and needs none of it."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -81,7 +81,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 def to_device(model: nn.Module, device: torch.device) -> None:
     """Bring a model to the device, in the memory order that suits it."""
-    model.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]  # torch leaves it out
+    model.to(device).to(memory_format=memory_format(device))
 
 
 def precision(device: torch.device) -> str:
@@ -98,8 +98,9 @@ def has_bf16(device: torch.device) -> bool:
     return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
+@cache
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory in the process instead of returning it to the system after every training step.
+    """Let glibc, once, keep freed memory in the process instead of returning it to the system after every step.
 
     The page faults of getting it back make a step on large batches 1.3 to 1.6 times as long. In a notebook kernel,
     which runs already, the environment variables MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ would come too

@@ -1,11 +1,19 @@
 """What the package tells its user in passing, a line each. Where the lines go is for the front doors to say."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
-_listeners: list[Callable[[str], object]] = [tqdm.write]  # prints above a progress bar, if there is one; the last hears
+
+def _print(text: str) -> None:
+    """Print above a progress bar, if there is one, and at once, also into a pipe."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+_listeners: list[Callable[[str], object]] = [_print]  # the last one hears
 
 
 def tell(text: str) -> None:

@@ -1,6 +1,5 @@
-"""What a Brazilian reader reads: numbers with decimal comma; the system's errors and argparse's words in Portuguese."""
+"""What a Brazilian reader reads: numbers with decimal comma; the system's errors in Portuguese."""
 
-import argparse
 import errno
 
 SEPARATORS = str.maketrans(",.", ".,")  # from those of an English number
@@ -17,23 +16,6 @@ _REASONS = {
     errno.EFBIG: "o arquivo passaria do tamanho permitido",
     errno.ENAMETOOLONG: "o nome é longo demais",
     errno.ELOOP: "os links dele dão voltas",
-}
-
-# argparse speaks through gettext; these are its texts in Portuguese.
-_ARGPARSE = {
-    "usage: ": "uso: ",
-    "options": "opções",
-    "positional arguments": "argumentos",
-    "show this help message and exit": "mostra esta ajuda e sai",
-    "%(prog)s: error: %(message)s\n": "%(prog)s: erro: %(message)s Veja --help.\n",
-    "argument %(argument_name)s: %(message)s": "%(argument_name)s: %(message)s.",
-    "invalid %(type)s value: %(value)r": "valor inválido: %(value)r",
-    "invalid choice: %(value)r (choose from %(choices)s)": "%(value)r não existe; use um destes: %(choices)s",
-    "unrecognized arguments: %s": "argumento desconhecido: %s.",
-    "the following arguments are required: %s": "falta dizer: %s.",
-    "ignored explicit argument %r": "não aceita o valor %r",
-    "expected one argument": "falta o valor",
-    "expected at least one argument": "falta pelo menos um valor",
 }
 
 
@@ -58,8 +40,3 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{number(seconds, 1)} s" if seconds < 10 else f"{rest} s"
-
-
-def speak_portuguese() -> None:
-    """Make argparse's own texts Portuguese."""
-    vars(argparse)["_"] = lambda text: _ARGPARSE.get(text, text)

@@ -38,13 +38,15 @@ def process_group() -> Iterator[None]:
 
     Raises ClassificadorError when another one ended before its time.
     """
+    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.elastic.utils.store import barrier  # takes long to load, which a single process need not
+    from torch.distributed.rendezvous import rendezvous
 
-    store, number, count = next(dist.rendezvous("env://"))
+    store, number, count = next(rendezvous("env://"))
     if os.environ["GROUP_WORLD_SIZE"] == "1":
         # torchrun gives processes started anew the store that holds the addresses of the dead: pytorch/pytorch#135712.
         # Of several machines each counts for itself; there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is the remedy.
-        store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=count)
     try:
@@ -141,7 +143,7 @@ def distributed(model: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model)
 
 
-def share_statistics(model: nn.Module) -> None:
+def broadcast_statistics(model: nn.Module) -> None:
     """Let the model have rank 0's batch statistics in all processes, before they evaluate it together."""
     if world_size() > 1:
         for buffer in model.buffers():

@@ -39,18 +39,18 @@ class Settings:
     seed: int = 42
     device: str = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for names, holds, remedy in _RULES:
             for name in names.split():
                 if not holds(getattr(self, name)):
                     raise SettingsError(f"{remedy}.", field=name)
 
     @property
-    def sizes(self) -> dict:
+    def sizes(self) -> dict[str, Any]:
         """The keyword arguments with which CNN builds this run's network."""
         return {name: getattr(self, name) for name in ("channels", "kernels", "pools", "hidden")}
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, for a checkpoint or a JSON file."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
@@ -64,7 +64,7 @@ def _number(value: object) -> bool:
 
 
 def _pair(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(_whole(part, 1) for part in value)
+    return isinstance(value, tuple) and len(value) == 2 and all(_whole(item, 1) for item in value)
 
 
 # What settings have to be, and what is said of one that is not.
@@ -119,7 +119,7 @@ TEACHER = Settings(
 )
 
 
-def make_settings(preset: str = "rapido", **changes) -> Settings:
+def make_settings(preset: str = "rapido", **changes: Any) -> Settings:
     """Return the recipe `preset` with the given fields changed; a change of None keeps the recipe's value.
 
     preset: one of PRESETS. Raises SettingsError for an unknown preset, an unknown field or an

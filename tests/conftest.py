@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from classificador.constants import CLASSES
@@ -83,6 +84,17 @@ def toy() -> ImageData:
         return Split(images, labels)
 
     return ImageData(split(520), split(100), split(100))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> str:
+    """Photos of two classes: so easy that no mistake is left to show, and so alike that all are copies."""
+    folder = tmp_path_factory.mktemp("fotos")
+    for name, colour in (("céu", (90, 150, 255)), ("mato", (30, 120, 20))):
+        (folder / name).mkdir()
+        for number in range(24):
+            Image.new("RGB", (80 + number, 60), colour).save(folder / name / f"{number}.png")
+    return str(folder)
 
 
 @pytest.fixture

@@ -23,32 +23,29 @@ def make_records(seed: int = 0) -> np.ndarray:
     return records
 
 
-def sums(records: np.ndarray) -> dict[str, str]:
-    """The SHA-256 that each of the six parts must have."""
-    parts = np.split(records, len(formats.FILES))
-    return {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in zip(formats.FILES, parts, strict=True)}
-
-
 def shrink(monkeypatch, records: np.ndarray) -> None:
     """Make the package take these records for CIFAR-10."""
     monkeypatch.setattr(formats, "ROWS", ROWS)
-    monkeypatch.setattr(formats, "SHA256", sums(records))
+    monkeypatch.setattr(formats, "SHA256", hashlib.sha256(records).hexdigest())
+
+
+def by_file(records: np.ndarray) -> dict[str, np.ndarray]:
+    """The records of each of the six files, by its name."""
+    return dict(zip(formats.FILES, np.split(records, len(formats.FILES)), strict=True))
 
 
 def bin_files(records: np.ndarray) -> dict[str, bytes]:
-    parts = np.split(records, len(formats.FILES))
-    return {f"{name}.bin": part.tobytes() for name, part in zip(formats.FILES, parts, strict=True)}
+    return {f"{name}.bin": rows.tobytes() for name, rows in by_file(records).items()}
 
 
 def python_files(records: np.ndarray, injected: bytes = b"") -> dict[str, bytes]:
-    parts = np.split(records, len(formats.FILES))
-    return {name: python_batch(part, injected) for name, part in zip(formats.FILES, parts, strict=True)}
+    return {name: python_batch(rows, injected) for name, rows in by_file(records).items()}
 
 
 def npm_files(records: np.ndarray) -> dict[str, bytes]:
     files = {}
-    for name, part in zip(formats.FILES, np.split(records, len(formats.FILES)), strict=True):
-        pixels = part[:, 1:].reshape(ROWS, 3, formats.PIXELS // 3).transpose(0, 2, 1)
+    for name, rows in by_file(records).items():
+        pixels = rows[:, 1:].reshape(ROWS, 3, formats.PIXELS // 3).transpose(0, 2, 1)
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
         files[f"{name}.png"] = buffer.getvalue()
@@ -60,7 +57,7 @@ def npm_files(records: np.ndarray) -> dict[str, bytes]:
     }
 
 
-def python_batch(part: np.ndarray, injected: bytes = b"") -> bytes:
+def python_batch(rows: np.ndarray, injected: bytes = b"") -> bytes:
     """What Python 2's cPickle wrote: {'data': array, 'labels': [...], 'batch_label': ..., 'filenames': [...]}.
 
     `injected` opcodes stand before the rest, where an unpickler would obey them first.
@@ -69,10 +66,10 @@ def python_batch(part: np.ndarray, injected: bytes = b"") -> bytes:
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value
 
-    pixels = part[:, 1:].tobytes()
+    pixels = rows[:, 1:].tobytes()
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\nq\x03(cnumpy\nndarray\nq\x04(K\x00tq\x05" + text(b"b") + b"tR"
-        b"(K\x01(M" + struct.pack("<H", len(part)) + b"M" + struct.pack("<H", formats.PIXELS) + b"t"
+        b"(K\x01(M" + struct.pack("<H", len(rows)) + b"M" + struct.pack("<H", formats.PIXELS) + b"t"
         b"cnumpy\ndtype\n("
         + text(b"u1")
         + b"K\x00K\x01tR(K\x03"
@@ -80,8 +77,8 @@ def python_batch(part: np.ndarray, injected: bytes = b"") -> bytes:
         + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
         b"K\x00tb\x89T" + struct.pack("<i", len(pixels)) + pixels + b"tb"
     )
-    labels = b"]q\x09(" + b"".join(b"K" + bytes([label]) for label in part[:, 0]) + b"e"
-    names = b"]q\x0c(" + b"".join(text(b"image_%d.png" % row) for row in range(len(part))) + b"e"
+    labels = b"]q\x09(" + b"".join(b"K" + bytes([label]) for label in rows[:, 0]) + b"e"
+    names = b"]q\x0c(" + b"".join(text(b"image_%d.png" % row) for row in range(len(rows))) + b"e"
     return b"".join(
         [b"\x80\x02", injected, b"}q\x01(", text(b"data"), b"q\x02", array, text(b"labels"), b"q\x08", labels]
         + [text(b"batch_label"), b"q\x0a", text(b"training batch 1 of 5"), text(b"filenames"), b"q\x0b", names, b"u."]

@@ -9,67 +9,72 @@ from PIL import Image
 from test_run_folder import run
 
 from classificador.apps.cli import main
+from classificador.recipes import make_settings
+
+
+@pytest.fixture(scope="module")
+def trained(toy, tmp_path_factory):
+    """Runs of one epoch and of two, the second for another file and on fewer images of other classes."""
+    folder, small = tmp_path_factory.mktemp("treinos"), make_settings(channels=(4, 8), hidden=16, batch_size=64)
+    run(toy, replace(small, epochs=1), folder / "a.pth")
+    fewer = replace(toy.train, images=toy.train.images[:500], labels=toy.train.labels[:500])
+    other = replace(toy, classes=tuple("abcdefghij"), train=fewer)
+    run(other, replace(small, epochs=2), folder / "b.pth")
+    return folder / "runs"
 
 
 @pytest.fixture
-def runs(toy, small, tmp_path):
-    for epochs in (1, 2):
-        run(toy, replace(small, epochs=epochs), tmp_path / "best.pth")
-    return tmp_path / "runs"
+def runs(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "runs")
+
+
+def compare(*folders, figure) -> int:
+    return main(["comparar", *map(str, folders), "--figura", str(figure)])
 
 
 def test_runs_are_compared_side_by_side(runs, tmp_path, capsys):
-    figure = tmp_path / "c.png"
-    assert main(["comparar", str(runs), "--figura", str(figure)]) == 0
+    tested = json.dumps({"test": {"accuracy": 0.8125, "macro_f1": 0.8099}})
+    (min(runs.iterdir()) / "metricas.json").write_text(tested)  # as `make run` leaves it
+    assert compare(runs, figure=tmp_path / "c.png") == 0
     table = capsys.readouterr().out
-    assert "1/1" in table
-    assert "2/2" in table
-    assert "epochs: 1, 2" in table
+    for shown in ("1/1", "2/2", "81,25% (0,8099)", "epochs: 1, 2", "modelo: a.pth, b.pth", "dados: 10 classes, 520"):
+        assert shown in table
+    assert "imagens, " in table and ", 10 classes, 500 imagens, " in table
     assert "seed:" not in table  # the same in both
-    with Image.open(figure) as drawn:
+    with Image.open(tmp_path / "c.png") as drawn:
         assert drawn.size == (1000, 400)
 
 
-def test_runs_on_other_data_or_for_other_files_are_told_apart(toy, small, tmp_path, capsys):
-    for name, classes in (("a.pth", toy.classes), ("b.pth", tuple("abcdefghij"))):
-        shorter = replace(toy.train, images=toy.train.images[:500], labels=toy.train.labels[:500])
-        run(replace(toy, classes=classes, train=toy.train if name == "a.pth" else shorter), small, tmp_path / name)
-    assert main(["comparar", str(tmp_path / "runs"), "--figura", str(tmp_path / "c.png")]) == 0
-    table = capsys.readouterr().out
-    assert "modelo: a.pth, b.pth" in table
-    assert "dados: 10 classes, 520 imagens, " in table and ", 10 classes, 500 imagens, " in table
-
-
-@pytest.mark.parametrize("name", ["test", "single_view"])  # the second in folders from before 2026-11-27
-def test_the_test_accuracy_of_make_run_is_shown(runs, tmp_path, capsys, name):
-    folder = min(runs.iterdir())
-    (folder / "metricas.json").write_text(json.dumps({name: {"accuracy": 0.8125, "macro_f1": 0.8099}}))
-    assert main(["comparar", str(folder), "--figura", str(tmp_path / "c.png")]) == 0
-    assert "81,25% (0,8099)" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"settings": {}, "metrics": 3}'])
-def test_a_foreign_run_json_is_one_line(runs, damage, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("run.json", ""),
+        ("run.json", "[]"),
+        ("run.json", "{}"),
+        ("run.json", '{"settings": {}, "metrics": 3}'),
+        ("run.json", "[" * 100_000),
+        ("history.csv", "a" * 200_000),
+    ],
+    ids=lambda text: text[:10],
+)
+def test_what_cannot_be_read_is_one_line_and_the_others_are_shown(runs, file, damage, tmp_path, capsys):
     damaged = min(runs.iterdir())
-    (damaged / "run.json").write_text(damage)
-    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.png")]) == 0, "the others are shown"
+    (damaged / file).write_text(damage)
+    assert compare(runs, figure=tmp_path / "c.png") == 0
     assert f"Ficou de fora: {damaged} não tem um run.json" in capsys.readouterr().out
-    assert main(["comparar", str(damaged), "--figura", str(tmp_path / "c.png")]) == 1
+    assert compare(damaged, figure=tmp_path / "c.png") == 1
     error = capsys.readouterr().err
-    assert "run.json" in error
-    assert error.count("\n") == 1
+    assert "run.json" in error and error.count("\n") == 1
 
 
 def test_folders_without_runs_and_places_that_cannot_be_written_are_told(runs, tmp_path, capsys):
-    assert main(["comparar", str(tmp_path / "nada")]) == 1
-    assert main(["comparar", str(runs), "--figura", str(tmp_path / "não" / "há.png")]) == 1
-    assert main(["comparar", str(runs), "--figura", str(tmp_path / "c.abc")]) == 1
+    assert compare(tmp_path / "nada", figure=tmp_path / "c.png") == 1
+    assert compare(runs, figure=tmp_path / "não" / "há.png") == 1
+    assert compare(runs, figure=tmp_path / "c.abc") == 1
     assert capsys.readouterr().err.count("erro:") == 3
 
 
 def test_runs_of_one_name_stay_apart_and_none_is_shown_twice(runs, tmp_path, capsys):
-    (tmp_path / "other").mkdir()
     first = min(runs.iterdir())
     shutil.copytree(first, tmp_path / "other" / first.name)
     folders = [str(runs), str(runs / ".." / "runs"), str(tmp_path / "other")]
@@ -78,10 +83,3 @@ def test_runs_of_one_name_stay_apart_and_none_is_shown_twice(runs, tmp_path, cap
     assert [run["name"] for run in shown].count(first.name) == 2
     assert len(shown) == 3
     assert (tmp_path / "c.png").exists()
-
-
-@pytest.mark.parametrize(("file", "damage"), [("history.csv", "a" * 200_000), ("run.json", "[" * 100_000)])
-def test_a_file_that_is_too_much_for_its_reader_is_one_line(runs, file, damage, tmp_path, capsys):
-    (min(runs.iterdir()) / file).write_text(damage)
-    assert main(["comparar", str(min(runs.iterdir())), "--figura", str(tmp_path / "c.png")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1

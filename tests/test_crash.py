@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -23,57 +24,50 @@ pytestmark = pytest.mark.slow
 
 resource = pytest.importorskip("resource")  # not on Windows, where nobody can be sent SIGKILL either
 
-# Saves the weights again and again, with the number of the save in the metadata; says which it began.
-SAVING = """
-import os, signal, sys
+# For every line "step path" forks a child that saves to the path again and again, with the number of the save in the
+# metadata. It says its number as a process, and which save it begins; "dead" when it was killed, be it by itself in its
+# second save, at the step.
+SERVER = """
+import builtins, io, os, signal, stat, sys
 sys.path.insert(0, "tests")
 import torch
 from conftest import INFO
 from classificador.files.model_file import save_checkpoint
-from classificador.network.cnn import make_network
-from classificador.network.cnn import CNN
-torch.manual_seed(0)
-model = make_network(CNN, channels=(16, 64))
-{hook}
-for number in range(1, 10_000):
-    os.write(1, b"%d\\n" % number)  # in one piece: a kill between the number and its newline would join two lines
-    save_checkpoint(sys.argv[1], model, INFO | {{"epoch": number}})
-"""
-# Kills the process inside the second save, at a given step; the line it prints first proves that it got there.
-HOOK = """
-import builtins, io
-calls = []
-def kill(step):
-    print("killed at", step, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+from classificador.network.cnn import CNN, make_network
+
+def die_at(here):
+    if step == here and number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
 class HalfWriter(io.FileIO):
     def write(self, data):
-        calls.append(1)
-        if len(calls) == 2:
-            super().write(data[: len(data) // 2])
-            kill("write")
-        return super().write(data)
-step = {step!r}
-if step == "write":
-    plain = builtins.open
-    builtins.open = lambda name, mode="r", *rest, **more: HalfWriter(name, mode) if mode == "xb" else plain(name, mode, *rest, **more)
-else:
-    original = getattr(os, step)
-    def killing(*arguments):
-        calls.append(1)
-        if len(calls) == {at}:
-            kill(step)
-        return original(*arguments)
-    setattr(os, step, killing)
-"""  # noqa: E501
-# For every line it is sent, forks a child that saves and says its number; "dead" when that was killed.
-FORKING = """
+        half = super().write(data[: len(data) // 2])
+        die_at("half")
+        return half + super().write(data[half:])
+
+def fsync(handle, really=os.fsync):
+    die_at("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "complete")
+    really(handle)
+
+def replace(old, new, really=os.replace):
+    die_at("replace")
+    really(old, new)
+
+def open_half(name, mode="r", *rest, really=open, **options):
+    return HalfWriter(name, mode) if mode == "xb" else really(name, mode, *rest, **options)
+
+os.fsync, os.replace, builtins.open = fsync, replace, open_half
+torch.manual_seed(0)
 torch.set_num_threads(1)  # a fork has one thread only
+model = make_network(CNN, channels=(16, 64))
 for line in sys.stdin:
+    step, path = line.split()
     child = os.fork()
     if child == 0:
-        print(os.getpid(), flush=True)
-        break
+        os.write(1, b"%d\\n" % os.getpid())
+        for number in range(1, 10_000):
+            os.write(1, b"%d\\n" % number)  # in one piece: a kill before the newline would join two lines
+            save_checkpoint(path, model, INFO | {"epoch": number})
     os.waitpid(child, 0)
     print("dead", flush=True)
 """
@@ -85,10 +79,28 @@ def same_weights():
     return make_network(CNN, channels=(16, 64)).state_dict()
 
 
-def start(path, hook=""):
-    code = SAVING.format(hook=hook)
+@pytest.fixture(scope="module")
+def server():
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, **pipes)
+    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, **pipes) as process:
+        yield process
+        process.kill()
+
+
+def save_until_killed(server, path, step="never", moment=None):
+    """Let a child save until it is killed: by itself at the step, or by us in or after its second save.
+
+    moment: of the second save, from 0, its beginning, to 1, when it should be over. Returns the save it was in.
+    """
+    print(step, path, file=server.stdin, flush=True)
+    child = int(server.stdout.readline())
+    if moment is not None:
+        assert server.stdout.readline() == "1\n"
+        started = time.perf_counter()
+        assert server.stdout.readline() == "2\n"
+        time.sleep(moment * (time.perf_counter() - started))
+        os.kill(child, signal.SIGKILL)
+    return [2, *map(int, iter(lambda: server.stdout.readline().strip(), "dead"))][-1]
 
 
 def check_whole(path, same_weights):
@@ -98,67 +110,47 @@ def check_whole(path, same_weights):
     return model.info.epoch
 
 
-# Before the content is complete, before it is on the disk, before it takes the old file's place, and after that.
-@pytest.mark.parametrize(("step", "at", "left"), [("write", 2, 1), ("fsync", 3, 1), ("replace", 2, 1), ("fsync", 4, 2)])
-def test_a_kill_at_each_step_of_the_save(tmp_path, same_weights, step, at, left):
+@pytest.mark.parametrize(("step", "left"), [("half", 1), ("complete", 1), ("replace", 1), ("folder", 2)])
+def test_a_kill_at_each_step_of_the_save(tmp_path, server, same_weights, step, left):
     path = tmp_path / "best_model.pth"
-    child = start(path, HOOK.format(step=step, at=at))
-    out = child.communicate()[0]
-    assert child.returncode == -signal.SIGKILL
-    assert f"killed at {step}" in out
+    assert save_until_killed(server, path, step) == 2
     assert check_whole(path, same_weights) == left
-    if left == 1:
-        assert list(tmp_path.glob(".*.tmp")), "the kill came before the unfinished file was there"
+    assert len(list(tmp_path.glob(".*.tmp"))) == (left == 1), "the kill came before the unfinished file was there"
     with RunFolder(Runs(path)):  # the next start
         assert not list(tmp_path.glob(".*.tmp"))
     assert check_whole(path, same_weights) == left
 
 
-def test_kills_at_random_moments(tmp_path, same_weights):
+def test_kills_at_random_moments(tmp_path, server, same_weights):
     draw, path, hits, tries = random.Random(0), tmp_path / "best_model.pth", 0, 0
-    before = 0  # the number in the file when a child starts
-    with start(path, FORKING) as server:
-        while hits < 10:  # kills that fell inside a write, as the unfinished file shows
-            tries += 1
-            assert tries < 1000, f"only {hits} of {tries} kills fell inside a write"
-            print("another", file=server.stdin, flush=True)
-            child = int(server.stdout.readline())
-            time.sleep(draw.uniform(0, 0.05))
-            os.kill(child, signal.SIGKILL)
-            begun = [0, *map(int, iter(lambda: server.stdout.readline().strip(), "dead"))][-1]
-            if path.exists():
-                whole = begun - 1 if begun > 1 else before  # the save before the one that was killed
-                before = check_whole(path, same_weights)
-                assert before in (whole, begun)
-            unfinished = list(tmp_path.glob(".*.tmp"))
-            hits += len(unfinished)
-            for file in unfinished:
-                file.unlink()
-        server.kill()
+    while hits < 6:  # kills that fell inside a write, as the unfinished file shows
+        tries += 1
+        assert tries < 200, f"only {hits} of {tries} kills fell inside a write"
+        begun = save_until_killed(server, path, moment=draw.uniform(0, 1.2))
+        assert check_whole(path, same_weights) in (begun - 1, begun)
+        for file in tmp_path.glob(".*.tmp"):
+            hits += 1
+            file.unlink()
 
 
-def test_a_full_disk_ends_a_training_and_leaves_the_old_file(toy, small, tmp_path):
+@contextmanager
+def full_disk(size):
+    """No file can grow beyond `size` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_told_and_the_old_file_stays(toy, small, tmp_path):
     path, model = tmp_path / "best_model.pth", build(small, toy, CNN)
     save_checkpoint(path, make_network(CNN, channels=(4, 8), hidden=16), INFO | {"val_accuracy": 0.0})
-    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises(WriteError, match=r"best_model.pth \(\d+ MB livres no disco\)"):
-            fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_bytes() == before
-
-
-def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path):
-    path, model = tmp_path / "best_model.pth", make_network(CNN, channels=(4, 8), hidden=16)
-    save_checkpoint(path, model, INFO)
-    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the write fails halfway
-    try:
-        with pytest.raises(WriteError, match=r"MB livres no disco"):
-            save_checkpoint(path, model, INFO)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_bytes() == before
+    before = path.read_bytes()
+    with full_disk(len(before) // 2), pytest.raises(WriteError, match=r"best_model.pth \(\d+ MB livres no disco\)"):
+        save_checkpoint(path, model, INFO)
     assert os.listdir(tmp_path) == ["best_model.pth"]
+    with full_disk(len(before) // 2), pytest.raises(WriteError, match=r"best_model.pth \(\d+ MB livres no disco\)"):
+        fit(model, toy, nn.CrossEntropyLoss(), make_optimizer(model, small), small, path)
+    assert path.read_bytes() == before

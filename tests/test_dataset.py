@@ -2,19 +2,20 @@
 
 import hashlib
 import os
-import subprocess
-import sys
-from pathlib import Path
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import fake_cifar
-from classificador.data import dataset, download, formats
+from classificador.constants import CLASSES
+from classificador.data import download, formats
 from classificador.data.dataset import load_cifar10, validation_indices
 from classificador.errors import DataError
+from classificador.messages import told_to
 
 RECORDS = fake_cifar.make_records()
 TRAIN_ROWS = formats.TRAIN_FILES * fake_cifar.ROWS
@@ -24,11 +25,13 @@ TRAIN_ROWS = formats.TRAIN_FILES * fake_cifar.ROWS
 def small(monkeypatch):
     """Small data, and no download; gives the list of downloads asked for."""
     fake_cifar.shrink(monkeypatch, RECORDS)
-    monkeypatch.delenv(download.SOURCE_VARIABLE, raising=False)
+    monkeypatch.delenv(formats.SOURCE_VARIABLE, raising=False)
     asked = []
 
     def fetch(root):
         asked.append(root)
+        with pytest.raises(Timeout):  # so that no other process fetches as well
+            FileLock(root / ".cifar-10.lock").acquire(timeout=0)
         return fake_cifar.write_tar(fake_cifar.python_files(RECORDS), root / formats.PYTHON_ARCHIVE)
 
     monkeypatch.setattr(download, "fetch", fetch)
@@ -39,9 +42,11 @@ def _assert_whole(data):
     val = validation_indices(RECORDS[:TRAIN_ROWS, 0])
     train = [row for row in range(TRAIN_ROWS) if row not in val]
     for split, rows in ((data.train, train), (data.val, val), (data.test, range(TRAIN_ROWS, len(RECORDS)))):
+        assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
+        assert split.images.shape == (len(rows), 3, 32, 32) and split.images.is_contiguous()
         assert np.array_equal(split.images.numpy().reshape(-1, formats.PIXELS), RECORDS[list(rows), 1:])
         assert split.labels.tolist() == RECORDS[list(rows), 0].tolist()
-        assert len(split) == len(rows)
+    assert data.classes == CLASSES and len(set(CLASSES)) == 10
 
 
 def _names(folder):
@@ -57,23 +62,13 @@ def test_fetched_once_then_cached(small, tmp_path):
     assert (root / formats.CACHE).read_bytes() == RECORDS.tobytes()
 
 
-def test_kinds_and_layout(small, tmp_path):
-    data = load_cifar10(tmp_path)
-    assert data.classes == dataset.CLASSES and len(set(data.classes)) == 10
-    for split in (data.train, data.val, data.test):
-        assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
-        assert split.images.shape == (len(split), 3, 32, 32) and split.images.is_contiguous()
-
-
 @pytest.mark.parametrize("damage", ["changed", "cut", "empty"])
 def test_damaged_cache_is_named_and_fetched_again(damage, small, tmp_path, capsys):
-    load_cifar10(tmp_path)
-    whole = (tmp_path / formats.CACHE).read_bytes()
+    whole = RECORDS.tobytes()
     bad = {"changed": whole[:99] + bytes([whole[99] ^ 1]) + whole[100:], "cut": whole[:-1], "empty": b""}[damage]
     (tmp_path / formats.CACHE).write_bytes(bad)
-    capsys.readouterr()
     _assert_whole(load_cifar10(tmp_path))
-    assert len(small) == 2
+    assert len(small) == 1
     assert (tmp_path / formats.CACHE).read_bytes() == whole
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1 and str(tmp_path / formats.CACHE) in printed[0] and "ignorado" in printed[0]
@@ -96,36 +91,31 @@ def test_damaged_archive_gives_way_to_a_sound_folder(small, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["parameter", "environment"])
-@pytest.mark.parametrize("kind", ["archive", "folder", "folder of archives", "cache"])
+@pytest.mark.parametrize("kind", ["archive", "folder", "cache"])
 def test_source_of_ones_own(given, kind, small, tmp_path, monkeypatch):
     if kind == "archive":
         source = fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "meu.tar.gz")
     elif kind == "folder":
         source = fake_cifar.write_folder(fake_cifar.bin_files(RECORDS), tmp_path / "meus")
-    elif kind == "cache":
+    else:
         source = tmp_path / "copia.bin"
         source.write_bytes(RECORDS.tobytes())
-    else:
-        source = tmp_path / "meus"
-        source.mkdir()
-        fake_cifar.write_tar(fake_cifar.python_files(RECORDS), source / formats.PYTHON_ARCHIVE)
     if given == "environment":
-        monkeypatch.setenv(download.SOURCE_VARIABLE, str(source))
+        monkeypatch.setenv(formats.SOURCE_VARIABLE, str(source))
     root = tmp_path / "data"
     _assert_whole(load_cifar10(root, source if given == "parameter" else None))
     assert small == [] and not root.exists()
 
 
 def test_bad_source_is_an_error_and_stays_as_it_is(small, tmp_path, monkeypatch):
-    load_cifar10(tmp_path)
     bad = tmp_path / "meu.tar.gz"
     bad.write_bytes(b"half")
-    monkeypatch.setenv(download.SOURCE_VARIABLE, str(bad))
-    with pytest.raises(DataError, match=r"meu\.tar\.gz não pôde ser lido"):
+    monkeypatch.setenv(formats.SOURCE_VARIABLE, str(bad))
+    with pytest.raises(DataError, match=r"meu\.tar\.gz não pôde ser lido .* O caminho vem da variável"):
         load_cifar10(tmp_path)
-    with pytest.raises(DataError, match="não existe"):
+    with pytest.raises(DataError, match=r"não existe\. Confira o caminho dos dados\.$"):
         load_cifar10(tmp_path, tmp_path / "nada")
-    assert bad.read_bytes() == b"half" and len(small) == 1
+    assert bad.read_bytes() == b"half" and small == []
 
 
 def test_cache_that_cannot_be_written_is_done_without(small, tmp_path, monkeypatch, capsys):
@@ -139,13 +129,8 @@ def test_cache_that_cannot_be_written_is_done_without(small, tmp_path, monkeypat
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a folder that refuses to be written")
-@pytest.mark.parametrize("content", ["cache", "archive"])
-def test_read_only_folder(content, small, tmp_path):
-    if content == "cache":
-        load_cifar10(tmp_path)
-        small.clear()
-    else:
-        fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "cifar-10-binary.tar.gz")
+def test_read_only_folder(small, tmp_path):
+    fake_cifar.write_tar(fake_cifar.bin_files(RECORDS), tmp_path / "cifar-10-binary.tar.gz")
     tmp_path.chmod(0o555)
     try:
         _assert_whole(load_cifar10(tmp_path))
@@ -169,72 +154,21 @@ def test_root_is_a_file(small, tmp_path):
         load_cifar10(tmp_path / "data")
 
 
-CHILD = """
-import sys, time
-from pathlib import Path
-import fake_cifar
-from classificador.data import formats
-from classificador.data import download
-from classificador.data.dataset import load_cifar10
-
-root, name = Path(sys.argv[1]), sys.argv[2]
-records = fake_cifar.make_records()
-formats.ROWS, formats.SHA256 = fake_cifar.ROWS, fake_cifar.sums(records)
-
-def fetch(root):
-    (root / f"fetched-{name}").touch()
-    deadline = time.monotonic() + 60
-    while not all((root / f"ready-{other}").exists() for other in "ab") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)  # for the other to meet the lock
-    return fake_cifar.write_tar(fake_cifar.python_files(records), root / formats.PYTHON_ARCHIVE)
-
-download.fetch = fetch
-(root / f"ready-{name}").touch()
-assert len(load_cifar10(root).train) == 90
-"""
+def test_of_several_processes_one_fetches_and_the_others_wait_for_what_it_brings(small, tmp_path, monkeypatch):
+    said, waiting = [], threading.Event()
+    monkeypatch.setattr(download, "fetch", lambda root: pytest.fail("fetched twice"))
+    with told_to(lambda text: (said.append(text), waiting.set())), ThreadPoolExecutor() as pool:
+        with FileLock(tmp_path / ".cifar-10.lock"):  # as held by a process that fetches
+            waits = pool.submit(load_cifar10, tmp_path)
+            assert waiting.wait(60)
+            (tmp_path / formats.CACHE).write_bytes(RECORDS.tobytes())
+        _assert_whole(waits.result(60))
+    assert said == ["Outro processo está preparando os dados; aguardando…"]
 
 
-@pytest.mark.slow
-def test_two_processes_fetch_once(tmp_path):
-    here = Path(__file__).resolve().parent
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent))),
-        "PYTHONIOENCODING": "utf-8",
-    }
-    environment.pop(download.SOURCE_VARIABLE, None)
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path), name],
-            env=environment,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        for name in "ab"
-    ]
-    outputs = [child.communicate(timeout=120)[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    assert len(list(tmp_path.glob("fetched-*"))) == 1
-    assert sorted(outputs) == ["", "Outro processo está preparando os dados; aguardando…\n"]
-
-
-def test_split_is_the_same_everywhere():
-    labels = np.arange(50_000) % 10
-    val = validation_indices(labels.astype(np.uint8))
-    assert np.all(np.diff(val) > 0)
-    assert np.bincount(labels[val]).tolist() == [500] * 10
-    digest = hashlib.sha256(val.astype("<i8").tobytes()).hexdigest()
-    assert digest == "e4899ea5399be700064bbd208fdec2dfab33c4ae00a8622eb50a43b9126e50c4"
-
-
-def test_real_data(cifar10):
-    sizes = [(split.images.shape[0], torch.bincount(split.labels).unique().tolist()) for split in _parts(cifar10)]
+def test_the_real_data_and_their_split_are_the_same_everywhere(cifar10):
+    splits = (cifar10.train, cifar10.val, cifar10.test)
+    sizes = [(len(split.images), torch.bincount(split.labels).unique().tolist()) for split in splits]
     assert sizes == [(45_000, [4_500]), (5_000, [500]), (10_000, [1_000])]
-    for split, digest in zip(
-        _parts(cifar10), ("b459f49d49aa5f1e", "d94c552c3cfb0bdc", "177777c33ba79825"), strict=True
-    ):
-        assert hashlib.sha256(split.images.numpy()).hexdigest()[:16] == digest
-
-
-def _parts(data):
-    return data.train, data.val, data.test
+    digests = [hashlib.sha256(split.images.numpy()).hexdigest()[:16] for split in splits]
+    assert digests == ["b459f49d49aa5f1e", "d94c552c3cfb0bdc", "177777c33ba79825"]

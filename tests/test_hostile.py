@@ -8,16 +8,23 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from classificador.errors import CheckpointError
 from classificador.files import reader, safe
 from classificador.files.model_file import load_model, pack, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from conftest import INFO
+
+LOOP: list = []
+LOOP.append(LOOP)
 
 
 @pytest.fixture
@@ -49,21 +56,35 @@ def content(**info):
     return made | {"info": made["info"] | info}
 
 
-def with_pickle(path, data):
-    """A container as torch.save makes it, with this pickle in place of its own."""
+@pytest.fixture(scope="module")
+def sound():
+    return content()
+
+
+def rezip(path, saved, change, compression=zipfile.ZIP_STORED):
+    """Write what torch.save makes of `saved`, each entry as change(name, bytes) wants it."""
     buffer = io.BytesIO()
-    torch.save({"w": torch.arange(4.0)}, buffer)
-    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
-        for entry in source.infolist():
-            target.writestr(entry.filename, data if entry.filename.endswith(".pkl") else source.read(entry))
+    torch.save(saved, buffer)
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w", compression) as target:
+        for name in source.namelist():
+            target.writestr(name, change(name, source.read(name)))
+
+
+def with_pickle(path, program):
+    """A container as torch.save makes it, with this pickle in place of its own."""
+    rezip(path, {"w": torch.arange(4.0)}, lambda name, data: program if name.endswith(".pkl") else data)
 
 
 def refused(path, words="foi recusado|danificado|não combinam"):
+    """Return what first went wrong."""
     with pytest.raises(CheckpointError, match=words) as caught:
         load_model(path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
-    return caught.value
+    error = caught.value
+    while error.__cause__:
+        error = error.__cause__
+    return error
 
 
 class Call:
@@ -76,8 +97,13 @@ class Call:
         return self.call
 
 
-@pytest.mark.parametrize("form", ["torch", "legacy", "legacy tar", "pickle", "protocol 4"])
-@pytest.mark.parametrize("function", [os.system, eval, exec, torch.load])
+@pytest.mark.parametrize(
+    ("form", "function"),
+    [
+        *[("torch", function) for function in (os.system, eval, exec, torch.load)],
+        *[(form, os.system) for form in ("legacy", "legacy tar", "pickle", "protocol 4")],
+    ],
+)
 def test_code_in_a_checkpoint_never_runs(path, tmp_path, monkeypatch, function, form):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     canary = tmp_path / "canary"
@@ -101,12 +127,6 @@ def test_code_in_a_checkpoint_never_runs(path, tmp_path, monkeypatch, function, 
     assert not canary.exists()
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
-def test_a_torchscript_archive_is_refused(path):
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
-    refused(path)
-
-
 def test_the_canary_would_have_died_without_our_care(path, tmp_path):
     canary = tmp_path / "canary"
     torch.save(Call(os.system, f"touch {canary}"), path)
@@ -114,73 +134,109 @@ def test_the_canary_would_have_died_without_our_care(path, tmp_path):
     assert canary.exists()
 
 
-# What weights_only itself calls for any size the file names; 4 GB each.
-@pytest.mark.parametrize("name", [b"cbuiltins\nbytearray\n", b"ctorch\nFloatTensor\n", b"cbuiltins\nset\n"])
-def test_a_kilobyte_cannot_ask_for_gigabytes(path, name):
-    with_pickle(path, b"\x80\x02" + name + b"\x8a\x05" + struct.pack("<q", 1 << 32)[:5] + b"\x85R.")
-    assert path.stat().st_size < 3000
-    assert isinstance(refused(path).__cause__.__cause__, KeyError)  # it is no name we know: nothing was called
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_a_torchscript_archive_is_refused(path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    refused(path)
 
 
-TENSOR = (  # a pickle's opcodes for a tensor, up to how many numbers its storage has
-    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu"
+def number(value):
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def tensor(count=b"K\x04", size=b"K\x04\x85", stride=b"K\x01\x85", key=b"X\x01\0\0\x000"):
+    """A pickle's opcodes for a tensor of four numbers, or of what is given instead."""
+    return b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n" + (
+        key + b"X\x03\0\0\0cpu" + count + b"tQK\0" + size + stride + b"\x89ccollections\nOrderedDict\n)RtR"
+    )
+
+
+def test_a_pickle_of_the_form_of_the_next_ones_is_read(path):
+    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor() + b"s.")
+    assert "conv1" in str(refused(path))  # nothing is wrong with it but that these are not the weights of a network
+
+
+# What weights_only itself calls for any size the file names, 4 GB each; and opcodes that torch.save does not write.
+@pytest.mark.parametrize(
+    ("named", "program"),
+    [
+        ("GLOBAL builtins bytearray", b"cbuiltins\nbytearray\n" + number(1 << 32) + b"\x85R"),
+        ("GLOBAL torch FloatTensor", b"ctorch\nFloatTensor\n" + number(1 << 32) + b"\x85R"),
+        ("GLOBAL builtins set", b"cbuiltins\nset\n" + tensor() + b"\x85R"),
+        ("EMPTY_SET", b"}}\x8f"),
+        ("STACK_GLOBAL", b"}}\x93"),
+        ("INST a b", b"}(ia\nb\n"),
+        ("NEWOBJ", b"}}\x81"),
+        ("PERSID a", b"Pa\n"),
+        ("bytearray8", b"\x96" + bytes(5) + b"\1\0\0"),
+    ],
 )
+def test_a_kilobyte_can_neither_name_nor_ask_for_anything_else(path, named, program):
+    with_pickle(path, b"\x80\x02" + program + b".")
+    assert path.stat().st_size < 3000
+    assert named in str(refused(path))
+
+
+@pytest.mark.parametrize("program", [b"K\0K\1s", b"(K\0K\1u", b"K\1a", b"(K\1e"], ids=["s", "u", "a", "e"])
+def test_only_dicts_and_lists_are_filled(path, program):
+    """On torch before 2.10 such a pickle wrote into a tensor, and beyond it."""
+    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor() + program + b"s.")
+    assert "Tensor" in str(refused(path))
+
+
+@pytest.mark.parametrize("size", [5, 2**40])
+def test_a_tensor_cannot_reach_beyond_its_bytes(path, size):
+    """Whatever it says that its storage has. On torch before 2.10 it could."""
+    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor(number(size), number(size) + b"\x85") + b"s.")
+    assert "out of bounds" in str(refused(path))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_changed_pickle_whose_check_sums_hold_is_refused_or_opens(path, sound, data):
+    def change(name, content):
+        program = bytearray(content)
+        for _ in range(data.draw(st.integers(1, 4)) if name.endswith(".pkl") else 0):
+            at, length = data.draw(st.integers(0, len(program))), data.draw(st.integers(0, 8))
+            program[at : at + length] = data.draw(
+                st.binary(max_size=8) | st.sampled_from([b"\xff" * 4, b"\x7f", b"R", b"t"])
+            )
+        return program
+
+    rezip(path, sound, change)
+    with suppress(CheckpointError):
+        load_model(path)
+
+
+DOUBLING = b"K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(40))  # 2^40 ones
+EMPTY_ROWS = tensor(size=number(2**31) + b"K\0\x86", stride=b"K\x01K\x01\x86")
 
 
 @pytest.mark.parametrize(
     "program",
     [
-        b"K\x00K\x01s",  # number[0] = 1
-        b"(K\x00K\x01u",
-        b"K\x01a",
-        b"(K\x01e",
+        b"})" + b"\x85" * 300_000 + b"K\x01s",  # so deep that to hash it ends the process
+        b"}" + DOUBLING + b"K\x01s",
+        b"}(" + DOUBLING + b"K\x01u",
+        b"}X\x04\0\0\0kind" + DOUBLING + b"s",
+        tensor(key=DOUBLING),
+        tensor(size=DOUBLING),
+        tensor(size=number(2**40) + number(2**40) + b"\x86", stride=b"K\0K\0\x86"),
+        b"ctorch._utils\n_rebuild_tensor_v2\n" + EMPTY_ROWS + b"R",
+        b"ccollections\nOrderedDict\n" + EMPTY_ROWS + b"\x85R",
+        b"}X\x01\0\0\0wccollections\nOrderedDict\n)R" + EMPTY_ROWS + b"bs",
+        b"]" * 3_000_000,
     ],
-    ids=["setitem", "setitems", "append", "appends"],
+    ids=["deep key", "key", "keys", "kind", "storage", "size", "sizes", "arguments", "OrderedDict", "state", "long"],
 )
-def test_only_dicts_and_lists_are_filled(path, program):
-    """On torch before 2.10 such a pickle wrote into a tensor, and beyond it."""
-    tensor = TENSOR + b"K\x04tQK\0K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
-    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor + b"s.")
-    assert "conv1" in str(refused(path).__cause__)  # sound, but for the names
-    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor + program + b"s.")
-    assert "Tensor" in str(refused(path).__cause__.__cause__)
-
-
-@pytest.mark.parametrize(("count", "size"), [(5, 4), (4, 5), (4, 2**40), (2**40, 4)])
-def test_a_tensor_cannot_reach_beyond_its_bytes(path, count, size):
-    def number(value):
-        return b"\x8a\x08" + struct.pack("<q", value)
-
-    tensor = TENSOR + number(count) + b"tQK\0" + number(size) + b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
-    with_pickle(path, b"\x80\x02}X\x01\0\0\0w" + tensor + b"s.")
-    assert isinstance(refused(path).__cause__.__cause__, ValueError | RuntimeError)
+def test_a_short_pickle_takes_neither_long_nor_much(path, program):
+    with_pickle(path, b"\x80\x02" + program + b".")
+    refused(path)
 
 
 def test_many_tensors_of_the_same_bytes_are_refused_before_they_are_looked_through(path):
     shared = torch.zeros(2**22)
     torch.save(content(history={"x": [shared.view(2**22) for _ in range(5000)]}), path)
-    refused(path)
-
-
-DOUBLING = b"K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(40))  # 2^40 ones
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        b"}" + b")" + b"\x85" * 1_900_000 + b"K\x01s.",  # a key so deep that to hash it ends the process
-        b"}" + DOUBLING + b"K\x01s.",
-        b"}(" + DOUBLING + b"K\x01u.",
-        b"}X\x04\0\0\0kind" + DOUBLING + b"s.",
-        b"(X\x07\0\0\0storagectorch\nFloatStorage\n" + DOUBLING + b"X\x03\0\0\0cpuK\x04tQ.",
-        TENSOR + b"K\x04tQK\0" + DOUBLING + b"K\x01\x85\x89)tR.",
-        b"ctorch._utils\n_rebuild_tensor_v2\n" + TENSOR + b"K\x04tQK\0K\x04\x85K\x01\x85\x89)tRR.",
-        TENSOR + b"K\x04tQK\0J\0\0\0\x7fK\0\x86K\x01J\0\0\0\x7f\x86\x89)tR.",
-    ],
-    ids=["deep key", "key", "keys", "kind", "storage", "size", "unpacked tensor", "nothing of much"],
-)
-def test_a_short_pickle_takes_neither_long_nor_much(path, program):
-    with_pickle(path, b"\x80\x02" + program)
     refused(path)
 
 
@@ -190,49 +246,39 @@ def test_many_names_of_weights_are_looked_at_once(path):
     refused(path)
 
 
-@pytest.mark.parametrize("name", ["settings", "teacher", "versions"])
-def test_facts_that_no_json_takes_are_refused(path, name):
-    loop = []
-    loop.append(loop)
-    for value in (torch.zeros(2), loop, {"a": 1}, [0] * 60 + [loop], [0] * 40 + [loop]):
-        hostile = content()
-        hostile["info"][name] = hostile["info"].get(name, {}) | {"x": value}
-        torch.save(hostile, path)
-        refused(path)
+def test_a_compressed_file_is_refused(path):
+    rezip(path, content(), lambda name, data: data, zipfile.ZIP_DEFLATED)
+    assert "compactado" in str(refused(path))
 
 
-def test_numbers_of_another_byte_order_are_refused(path):
-    buffer = io.BytesIO()
-    torch.save(content(), buffer)
-    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
-        for entry in source.infolist():
-            target.writestr(entry.filename, b"big" if entry.filename.endswith("byteorder") else source.read(entry))
-    refused(path)
-
-
-@pytest.mark.parametrize("opcode", [b"\x8f", b"\x93", b"ia\nb\n", b"\x81", b"Pa\n"], ids=str)
-def test_opcodes_that_torch_save_does_not_write_are_refused(path, opcode):
-    with_pickle(path, b"\x80\x02}}" + opcode + b".")
-    assert isinstance(refused(path).__cause__.__cause__, KeyError)
-
-
-def test_a_pickle_hidden_by_its_case_is_refused(path):
-    buffer = io.BytesIO()
-    torch.save(content(), buffer)
-    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
-        for entry in source.infolist():
-            target.writestr(entry.filename.replace("data.pkl", "DATA.PKL"), source.read(entry))
-        target.writestr("a/x.pkl", b"\x80\x02}.")
-    refused(path)
-
-
-def test_an_endless_pickle_and_endless_entries_are_refused(path):
-    with_pickle(path, b"\x80\x02" + b"]" * 3_000_000 + b".")
-    refused(path)
+def test_endless_entries_are_refused(path):
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(reader.MAX_ENTRIES + 1):
             archive.writestr(str(number), b"")
-    refused(path)
+    assert "entradas demais" in str(refused(path))
+
+
+def test_entries_inside_each_other_are_refused(path):
+    """A megabyte, and 300 for whoever reads each entry."""
+    data, entries = bytes(2**20), []
+    for number in range(300):
+        entry = zipfile.ZipInfo(str(number))
+        entry.file_size = entry.compress_size = len(data)
+        entry.CRC = zlib.crc32(data)
+        data = entry.FileHeader() + data
+        entries.append((entry, len(data)))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.fp.write(data)
+        archive.start_dir, archive._didModify = len(data), True
+        for entry, size in entries:
+            entry.header_offset = len(data) - size
+            archive.filelist.append(entry)
+    assert "dentro de outra" in str(refused(path))
+
+
+def test_numbers_of_another_byte_order_are_refused(path):
+    rezip(path, content(), lambda name, data: b"big" if name.endswith("byteorder") else data)
+    assert "ordem de bytes" in str(refused(path))
 
 
 @pytest.mark.parametrize("kind", [[], {}, None, 3, "outro"], ids=str)
@@ -241,23 +287,17 @@ def test_another_kind_of_kind_is_refused(path, kind):
     refused(path)
 
 
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(2)], torch.zeros(2), "text", None], ids=["list", "tensor", "text", "None"]
+)
+def test_what_is_no_dict_is_refused(path, content):
+    torch.save(content, path)
+    refused(path)
+
+
 def test_names_in_a_file_cannot_act_on_the_terminal(path):
-    weights = {"\x1b[2J\nabc": torch.tensor(float("nan"))}
-    torch.save(content() | {"weights": weights}, path)
+    torch.save(content() | {"weights": {"\x1b[2J\nabc": torch.tensor(float("nan"))}}, path)
     refused(path, "não finitos")
-
-
-def test_a_side_larger_than_any_picture_needs_is_refused(path):
-    hostile = content()
-    hostile["info"]["architecture"] |= {"side": 20_000, "pools": [20_000, 1]}
-    torch.save(hostile, path)
-    refused(path)
-
-
-def test_a_tensor_larger_than_its_bytes_is_refused(path):
-    weights = content()["weights"] | {"fc1.weight": torch.zeros(1).expand(100_000, 100_000)}
-    torch.save(content() | {"weights": weights}, path)
-    refused(path)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize")
@@ -269,38 +309,54 @@ def test_a_tensor_larger_than_its_bytes_is_refused(path):
         lambda: torch.empty(3, device="meta"),
         lambda: torch.zeros(3, dtype=torch.complex64),
         lambda: torch.zeros(4, 4).T[1:],
+        lambda: torch.zeros(1).expand(100_000, 100_000),
     ],
-    ids=["sparse", "quantised", "meta", "complex", "view"],
+    ids=["sparse", "quantised", "meta", "complex", "view", "expanded"],
 )
 def test_other_kinds_of_tensors_are_refused(path, make):
     torch.save(content() | {"weights": content()["weights"] | {"fc2.bias": make()}}, path)
-    refused(path)
+    assert isinstance(refused(path), ValueError)
 
 
-@pytest.mark.filterwarnings("ignore:Initializing zero-element")
-@pytest.mark.parametrize("sizes", [[10**6, 10**6], [10**12, 10**12], [-4, 8], [0, 0], ["4", 8], []])
-def test_an_architecture_cannot_ask_for_memory(path, sizes):
-    hostile = content()
-    hostile["info"]["architecture"]["channels"] = sizes
-    torch.save(hostile, path)
-    refused(path)
+def nested():
+    """A list of 2^60 elements, for whoever does not look."""
+    made = [1]
+    for _ in range(60):
+        made = [made, made]
+    return made
 
 
 def test_containers_named_in_each_other_are_walked_once(path):
-    nested = [1]
-    for _ in range(60):
-        nested = [nested, nested]  # 2^60 elements, for whoever does not look
-    loop = []
-    loop.append(loop)
     deep = []
     for _ in range(200):
         deep = [deep]
-    torch.save(content(history={"a": nested, "b": loop, "c": deep}), path)
+    torch.save(content(history={"a": nested(), "b": LOOP, "c": deep}), path)
     load_model(path)  # unusual, but nothing of it is used
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *[{"channels": sizes} for sizes in ([10**6] * 2, [10**12] * 2, [-4, 8], [0, 0], ["4", 8], [], nested())],
+        {"side": 20_000, "pools": [20_000, 1]},
+    ],
+    ids=["large", "huge", "negative", "none", "text", "empty", "nested", "side"],
+)
+def test_an_architecture_cannot_ask_for_memory(path, architecture):
     hostile = content()
-    hostile["info"]["architecture"]["channels"] = nested
+    hostile["info"]["architecture"] |= architecture
     torch.save(hostile, path)
     refused(path)
+
+
+@pytest.mark.parametrize("name", ["settings", "teacher", "versions"])
+def test_facts_that_no_json_takes_are_refused(path, name):
+    for value in (torch.zeros(2), LOOP, {"a": 1}, [0] * 60 + [LOOP], [0] * 40 + [LOOP]):
+        hostile = content()
+        hostile["info"][name] = hostile["info"].get(name, {}) | {"x": value}
+        torch.save(hostile, path)
+        refused(path)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +364,12 @@ def test_containers_named_in_each_other_are_walked_once(path):
     [
         {"preset": "\x1b[2J\x1b]0;pwned\x07"},
         {"classes": ["x\ny"] + ["z"] * 9},
+        {"classes": ["a"] * 10},
+        {"classes": ["a"]},
+        {"classes": [1] * 10},
+        {"val_accuracy": "x"},
+        {"created": "ontem"},
+        {"versions": 3},
         {"split": "x" * 10**6},
         {"epoch": 10**400},
         {"seconds": float("inf")},
@@ -319,36 +381,11 @@ def test_containers_named_in_each_other_are_walked_once(path):
         {"temperature": "1"},
         {"doubt_below": 2.0},
         {"precision": torch.zeros(2)},
-        {"classes": ["a"] * 10},
     ],
-    ids=[
-        "escapes",
-        "newline",
-        "endless",
-        "huge",
-        "infinite",
-        "nan",
-        "no-epochs",
-        "no-version",
-        "zero",
-        "not-a-number",
-        "text",
-        "above-1",
-        "precision",
-        "classes",
-    ],
+    ids=lambda info: str(info)[:40],
 )
 def test_metadata_that_would_spoil_the_screen_or_a_result_is_refused(path, info):
     torch.save(content(**info), path)
-    refused(path)
-
-
-@pytest.mark.slow
-def test_a_zip_bomb_is_refused(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as entry:
-        for _ in range(300):
-            entry.write(bytes(2**20))
-    assert path.stat().st_size < 2**20
     refused(path)
 
 

@@ -38,20 +38,19 @@ def test_wilson_interval_of_a_textbook_case():
 
 
 def test_most_confused_pairs_come_most_frequent_first(report):
+    assert report.most_confused(9) == [(0, 1, 2), (1, 0, 1), (2, 0, 1)]
     assert report.most_confused(1) == [(0, 1, 2)]
-    assert all(true != predicted and times for true, predicted, times in report.most_confused(9))
 
 
 def test_a_class_without_images_counts_as_zero_not_as_an_error():
     report = Report(CLASSES, np.array([0, 1]), np.eye(3)[[0, 1]])
     assert report.per_class[2].tolist() == [0, 0, 0, 0]
+    assert json.loads(json.dumps(report.to_dict()))["per_class"]["Sapo"]["recall"] == 0
 
 
 def test_texts_are_in_portuguese_with_decimal_comma(report):
-    assert "Acurácia 60,00%" in report.summary()
-    assert "n = 10" in report.summary()
-    assert "Revocação" in report.table()
-    assert "0,600" in report.table()
+    assert "Acurácia 60,00%" in report.summary() and "n = 10" in report.summary()
+    assert "Revocação" in report.table() and "0,600" in report.table()
     assert len({len(line) for line in report.table().splitlines()}) == 1  # aligned
 
 
@@ -64,10 +63,6 @@ def test_classes_with_fewer_than_ten_images_are_told():
     assert many.few == [] and "\n" not in many.summary()
     seven = Report(tuple("abcdefg"), np.arange(7), np.eye(7))
     assert "a, b, c, d, e e mais 2." in seven.summary()
-
-
-def test_the_dict_is_json(report):
-    assert json.loads(json.dumps(report.to_dict()))["per_class"]["Navio"]["recall"] == 0.75
 
 
 def test_evaluation_takes_bfloat16_where_native_and_a_single_answer_never_does(toy, monkeypatch):
@@ -92,12 +87,10 @@ def test_a_model_of_other_classes_is_refused(toy):
 def test_labels_go_by_the_names_of_the_classes_not_by_their_places(toy):
     model = make_network(CNN, channels=(4, 8), hidden=16, classes=3)
     model.info = info_for(model, classes=["gato", "sapo", "cachorro"])
-    split = Split(toy.test.images[:4], torch.tensor([0, 1, 1, 0]))
-    report = evaluate(model, split, ("cachorro", "gato"))
+    report = evaluate(model, Split(toy.test.images[:4], torch.tensor([0, 1, 1, 0])), ("cachorro", "gato"))
     assert report.classes == ("gato", "sapo", "cachorro")
     assert report.labels.tolist() == [2, 0, 0, 2]
-    right = report.per_class[[0, 2], 2].mean()
-    assert report.macro[2] == right  # over the two classes that have images
+    assert report.macro[2] == report.per_class[[0, 2], 2].mean()  # over the two classes that have images
 
 
 def test_surest_mistakes_and_difficulty():

@@ -1,7 +1,6 @@
 import os
 import zipfile
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +8,12 @@ from torch import nn
 
 from classificador.errors import CheckpointError, WriteError
 from classificador.files import safe
-from classificador.files.model_file import load_model, pack, save_checkpoint
+from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, Symmetric, make_network
 from classificador.network.model_info import describe_checkpoint
 from classificador.results.predict import predict
 from classificador.training.fit import train
-from conftest import INFO
+from conftest import INFO, ROOT
 
 
 @pytest.fixture
@@ -98,32 +97,6 @@ def test_a_missing_file_and_a_folder_say_so(tmp_path):
         load_model(tmp_path)
 
 
-class Canary:
-    """Unpickling it would leave a file behind."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (os.system, (f"touch {self.path}",))
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_malicious_file_is_refused_and_its_code_never_runs(tmp_path, monkeypatch, legacy):
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    path, canary = tmp_path / "best_model.pth", tmp_path / "canary"
-    torch.save({"kind": safe.BEST, "format": 1, "x": Canary(canary)}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(CheckpointError):
-        load_model(path)
-    assert not canary.exists()
-
-
-def test_a_state_dict_of_someone_else_is_refused(tmp_path):
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "best_model.pth")
-    with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
-        load_model(tmp_path / "best_model.pth")
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -131,7 +104,7 @@ def test_a_state_dict_of_someone_else_is_refused(tmp_path):
         {"info": {}},
         {"info": {"architecture": {}}},
         {"info": INFO | {"device": "CPU", "architecture": {}, "classes": None}},
-        {"format": "1"},
+        *[{"format": version} for version in ("2", 1, 0, -5, True, 0.5)],
         {"weights": {"conv1.weight": "x"}},
     ],
 )
@@ -141,32 +114,16 @@ def test_content_of_the_wrong_types_is_refused(saved, changes):
         load_model(saved)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"classes": ["a"]}, {"classes": [1] * 10}, {"val_accuracy": "x"}, {"created": "ontem"}, {"versions": 3}],
-)
-def test_metadata_that_would_fail_later_is_refused_at_once(model, tmp_path, wrong):
-    saved = pack(model, INFO)
-    content = {"info": saved.info.to_dict(), "weights": saved.weights}
-    safe.write_file(tmp_path / "m.pth", safe.BEST, content | {"info": content["info"] | wrong})
-    with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
-        load_model(tmp_path / "m.pth")
+def test_metadata_that_no_reader_would_take_are_not_saved(model, tmp_path):
     with pytest.raises(CheckpointError, match="não pode ser salvo"):
-        save_checkpoint(tmp_path / "n.pth", model, INFO | wrong)
-    assert not (tmp_path / "n.pth").exists()
+        save_checkpoint(tmp_path / "best_model.pth", model, INFO | {"val_accuracy": "x"})
+    assert files(tmp_path) == []
 
 
 def test_an_impossible_architecture_is_one_line(model, saved):
     content = torch.load(saved, weights_only=True)
     rewrite(saved, info=content["info"] | {"architecture": {"pools": [0, 0]}})
     with pytest.raises(CheckpointError, match="não combinam"):
-        load_model(saved)
-
-
-@pytest.mark.parametrize("version", [0, -5, True, 0.5])
-def test_a_format_that_never_was_is_refused(saved, version):
-    rewrite(saved, format=version)
-    with pytest.raises(CheckpointError, match="não foi gravado por este projeto"):
         load_model(saved)
 
 
@@ -248,13 +205,6 @@ def test_the_description_says_what_the_model_is(saved):
     assert "01/01/2026" in text
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_the_names_that_torch_wraps_around_a_network_do_no_harm(model, saved, prefix):
-    content = torch.load(saved, weights_only=True)
-    rewrite(saved, weights={prefix + name: value for name, value in content["weights"].items()})
-    assert torch.equal(load_model(saved).fc1.weight, model.fc1.weight)
-
-
 def test_weights_saved_on_a_gpu_load_without_one(model, saved):
     with zipfile.ZipFile(saved) as archive:
         entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
@@ -286,12 +236,9 @@ def test_the_first_difference_is_named(model, saved):
             load_model(saved)
 
 
-FIXTURES = Path(__file__).parent / "fixtures"
-
-
-def test_a_file_of_format_2_still_loads_and_predicts_the_same():
+def test_a_file_of_before_still_loads_and_predicts_the_same():
     """Made once, on 27/11/2026, by save_checkpoint; it must never be made anew."""
-    loaded = load_model(FIXTURES / "formato-2.pth")
+    loaded = load_model(ROOT / "tests" / "fixtures" / "formato-2.pth")
     images = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(251).to(torch.uint8)
     expected = torch.tensor(
         [

@@ -45,11 +45,13 @@ def test_the_original_networks_weights_open_and_answer_as_it_does(path, capsys):
     assert "classes as do CIFAR-10, na ordem dele; probabilidades sem calibração" in said
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize(
-    "sizes",
-    [{}, {"classes": 3, "side": 64}, {"channels": (6, 10), "hidden": 12, "kernels": (3, 5)}, {"side": 96}],
-    ids=str,
+    ("symmetric", "sizes"),
+    [
+        (False, {"classes": 3, "side": 64}),
+        (True, {"channels": (6, 10), "hidden": 12, "kernels": (3, 5)}),
+        (True, {"side": 96}),
+    ],
 )
 def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symmetric, capsys):
     network = small(symmetric=symmetric, **sizes)
@@ -78,15 +80,7 @@ def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symm
         },
         lambda weights: {name: value.half() if value.is_floating_point() else value for name, value in weights.items()},
     ],
-    ids=[
-        "state_dict",
-        "checkpoint of a tutorial",
-        "DataParallel",
-        "Lightning",
-        "parameters",
-        "channels last",
-        "half precision",
-    ],
+    ids=["state_dict", "tutorial", "DataParallel", "Lightning", "parameters", "channels last", "half precision"],
 )
 def test_weights_are_found_however_they_are_packed(path, wrap):
     network = small()
@@ -139,8 +133,11 @@ class Borderless(nn.Module):
         OriginalCNN().state_dict() | {"conv1.weight": torch.zeros(32, 3, 5, 5)},
         {name: weight for name, weight in OriginalCNN().state_dict().items() if name != "fc1.weight"},
         {"format": 1, "weights": torch.zeros(3)},
+        *[
+            small().state_dict() | {"conv1.weight": torch.zeros(shape)}
+            for shape in ((20_000, 3, 3, 3), (4, 3), (0, 3, 5, 5))
+        ],
     ],
-    ids=["linear", "conv1", "no border", "pools", "more", "other size", "number", "kernel", "less", "format"],
 )
 def test_weights_of_another_network_are_refused_in_one_line_that_says_so(path, weights):
     torch.save(weights, path)
@@ -165,14 +162,6 @@ def test_in_an_evaluation_the_classes_are_those_of_the_data(path, toy, capsys):
         evaluate(model, three, ("x", "y"))
 
 
-@pytest.mark.parametrize("shape", [(20_000, 3, 3, 3), (4, 3), (0, 3, 5, 5)])
-def test_impossible_sizes_are_refused(path, shape):
-    weights = small().state_dict() | {"conv1.weight": torch.zeros(shape)}
-    torch.save(weights, path)
-    with pytest.raises(CheckpointError):
-        load_model(path)
-
-
 def test_a_whole_pickled_network_is_refused_with_the_line_that_saves_it_right(path):
     network = OriginalCNN()
     torch.save(network, path)
@@ -184,18 +173,15 @@ def test_a_whole_pickled_network_is_refused_with_the_line_that_saves_it_right(pa
     assert torch.equal(load_model(right).fc1.weight, network.fc1.weight)
 
 
-def test_a_training_starts_from_our_weights_and_not_from_the_original_ones(path, capsys):
-    torch.save(small().state_dict(), path)
-    assert vars(find_start(str(path), ("a", "b")))["start"] == "pesos.pth (só pesos)"
-    assert "validação" not in capsys.readouterr().out
-    torch.save(OriginalCNN().state_dict(), path)
-    with pytest.raises(CheckpointError, match="não pode partir"):
-        find_start(str(path), ("a", "b"))
-
-
-def test_auto_starts_from_our_weights_and_not_from_the_original_ones(tmp_path, monkeypatch):
+@pytest.mark.parametrize("start", ["best_model.pth", "auto"])
+def test_a_training_starts_from_our_weights_and_not_from_the_original_ones(tmp_path, monkeypatch, capsys, start):
     monkeypatch.chdir(tmp_path)
     torch.save(small().state_dict(), "best_model.pth")
-    assert vars(find_start("auto", ("a", "b")))["start"] == "best_model.pth (só pesos)"
+    assert find_start(start, ("a", "b")).info.start == "best_model.pth (só pesos)"
+    assert "validação" not in capsys.readouterr().out
     torch.save(OriginalCNN().state_dict(), "best_model.pth")
-    assert find_start("auto", ("a", "b")) is None
+    if start == "auto":
+        assert find_start(start, ("a", "b")) is None
+    else:
+        with pytest.raises(CheckpointError, match="não pode partir"):
+            find_start(start, ("a", "b"))

@@ -20,6 +20,7 @@ from conftest import INFO, ROOT
 def workplace(tmp_path, monkeypatch):
     """A folder with pictures of two classes, one of them as a phone writes them, and a model of CIFAR-10."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("classificador.training.batches.SHOWN", 20)  # or each is shown until they are a thousand
     for name, colour in (("céu", "blue"), ("mato", "green")):
         folder = tmp_path / "viagem" / "fotos" / name
         folder.mkdir(parents=True)
@@ -67,13 +68,13 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 32 --modelo meu.pth"
             TRAIN,
             f"exportar {DATA} --modelo meu.pth --saida meu.pth",
             r"outro nome com (--saida)",
-            f"exportar {DATA} --modelo meu.pth {{0}} outro.pt2 --formato pt2",
+            f"exportar {DATA} --modelo meu.pth {{0}} outro.pth --formato pesos",
         ),
         (
             TRAIN,
-            "exportar --modelo meu.pth --formato pt2 --dados data",
+            "exportar --modelo meu.pth --formato pesos --dados data",
             r"Dê as dele com (--dados)",
-            "exportar --modelo meu.pth --formato pt2 {0} viagem/fotos",
+            "exportar --modelo meu.pth --formato pesos {0} viagem/fotos",
         ),
     ],
 )
@@ -97,8 +98,8 @@ def no_cifar10(monkeypatch, toy):
 def test_an_interrupted_training_told_to_use_the_same_value_goes_on_with_it(workplace, capsys, monkeypatch):
     save = trainer_module.save_point
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "save_point", lambda *state: (save(*state), signal.raise_signal(signal.SIGINT)))
-        command = f"treinar {DATA} --epocas 2 --lote 32 --modelo meu.pth"
+        patch.setattr(trainer_module, "save_point", lambda point: (save(point), signal.raise_signal(signal.SIGINT)))
+        command = f"treinar {DATA} --epocas 2 --lote 4 --modelo meu.pth"
         assert run(command, capsys)[0] == 130
     code, error = run(f"{command} --retomar --semente 7", capsys)
     option, value = re.search(r"erro: (--\S+): 7 aqui, (\d+) no treino interrompido; use o mesmo valor", error).groups()

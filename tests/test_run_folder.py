@@ -14,11 +14,8 @@ from classificador.files.model_file import load_model, read_checkpoint, save_che
 from classificador.network.cnn import CNN, make_network
 from classificador.training import run_folder
 from classificador.training.fit import train
-from classificador.training.history import History
 from classificador.training.run_folder import RunFolder, Runs
 from conftest import INFO, runs_of, stopped_when_written
-
-RECORD = {"settings": {"preset": "rapido", "epochs": 1}}
 
 
 def run(toy, settings, path, resume=False):
@@ -43,7 +40,7 @@ def top(tmp_path):
 def leave(path, *scores, classes=INFO["classes"]):
     """A run that saves weights with these validation accuracies."""
     with RunFolder(Runs(path)) as folder:
-        folder.begin(RECORD, History())
+        folder.begin("rapido")
         for score in scores:
             folder.save(network(classes=len(classes)), INFO | {"classes": classes, "val_accuracy": score})
     return folder
@@ -115,10 +112,10 @@ def test_a_record_that_cannot_be_written_does_not_end_the_training(toy, small, t
 def test_the_folder_that_make_run_made_is_used_once(toy, small, tmp_path, monkeypatch):
     (tmp_path / "runs" / "given").mkdir(parents=True)
     monkeypatch.setenv(run_folder.NAME_VARIABLE, "given")
-    leave(tmp_path / "best.pth", 0.4)
+    run(toy, replace(small, epochs=1), tmp_path / "best.pth")
     assert [folder.name for folder in runs_of(tmp_path)] == ["given"]
     assert record(tmp_path / "runs" / "given")["status"] == "finished"
-    leave(tmp_path / "best.pth", 0.4)  # a cell executed again: nothing is overwritten
+    run(toy, replace(small, epochs=1), tmp_path / "best.pth")  # a cell executed again: nothing is overwritten
     assert len(runs_of(tmp_path)) == 2
 
 
@@ -166,7 +163,7 @@ def test_what_is_in_a_folder_of_runs_is_not_kept_twice(top, capsys):
 def test_after_a_failure_the_better_is_at_the_top_whatever_was_put_there_meanwhile(top, capsys, score):
     before = top.read_bytes()
     with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as folder:
-        folder.begin(RECORD, History())
+        folder.begin("rapido")
         folder.save(network(), INFO | {"val_accuracy": 0.3})
         top.write_bytes(b"junk")
         folder.save(network(), INFO | {"val_accuracy": score})
@@ -221,7 +218,7 @@ def test_a_resume_file_can_name_only_a_folder_of_runs_and_removes_none(top, tmp_
     save_checkpoint(victim, network(), INFO | {"val_accuracy": 0.99})
     before, score = victim.read_bytes(), load_model(top).info.val_accuracy
     with pytest.raises(ZeroDivisionError), RunFolder(Runs(top)) as again:
-        again.begin(RECORD, History(), folder.point, name)
+        again.begin("rapido", folder.resume_point, name)
         raise ZeroDivisionError
     assert victim.read_bytes() == before
     assert load_model(top).info.val_accuracy == (0.99 if name == "precioso" else score)

@@ -1,133 +1,142 @@
-"""Runs side by side: what `python -m classificador comparar` prints and draws."""
+"""`comparar`: runs side by side, in a table and a figure. Heavy imports stay inside: --help needs none of them."""
 
 import csv
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
-from classificador.errors import DataError, printable
+from classificador.apps.arguments import add_command
+from classificador.errors import DataError, WriteError, printable
 from classificador.portuguese import duration, number, percent, reason
-from classificador.show.style import COMMA, PERCENT, styled
-from classificador.training.record import STATUS
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 
 
 @dataclass(frozen=True)
-class Run:
-    """What write_record() left of a run; test: accuracy, a fraction, and macro F1, where the whole notebook ran."""
+class RunRecord:
+    """What a run left in its folder; test: accuracy, a fraction, and macro F1, where the whole notebook ran."""
 
     name: str
-    facts: dict
+    record: dict
     epochs: list[dict[str, float]]
     test: dict | None
+    row: list[str]  # of the table
+    settings: dict  # and what else may differ: the file that the run renewed, and the data that it learnt from
 
 
-def read_runs(folders: list[str]) -> list[Run]:
+def add_commands(commands) -> None:
+    """Add the command."""
+    text = "põe treinos lado a lado, em uma tabela e uma figura"
+    add = add_command(commands, "comparar", compare_command, text).add_argument
+    add("pastas", metavar="PASTA", nargs="+", help="pastas de treinos, ou runs, que tem todas")
+    text = "onde gravar as curvas (padrão: %(default)s)"
+    add("--figura", metavar="ARQUIVO", default="comparacao.png", help=text)
+
+
+def compare_command(options) -> tuple[int, dict]:
+    """Print a table of runs and draw their curves."""
+    records = read_records(options.pastas)
+    print(comparison_table(records))
+    print(f"Curvas em {draw_comparison(records, options.figura)}.")
+    scores = {"test_accuracy": "accuracy", "test_f1": "macro_f1"}
+    named = [(run, {name: run.test and run.test[key] for name, key in scores.items()}) for run in records]
+    return 0, {"runs": [{"name": run.name} | tested | run.record for run, tested in named]}
+
+
+def read_records(folders: list[str]) -> list[RunRecord]:
     """Return the runs in these folders, oldest first; a folder that holds folders of runs gives all of them.
 
     One that cannot be read is named, and the others are returned. Raises DataError when none is left.
     """
     files = [file for folder in map(Path, folders) for file in (*folder.glob("run.json"), *folder.glob("*/run.json"))]
     if not files:
-        raise DataError(f"Não há run.json em {', '.join(folders)}. Cada treino deixa o seu em uma pasta de runs/.")
-    runs, errors = [], []
+        raise DataError(f"Não há run.json em {', '.join(folders)}.", "Cada treino deixa o seu em uma pasta de runs/.")
+    records, errors = [], []
     for folder in sorted({file.parent.resolve() for file in files}, key=lambda folder: folder.name):
         try:
-            runs.append(_read(folder))
+            records.append(_read(folder))
         except DataError as error:
             errors.append(error)
-    if not runs:
+    if not records:
         raise errors[0]
     for unreadable in errors:
         print(f"Ficou de fora: {unreadable}")
-    return runs
+    return records
 
 
-def _read(folder: Path) -> Run:
+def _read(folder: Path) -> RunRecord:
+    from classificador.training.record import STATUS
+
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
             epochs = [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
-        test = None
-        with suppress(FileNotFoundError):
-            metrics = json.loads((folder / "metricas.json").read_text(encoding="utf-8"))
-            test = metrics.get("test", metrics.get("single_view"))  # as it was called until 2026-11-27
-        run = Run(folder.name, facts, epochs, test)
-        _row(run), _origin(run)  # fails where something that is shown is missing
-        return run
+        measured = folder / "metricas.json"
+        test = json.loads(measured.read_text(encoding="utf-8"))["test"] if measured.exists() else None
+        metrics, data = record["metrics"], record["data"]
+        row = [
+            folder.name,
+            f"{metrics['epochs']}/{record['settings']['epochs']}",
+            f"{percent(metrics['val_accuracy'], 2)} ({metrics['best_epoch']})" if metrics["epochs"] else "—",
+            f"{percent(test['accuracy'], 2)} ({number(test['macro_f1'], 4)})" if test else "—",
+            duration(metrics["seconds"]) if metrics["epochs"] else "—",
+            STATUS[record["status"]],
+        ]
+        images = f"{len(data['classes'])} classes, {data['train']} imagens, {data['crc32']}"
+        settings = record["settings"] | {"modelo": record["checkpoint"], "dados": images}
+        return RunRecord(folder.name, record, epochs, test, row, settings)
     except OSError as error:
         raise DataError(f"{folder} não pôde ser lida: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise DataError(f"{folder} não tem um run.json e um history.csv de um treino deste projeto.") from error
 
 
-def _row(run: Run) -> list[str]:
-    settings, metrics = run.facts["settings"], run.facts["metrics"]
-    known = bool(metrics["epochs"])
-    return [
-        run.name,
-        f"{metrics['epochs']}/{settings['epochs']}",
-        f"{percent(metrics['val_accuracy'], 2)} ({metrics['best_epoch']})" if known else "—",
-        f"{percent(run.test['accuracy'], 2)} ({number(run.test['macro_f1'], 4)})" if run.test else "—",
-        duration(metrics["seconds"]) if known else "—",
-        STATUS[run.facts["status"]],
-    ]
-
-
-def comparison_table(runs: list[Run]) -> str:
+def comparison_table(records: list[RunRecord]) -> str:
     """Return the runs as aligned text, one a line, and below the settings in which they differ."""
     head = ["Treino", "Épocas", "Validação (época)", "Teste (F1 macro)", "Tempo", "Estado"]
-    rows = [head, *map(_row, runs)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    rows = [head, *(run.row for run in records)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0])] + [text.rjust(w) for text, w in zip(row[1:], widths[1:], strict=True)])
         for row in rows
     ]
     lines.insert(1, "─" * len(lines[0]))
-    facts = [run.facts["settings"] | _origin(run) for run in runs]
-    for name in dict.fromkeys(name for values in facts for name in values):
-        values = [run.get(name) for run in facts]
+    for name in dict.fromkeys(name for run in records for name in run.settings):
+        values = [run.settings.get(name) for run in records]
         if any(value != values[0] for value in values):
             lines.append(f"{name}: {', '.join(map(str, values))}")
     return "\n".join(map(printable, lines))
 
 
-def _origin(run: Run) -> dict[str, str]:
-    """The file that a run renewed, and what it learnt from."""
-    data = run.facts.get("data", {})
-    images = f"{len(data.get('classes', []))} classes, {data.get('train')} imagens, {data.get('crc32')}"
-    return {"modelo": run.facts.get("checkpoint", ""), "dados": images}
-
-
-@styled()
-def draw_comparison(runs: list[Run], path: str) -> str:
+def draw_comparison(records: list[RunRecord], path: str) -> str:
     """Write a figure of each run's validation accuracy over the epochs and over the time; return its place.
 
-    path: with ".png" added where it has no suffix. Raises DataError when it cannot be written.
+    path: with ".png" added where it has no suffix. Raises WriteError when it cannot be written.
     """
+    import matplotlib.pyplot as plt
+
+    from classificador.show.style import COMMA, PERCENT, styled
+
     place = path if Path(path).suffix else f"{path}.png"
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(runs)), sharey=True)
-    for index, run in enumerate(runs):
-        accuracy = [row["val_accuracy"] for row in run.epochs]
-        style = {"label": run.name, "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
-        axes[0].plot([row["epoch"] for row in run.epochs], accuracy, **style)
-        axes[1].plot([row["seconds"] for row in run.epochs], accuracy, **style)
-    for axis, label in zip(axes, ("época", "segundos"), strict=True):
-        axis.set(xlabel=label)
-        axis.xaxis.set_major_formatter(COMMA)
-        axis.grid(axis="y")
-    axes[0].yaxis.set_major_formatter(PERCENT)
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle("acurácia de validação", fontsize=11)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    try:
-        figure.savefig(place)
-    except (OSError, ValueError) as error:  # ValueError: a suffix it does not know
-        raise DataError(f"A figura não pôde ser gravada em {place}: {reason(error)}.") from error
-    finally:
-        plt.close(figure)
+    with styled():
+        figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(records)), sharey=True)
+        for index, run in enumerate(records):
+            accuracy = [row["val_accuracy"] for row in run.epochs]
+            style = {"label": run.name, "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
+            for axis, name in zip(axes, ("epoch", "seconds"), strict=True):
+                axis.plot([row[name] for row in run.epochs], accuracy, **style)
+        for axis, label in zip(axes, ("época", "segundos"), strict=True):
+            axis.set(xlabel=label)
+            axis.xaxis.set_major_formatter(COMMA)
+            axis.grid(axis="y")
+        axes[0].yaxis.set_major_formatter(PERCENT)
+        axes[0].xaxis.get_major_locator().set_params(integer=True)
+        figure.suptitle("acurácia de validação", fontsize=11)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        try:
+            figure.savefig(place)
+        except (OSError, ValueError) as error:  # ValueError: a suffix it does not know
+            raise WriteError(f"A figura não pôde ser gravada em {place}: {reason(error)}.") from error
+        finally:
+            plt.close(figure)
     return place

@@ -1,4 +1,4 @@
-"""What a bug report needs to say: versions, device, data, checkpoint, disk; and what is wrong with them."""
+"""`diagnostico`: what a bug report needs to say: versions, device, data, checkpoint, disk; what is wrong with them."""
 
 import os
 import platform
@@ -7,6 +7,7 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from classificador.apps.arguments import DATA, MODEL, add_command
 from classificador.errors import ClassificadorError, DataError
 from classificador.portuguese import number, percent
 
@@ -14,19 +15,29 @@ PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pill
 OLDEST_TORCH = (2, 8)  # the oldest that the project was tried on
 NEEDED_DISK = 1 << 30  # bytes: the archive, the cache and a run's files
 
-
 Found = tuple[str, str]  # a value, and what is wrong with it; "" when all is well
 
 
-def diagnose(data: str, source: str | None, checkpoint: str) -> dict[str, Found]:
-    """Return what is found on this machine, and in the data folder and checkpoint given; downloads nothing."""
+def add_commands(commands) -> None:
+    """Add the command."""
+    text = "mostra o que um relato de problema precisa e o que está errado"
+    add_command(commands, "diagnostico", diagnose_command, text, DATA, MODEL)
+
+
+def diagnose_command(options) -> tuple[int, dict]:
+    """Describe this machine and installation, downloading nothing; exit code 1 when something is wrong."""
     found = {"sistema": (platform.platform(), ""), "python": (platform.python_version(), "")}
     found |= {name: _package(name) for name in PACKAGES}
     if not (found["torch"][1] or found["numpy"][1]):
-        found |= {"dispositivo": _device(), "dados": _data(Path(data), source), "modelo": _checkpoint(checkpoint)}
-    free = shutil.disk_usage(Path(data) if Path(data).is_dir() else Path.cwd()).free
+        data, model = _data(Path(options.dados), options.fonte), _checkpoint(options.modelo)
+        found |= {"dispositivo": _device(), "dados": data, "modelo": model}
+    free = shutil.disk_usage(options.dados if Path(options.dados).is_dir() else Path.cwd()).free
     problem = "" if free > NEEDED_DISK else "pouco espaço: libere pelo menos 1 GB"
-    return found | {"disco livre": (f"{number(free / 1e9, 1)} GB", problem)}
+    found["disco livre"] = (f"{number(free / 1e9, 1)} GB", problem)
+    for name, (value, problem) in found.items():
+        print(f"{'✗' if problem else '✓'} {name}: {value}" + (f" — {problem}" if problem else ""))
+    wrong = any(problem for _, problem in found.values())
+    return int(wrong), {name: {"value": value, "problem": problem} for name, (value, problem) in found.items()}
 
 
 def _package(name: str) -> Found:
@@ -54,25 +65,23 @@ def _device() -> Found:
 
 def _data(root: Path, source: str | None) -> Found:
     from classificador.data import formats
-    from classificador.data.download import SOURCE_VARIABLE
     from classificador.data.folders import is_for_cifar10
+    from classificador.data.formats import SOURCE_VARIABLE
 
     source = source or os.environ.get(SOURCE_VARIABLE)
+    bring = "python -m classificador dados"
     try:
         if not source and not is_for_cifar10(root) and root.is_dir() and any(root.iterdir()):
-            command = f"python -m classificador dados --dados {shlex.quote(str(root))}"
-            return f"{root}, uma pasta de classes suas; `{command}` as conta", ""
+            return f"{root}, uma pasta de classes suas; `{bring} --dados {shlex.quote(str(root))}` as conta", ""
     except DataError as error:
         return str(root), str(error)
     path = Path(source) if source else next(iter(formats.find(root)), None)
     if path is None:
-        return f"nada em {root}", "execute `python -m classificador dados`"
+        return f"nada em {root}", f"execute `{bring}`"
     try:
-        records = formats.read(path)
+        return f"{path} conferido, {number(len(formats.read(path)), 0)} imagens", ""
     except DataError as error:
-        remedy = "" if source else " `python -m classificador dados` os traz de novo."
-        return str(path), f"{error}{remedy}"
-    return f"{path} conferido, {number(len(records), 0)} imagens", ""
+        return str(path), f"{error}" + ("" if source else f" `{bring}` os traz de novo.")
 
 
 def _checkpoint(path: str) -> Found:

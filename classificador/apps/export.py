@@ -1,14 +1,13 @@
 """The model as a file for other programs.
 
-ONNX, and PyTorch's own .pt2: pixels in, calibrated probabilities out. Weights alone, for a network of the same class:
-as torch.save writes a state_dict, or as safetensors.
+ONNX: pixels in, calibrated probabilities out. Weights alone, for a network of the same class: as torch.save writes a
+state_dict, or as safetensors.
 """
 
 import copy
 import importlib
 import io
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -56,10 +55,10 @@ def export_model(model: nn.Module, images: torch.Tensor, path: Path, form: str) 
 
 
 def check(expected: torch.Tensor, found: torch.Tensor, allowed: float = LARGEST_DIFFERENCE) -> float:
-    """Return the largest difference. Raises ExportError when a class differs, or a probability by `allowed` or more."""
+    """Return the largest difference of a probability. Raises ExportError when it is `allowed` or more."""
     difference = (expected - found).abs().max().item()
-    others = (expected.argmax(1) != found.argmax(1)).sum().item()
-    if others or not difference < allowed:
+    if not difference < allowed:
+        others = (expected.argmax(1) != found.argmax(1)).sum().item()
         raise ExportError(
             f"A exportação foi recusada: em {len(expected)} imagens o arquivo daria {others} respostas diferentes "
             f"(maior diferença de probabilidade: {number(difference, 6)}). Nada foi gravado."
@@ -82,53 +81,43 @@ def describe(model: nn.Module) -> dict[str, str]:
     }
 
 
-def _program(network: Probabilities) -> torch.export.ExportedProgram:
+def as_onnx(network: Probabilities, metadata: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of an ONNX file that holds `metadata`, and a function that runs them. Raises ExportError."""
+    onnx, runtime, _ = _packages("onnx", "onnxruntime", "onnxscript")
     side = network.info.side
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return torch.export.export(network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}})
-
-
-def as_pt2(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
-    """Return the bytes of a torch.export program that holds `facts`, and a function that runs what they hold."""
-    file, texts = io.BytesIO(), {"metadata.json": json.dumps(facts, ensure_ascii=False)}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No complete tensor found in the group")  # it is about weights on a GPU
-        torch.export.save(_program(network), file, extra_files=texts)
-    program = torch.export.load(io.BytesIO(file.getvalue())).module()
-    return file.getvalue(), torch.no_grad()(program)
-
-
-def as_onnx(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
-    """Return the bytes of an ONNX file that holds `facts`, and a function that runs them. Raises ExportError."""
-    onnx, runtime, _ = _packages("pt2", "onnx", "onnxruntime", "onnxscript")
     program = torch.onnx.export(
-        _program(network), input_names=["images"], output_names=["probabilities"], external_data=False, verbose=False
+        torch.export.export(network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}}),
+        input_names=["images"],
+        output_names=["probabilities"],
+        external_data=False,
+        verbose=False,
     )
     proto = cast(torch.onnx.ONNXProgram, program).model_proto
-    onnx.helper.set_model_props(proto, facts)
+    onnx.helper.set_model_props(proto, metadata)
     data = proto.SerializeToString()
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return data, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def as_weights(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
-    """Return the bytes of a plain state_dict, which holds no facts, and a function that runs a network with them."""
+def as_weights(network: Probabilities, metadata: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a plain state_dict, which holds no metadata, and a function that runs a network with them."""
     file = io.BytesIO()
     torch.save(network.model.state_dict(), file)
     weights = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
     return file.getvalue(), _with_weights(network, weights)
 
 
-def as_safetensors(network: Probabilities, facts: dict[str, str]) -> tuple[bytes, Runner]:
-    """Return the bytes of a safetensors file that holds `facts`, and a function that runs a network with its weights.
+def as_safetensors(network: Probabilities, metadata: dict[str, str]) -> tuple[bytes, Runner]:
+    """Return the bytes of a safetensors file with `metadata`, and a function that runs a network with its weights.
 
     Raises ExportError.
     """
-    (safetensors,) = _packages("pesos", "safetensors.torch")
+    (safetensors,) = _packages("safetensors.torch")
     weights = {name: weight.contiguous() for name, weight in network.model.state_dict().items()}
     own = {"architecture": json.dumps(network.info.architecture), "temperature": str(network.info.temperature)}
     own["output"] = "logits; divided by the temperature, of calibrated probabilities"
-    data = safetensors.save(weights, facts | own)
+    data = safetensors.save(weights, metadata | own)
     return data, _with_weights(network, safetensors.load(data))
 
 
@@ -138,14 +127,14 @@ def _with_weights(network: Probabilities, weights: dict[str, torch.Tensor]) -> R
     return torch.no_grad()(other)
 
 
-def _packages(instead: str, *names: str) -> list[Any]:
-    """The packages of these names. Raises ExportError with the line that brings them, and a format without them."""
+def _packages(*names: str) -> list[Any]:
+    """The packages of these names. Raises ExportError with the line that brings them."""
     try:
         return [importlib.import_module(name) for name in names]
     except ImportError as error:
         line = " ".join(["python -m pip install", *(name.partition(".")[0] for name in names)])
-        text = f"Falta o pacote {error.name}: execute `{line}`, ou exporte com --formato {instead}."
+        text = f"Falta o pacote {error.name}: execute `{line}`, ou exporte com --formato pesos."
         raise ExportError(text) from error
 
 
-FORMATS = {"onnx": as_onnx, "pt2": as_pt2, "pesos": as_weights, "safetensors": as_safetensors}
+FORMATS = {"onnx": as_onnx, "pesos": as_weights, "safetensors": as_safetensors}

@@ -15,54 +15,26 @@ from classificador.network.model_info import info_of
 from classificador.portuguese import SEPARATORS, duration
 from classificador.results.metrics import FEW, Report, calibration_error, evaluate
 
-# CIFAR-10's own names, for the English card; other classes keep theirs.
-NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-ENGLISH = dict(zip(CLASSES, NAMES, strict=True))
-# Of each card, whose template lies beside this file: what it says in one case or another.
-WORDS = {
-    "ficha.md": {
-        "own pictures": "imagens do usuário, {0}×{0}",
-        "learnt labels": "Sem destilação",
-        "learnt answers": "Destilado: aprendeu as respostas de uma rede mais funda às mesmas imagens de treino "
-        "({:.2%} na validação; o treino dela não está no tempo acima)",
-        "new weights": "Começou de pesos novos",
-        "earlier weights": "Partiu dos pesos de {}",
-        "centro": "o quadrado do centro",
-        "inteira": "o todo, sobre fundo branco",
-        "distilled": ", destilado",
-        "few": "\n- Menos de {} imagens de teste: {}.",
-    },
-    "model_card.md": {
-        "own pictures": "the user’s images, {0}×{0}",
-        "learnt labels": "No distillation",
-        "learnt answers": "Distilled: it learnt a deeper network's answers to the same training images "
-        "({:.2%} in validation; its training is not in the time above)",
-        "new weights": "It began with new weights",
-        "earlier weights": "It began with the weights of {}",
-        "centro": "the central square",
-        "inteira": "all, on white",
-        "distilled": ", distilled",
-        "few": "\n- Fewer than {} test images: {}.",
-    },
-}
+# Beside this file: what each card says in one case or another, and its template.
+CARDS = ("ficha.md", "model_card.md")
 
 
 def write_cards(model: nn.Module, path: Path, data: ImageData, folder: Path) -> list[Path]:
     """Write ficha.md and model_card.md of the model in the file `path` into `folder`; return their places.
 
-    data: the model's, whose test images it is evaluated on. Raises CheckpointError when a card cannot be written, and
-    for weights that came alone.
+    data: the model's, whose test images it is evaluated on. Raises WriteError when a card cannot be written, and
+    CheckpointError for weights that came alone.
     """
     if not info_of(model).preset:
         raise CheckpointError(f"{path} traz só pesos: não conta como foi treinado, e sem isso não há ficha.")
     report = evaluate(model, data.test, data.classes)
-    for name, words in WORDS.items():
-        english = name == "model_card.md"
-        form = Formatter() if english else PortugueseFormatter()
-        facts = _facts(model, path, data, form, words) | _facts_of_test(report, form, words, english)
-        template = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        write_bytes(folder / name, form.format(template, **facts).encode())
-    return [folder / name for name in WORDS]
+    for name in CARDS:
+        form = PortugueseFormatter() if name == "ficha.md" else Formatter()
+        head, template = Path(__file__).with_name(name).read_text(encoding="utf-8").split("\n---\n")
+        words = dict(line.split(": ", 1) for line in head.splitlines())
+        values = _facts(model, path, data, form, words) | _facts_of_test(report, form, words)
+        write_bytes(folder / name, form.format(template, **values).encode())
+    return [folder / name for name in CARDS]
 
 
 class PortugueseFormatter(Formatter):
@@ -77,34 +49,30 @@ class PortugueseFormatter(Formatter):
 def _facts(model: nn.Module, path: Path, data: ImageData, form: Formatter, words: dict[str, str]) -> dict:
     """What the templates' braces stand for that say what the model is and how it was made."""
     info = info_of(model)
-    source = "CIFAR-10 (Alex Krizhevsky, 2009), 32×32"
-    if data.classes != CLASSES:
-        source = words["own pictures"].format(info.side)
-    learnt = words["learnt labels"]
-    if info.distilled:
-        learnt = form.format(words["learnt answers"], info.teacher["val_accuracy"])
+    learnt = form.format(words["learnt answers"], info.teacher["val_accuracy"]) if info.distilled else ""
     return {
         "info": info,
         "file": path.name,
         "sha256": sha256(path.read_bytes()).hexdigest(),
         "weights": sum(weight.numel() for weight in model.parameters()),
         "computed": precision(next(model.parameters()).device),
-        "source": source,
+        "source": words["CIFAR-10" if data.classes == CLASSES else "own pictures"].format(info.side),
         "train": len(data.train),
         "val": len(data.val),
         "test": len(data.test),
         "seed": info.settings.get("seed", "—"),
         "time": duration(info.seconds),
-        "distillation": learnt,
+        "distillation": learnt or words["learnt labels"],
         "start": words["earlier weights"].format(info.start) if info.start else words["new weights"],
         "framing": words[info.framing],
     }
 
 
-def _facts_of_test(report: Report, form: Formatter, words: dict[str, str], english: bool) -> dict:
+def _facts_of_test(report: Report, form: Formatter, words: dict[str, str]) -> dict:
     """What the others stand for, which say how it does on the test images."""
-    known = english and tuple(report.classes) == CLASSES
-    names = [ENGLISH[name] if known else name.replace("|", "\\|") for name in report.classes]
+    names = [name.replace("|", "\\|") for name in report.classes]
+    if tuple(report.classes) == CLASSES:
+        names = words.get("names of CIFAR-10", ", ".join(CLASSES)).split(", ")
     rows = [
         form.format("| {} | {:.3f} | {:.3f} | {:.3f} | {:,.0f} |", name, *row)
         for name, row in zip(names, report.per_class, strict=True)
@@ -120,5 +88,5 @@ def _facts_of_test(report: Report, form: Formatter, words: dict[str, str], engli
         "confused": ", ".join(confused) or "—",
         "worst": names[recall.argmin()],
         "worst_recall": recall.min(),
-        "few": words["few"].format(FEW, ", ".join(report.few)) if report.few else "",
+        "few": "\n" + words["few"].format(FEW, ", ".join(report.few)) if report.few else "",
     }

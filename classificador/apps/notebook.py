@@ -46,8 +46,7 @@ def open_notebook() -> nbformat.NotebookNode:
     try:
         return nbformat.read(NOTEBOOK, as_version=4)
     except OSError as error:
-        text = f"Isto se faz na pasta do projeto, e aqui não há {NOTEBOOK}."
-        raise ClassificadorError(text) from error
+        raise ClassificadorError(f"Isto se faz na pasta do projeto, e aqui não há {NOTEBOOK}.") from error
 
 
 def read_notebook(only_prediction: bool = False) -> nbformat.NotebookNode:
@@ -68,32 +67,21 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run
     run: the name of the folder in runs/ that the training is to use, instead of one of its own.
     Raises CellExecutionError when a cell fails; the outputs up to there are in the notebook.
     """
-    client = TerminalClient(
-        notebook,
-        timeout=None,
-        resources={"metadata": {"path": str(folder)}},
-        coalesce_streams=True,
-        record_timing=False,
-    )
-    # What the kernel process itself writes (its own warnings, a traceback when interrupted) is not for the user.
+    resources = {"metadata": {"path": str(folder)}}
+    client = TerminalClient(notebook, timeout=None, resources=resources, coalesce_streams=True, record_timing=False)
     environment = os.environ | ({NAME_VARIABLE: run} if run else {})
-    with client.setup_kernel(stderr=subprocess.DEVNULL, env=environment):
-        for index, cell in enumerate(notebook.cells):
-            if cell.cell_type == "markdown" and cell.source.startswith("#"):
-                print(f"\n[{index + 1}/{len(notebook.cells)}] {cell.source.splitlines()[0].strip('# ')}", flush=True)
-            client.execute_cell(cell, index)
-        question = nbformat.v4.new_code_cell(METRICS)
-        notebook.cells.append(question)
-        try:
-            client.execute_cell(question, len(notebook.cells) - 1)
-        finally:
-            notebook.cells.remove(question)
-        return question.outputs[0].data["application/json"]
-
-
-def _figures(cell: nbformat.NotebookNode) -> list[dict]:
-    """The outputs of a cell that are figures, each a dict whose "image/png" is base64."""
-    return [output.data for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    count = len(notebook.cells)
+    notebook.cells.append(nbformat.v4.new_code_cell(METRICS))
+    try:
+        # What the kernel process itself writes (its warnings, a traceback when interrupted) is not for the user.
+        with client.setup_kernel(stderr=subprocess.DEVNULL, env=environment):
+            for index, cell in enumerate(notebook.cells):
+                if cell.cell_type == "markdown" and cell.source.startswith("#"):
+                    print(f"\n[{index + 1}/{count}] {cell.source.splitlines()[0].strip('# ')}", flush=True)
+                client.execute_cell(cell, index)
+    finally:
+        question = notebook.cells.pop()
+    return question.outputs[0].data["application/json"]
 
 
 def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
@@ -102,34 +90,35 @@ def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
     section, count = "inicio", 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
-            section = _slug(re.findall("^#+ (.*)", cell.source, re.MULTILINE)[-1])
+            heading = re.findall("^#+ (.*)", cell.source, re.MULTILINE)[-1]
+            plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
+            section = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
         for data in _figures(cell):
             count += 1
             (folder / f"{count:02d}-{section}.png").write_bytes(base64.b64decode(data["image/png"]))
     return count
 
 
-def _slug(heading: str) -> str:
-    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
+def _figures(cell: nbformat.NotebookNode) -> list[dict]:
+    """The outputs of a cell that are figures, each a dict whose "image/png" is base64."""
+    return [output.data for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
 
 
-def shrink_figures(notebook: nbformat.NotebookNode) -> None:
-    """Reduce the figures that the notebook shows to 256 colours: a third of the bytes, and every version is kept."""
-    for data in (data for cell in notebook.cells for data in _figures(cell)):
-        image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
-        small = io.BytesIO()
-        image.quantize(256, kmeans=3).save(small, "PNG", optimize=True)
-        data["image/png"] = base64.b64encode(small.getvalue()).decode()
+def _shrink(figure: dict) -> None:
+    """Reduce a figure to 256 colours: a third of the bytes, and every version of the notebook is kept."""
+    image, small = Image.open(io.BytesIO(base64.b64decode(figure["image/png"]))), io.BytesIO()
+    image.convert("RGB").quantize(256, kmeans=3).save(small, "PNG", optimize=True)
+    figure["image/png"] = base64.b64encode(small.getvalue()).decode()
 
 
 def write_outputs(executed: nbformat.NotebookNode) -> None:
     """Write what the cells of `executed`, the notebook or its last section, show into Pytorch.ipynb, figures shrunk."""
-    shrink_figures(executed)
     whole = open_notebook()
     for own, cell in zip(whole.cells[-len(executed.cells) :], executed.cells, strict=True):
         if cell.cell_type == "code":
             own.outputs = cell.outputs
+            for figure in _figures(own):
+                _shrink(figure)
     code = [cell for cell in whole.cells if cell.cell_type == "code"]
     for count, cell in enumerate(code, 1):
         cell.execution_count = count
@@ -169,7 +158,7 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
     figures = save_figures(notebook, folder / "figuras")
     shown = os.path.relpath(folder)
     if failure:
-        raise ClassificadorError(f"{failure}. O caderno até aqui ficou em {shown}.")
+        raise ClassificadorError(f"{failure}.", f"O caderno até aqui ficou em {shown}.")
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
     if write:
         write_outputs(notebook)

@@ -1,11 +1,41 @@
-"""What `prever` does. Heavy imports stay inside: --help needs none of them."""
+"""`prever` and `avaliar`: what a model answers. Heavy imports stay inside: --help needs none of them."""
 
 import csv
 import os
 import sys
 from glob import glob
 
+from classificador.apps.arguments import DATA, MODEL, add_command
 from classificador.errors import ClassificadorError, DataError, printable
+
+
+def add_commands(commands) -> None:
+    """Add both commands."""
+    add_command(commands, "avaliar", evaluate_command, "mede acurácia e F1 nas imagens de teste", DATA, MODEL)
+    text = "diz a classe de imagens suas, com a probabilidade"
+    add = add_command(commands, "prever", predict_command, text, MODEL).add_argument
+    text = "arquivos PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas"
+    add("imagens", metavar="IMAGEM", nargs="+", help=text)
+    add("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
+
+
+def model_and_data(options) -> tuple:
+    """The model that was asked for, and data framed as it sees pictures."""
+    from classificador import load_data, load_model
+    from classificador.network.model_info import info_of
+
+    model = load_model(options.modelo)
+    return model, load_data(options.dados, options.fonte, info_of(model).side, info_of(model).framing)
+
+
+def evaluate_command(options) -> tuple[int, dict]:
+    """Evaluate on the test set."""
+    from classificador import evaluate
+
+    model, data = model_and_data(options)
+    report = evaluate(model, data.test, data.classes)
+    print(report.table(), report.summary(), sep="\n")
+    return 0, report.to_dict()
 
 
 def predict_command(options) -> tuple[int, dict]:
@@ -71,13 +101,11 @@ def print_csv(results: dict[str, dict]) -> None:
         return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t")) else value
 
     # A class may be called "error": then its value is a number.
-    failed = {path for path, result in results.items() if isinstance(result.get("error"), str)}
-    classes = sorted({name for path, result in results.items() if path not in failed for name in result})
+    errors = {path: result["error"] for path, result in results.items() if isinstance(result.get("error"), str)}
+    classes = sorted({name for path, result in results.items() if path not in errors for name in result})
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["arquivo", "classe", "probabilidade", "erro", *map(text, classes)])
     for path, result in results.items():
-        if path in failed:
-            rows.writerow([text(path), "", "", text(result["error"]), *[""] * len(classes)])
-        else:
-            best, probability = next(iter(result.items()))
-            rows.writerow([text(path), text(best), probability, "", *(result[name] for name in classes)])
+        best, error = (("", ""), errors[path]) if path in errors else (next(iter(result.items())), "")
+        probabilities = ("" if path in errors else result[name] for name in classes)
+        rows.writerow([text(path), text(best[0]), best[1], text(error), *probabilities])

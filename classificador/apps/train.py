@@ -1,6 +1,51 @@
-"""What `treinar` and `professor` do. Heavy imports stay inside: --help needs none of them."""
+"""What trains: `treinar`, `professor` and `caderno`. Heavy imports stay inside: --help needs none of them."""
 
+import argparse
 from dataclasses import fields, replace
+
+from classificador.apps.arguments import DATA, MODEL, add_command
+
+RECIPES = "rapido, completo ou destilado (padrão: rapido)"
+
+
+def add_commands(commands) -> None:
+    """Add the three commands. The `dest` of an option that goes into a field of Settings is the field's name."""
+    both = argparse.ArgumentParser(add_help=False)
+    add = both.add_argument
+    text = "passagens pelas imagens de treino (padrão: o da receita)"
+    add("--epocas", metavar="N", type=int, dest="epochs", help=text)
+    add("--lote", metavar="N", type=int, dest="batch_size", help="imagens por passo (padrão: o da receita)")
+    text = "semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)"
+    add("--semente", metavar="N", type=int, dest="seed", help=text)
+    add("--dispositivo", metavar="D", dest="device", help="auto, cpu, cuda ou mps (padrão: auto)")
+    text = "continua o treino interrompido de --modelo, com as opções que ele tinha"
+    add("--retomar", action="store_true", help=text)
+    text = "não espelha as imagens: para letras, números e o que muda de sentido no espelho"
+    add("--sem-espelho", action="store_const", const=False, dest="symmetric", help=text)
+    text = "pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: %(default)s)"
+    add("--lado", metavar="N", type=int, default=32, help=text)
+    text = "de cada imagem sua, o centro, ou a inteira, sobre fundo branco: centro, inteira (padrão: %(default)s)"
+    add("--enquadrar", metavar="MODO", default="centro", help=text)
+
+    text = "treina a rede e guarda os melhores pesos pela validação"
+    add = add_command(commands, "treinar", train_command, text, both, DATA, MODEL).add_argument
+    add("--receita", metavar="NOME", dest="preset", help=RECIPES)
+    add("--lr", metavar="X", type=float, dest="lr", help="taxa de aprendizado máxima do Adam (padrão: a da receita)")
+    text = "o modelo treinado de cujos pesos partir; zero: de nenhum (padrão: best_model.pth, para classes suas)"
+    add("--partir-de", metavar="ARQUIVO", dest="start_from", help=text)
+    text = "o professor da receita destilado (padrão: professor.pth)"
+    add("--professor", metavar="ARQUIVO", dest="teacher", help=text)
+
+    text = "treina a rede mais funda de cujas respostas a receita destilado aprende"
+    add = add_command(commands, "professor", teacher_command, text, both, DATA).add_argument
+    add("--modelo", metavar="ARQUIVO", default="professor.pth", help="os pesos (padrão: %(default)s)")
+
+    text = "executa o Pytorch.ipynb de cima a baixo e guarda em runs/ o que ele mostra"
+    add = add_command(commands, "caderno", notebook_command, text).add_argument
+    add("--predicao", action="store_true", help="só a seção de predição, com o modelo que existe")
+    add("--receita", metavar="NOME", dest="preset", help=RECIPES)
+    add("--retomar", action="store_true", help="continua o treino interrompido: RESUME = True")
+    add("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
 
 
 def train_command(options) -> tuple[int, dict]:
@@ -8,7 +53,7 @@ def train_command(options) -> tuple[int, dict]:
     from classificador import load_data, make_settings, processes
     from classificador.device import choose_device
     from classificador.training.fit import train
-    from classificador.training.resume import read_point
+    from classificador.training.resume import read_resume_point
     from classificador.training.run_folder import Runs
 
     runs, since = Runs(options.modelo), processes.restarted_since()
@@ -17,7 +62,7 @@ def train_command(options) -> tuple[int, dict]:
         print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
         return 0, {}
     goes_on = options.retomar or left == "interrupted"
-    earlier = processes.on_rank_0(lambda: read_point(runs).settings if goes_on else None)
+    earlier = processes.on_rank_0(lambda: read_resume_point(runs).settings if goes_on else None)
     given = _given(options)
     settings = replace(earlier, **given) if earlier else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
@@ -32,16 +77,23 @@ def teacher_command(options) -> tuple[int, dict]:
     from classificador.network.teacher import Teacher
     from classificador.recipes import TEACHER
     from classificador.training.fit import train
-    from classificador.training.resume import read_point
+    from classificador.training.resume import read_resume_point
     from classificador.training.run_folder import Runs
 
-    earlier = read_point(Runs(options.modelo)).settings if options.retomar else TEACHER
+    earlier = read_resume_point(Runs(options.modelo)).settings if options.retomar else TEACHER
     settings = replace(earlier, **_given(options))
     data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
     # The mirror image is no part of it: twice the cost for each of its many answers.
     teacher = build(replace(settings, symmetric=False), data, Teacher)
     _, history = train(settings, data, options.modelo, teacher, resume=options.retomar)
     return _tell_outcome(history, settings, data, options.modelo)
+
+
+def notebook_command(options) -> tuple[int, dict]:
+    """Run the notebook as a whole, or its prediction section."""
+    from classificador.apps.notebook import run_notebook
+
+    return 0, run_notebook(options.predicao, options.preset, options.retomar, options.gravar)
 
 
 def _given(options) -> dict:
@@ -58,8 +110,8 @@ def _tell_outcome(history, settings, data, path: str) -> tuple[int, dict]:
 
     if history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
-        facts = f"época {history.best + 1}, n = {number(len(data.val), 0)}{', destilado' if settings.teacher else ''}"
-        print(f"Melhor acurácia de validação: {best} ({facts}), em {seconds}: {path}")
+        details = f"época {history.best + 1}, n = {number(len(data.val), 0)}{', destilado' if settings.teacher else ''}"
+        print(f"Melhor acurácia de validação: {best} ({details}), em {seconds}: {path}")
     if history.interrupted:
         print("Para continuar: o mesmo comando, com --retomar.")
     return 128 + history.interrupted if history.interrupted else 0, history.to_dict()

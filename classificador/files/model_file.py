@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from classificador.messages import tell
 from classificador.network.cnn import CNN, OriginalFromPixels, make_network, unwrap
 from classificador.network.model_info import ModelInfo, info_of, set_info
 
-RESUME_SIZE = 4  # of a resume file, in model files: the weights now and at their best, and Adam's two averages
+RESUME_SIZE = 4  # of a resume point, in model files: the weights, Adam's two averages, and as much again for the rest
 
 
 class Checkpoint(NamedTuple):
@@ -30,14 +30,17 @@ class Checkpoint(NamedTuple):
     weights: dict[str, torch.Tensor]
     network_class: type[nn.Module] = CNN
 
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, for a file."""
+        return {"info": self.info.to_dict(), "weights": self.weights}
 
-def save_checkpoint(path: str | Path, model: nn.Module, facts: dict) -> None:
+
+def save_checkpoint(path: str | Path, model: nn.Module, facts: dict[str, Any]) -> None:
     """Write the weights of `model` to `path`, with `facts` as in pack(); errors as in pack() and write_file()."""
-    saved = pack(model, facts)
-    write_file(Path(path), BEST, {"info": saved.info.to_dict(), "weights": saved.weights})
+    write_file(Path(path), BEST, pack(model, facts).to_dict())
 
 
-def pack(model: nn.Module, facts: dict) -> Checkpoint:
+def pack(model: nn.Module, facts: dict[str, Any]) -> Checkpoint:
     """Return what a file of `model` holds: copies of its weights, contiguous on the CPU, and what is known of it.
 
     facts: of a training, the parts of ModelInfo that the model does not know itself, as plain values.
@@ -57,7 +60,7 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
 
 
-def check_saveable(model: nn.Module, facts: dict) -> None:
+def check_saveable(model: nn.Module, facts: dict[str, Any]) -> None:
     """Raise CheckpointError, before a long training rather than after it, if `model` could not be saved and opened.
 
     facts: as in pack(). The network is made anew from what its file would hold, by the code that opens files.
@@ -152,7 +155,7 @@ def _make(network_class: Callable[..., nn.Module], info: ModelInfo, weights: dic
     return model
 
 
-def check_fit(model: nn.Module, weights: dict) -> None:
+def check_fit(model: nn.Module, weights: dict[str, Any]) -> None:
     """Raise ValueError naming the first difference if `weights` are not the network's by name and shape."""
     own = model.state_dict()
     for name in [*own, *weights]:

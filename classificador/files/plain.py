@@ -1,33 +1,33 @@
 """Weights without a word about them: the plain state_dict of this project's network, or of the original one."""
 
+from typing import Any
+
 import torch
 
 from classificador.constants import CLASSES, SIDES
 from classificador.network.cnn import CNN, OriginalFromPixels
 from classificador.network.model_info import ModelInfo
 
-FIRST = "conv1.weight"
 LAYERS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
 
 
-def find_weights(content: dict) -> tuple[dict[str, torch.Tensor], str]:
+def find_weights(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], str]:
     """Return the weights in a file's content, and what stood before their names, as "module." or "network.".
 
     The content itself, or what it holds under "state_dict" or another name. Raises ValueError where there are none.
     """
-    parts = {id(part): part for part in (content, *content.values()) if isinstance(part, dict)}
-    for part in parts.values():
-        first = next((name for name in part if isinstance(name, str) and name.endswith(FIRST)), None)
-        if first is not None:
-            prefix = first.removesuffix(FIRST)
-            names = [name for name in part if isinstance(name, str) and name.startswith(prefix)]
-            weights = {name.removeprefix(prefix): part[name] for name in names}
+    dicts = {id(value): value for value in (content, *content.values()) if isinstance(value, dict)}
+    for candidate in dicts.values():  # each once, however often it is named
+        names = [name for name in candidate if isinstance(name, str)]
+        prefix = next((name.removesuffix(LAYERS[0]) for name in names if name.endswith(LAYERS[0])), None)
+        if prefix is not None:
+            weights = {name.removeprefix(prefix): candidate[name] for name in names if name.startswith(prefix)}
             if all(isinstance(weight, torch.Tensor) for weight in weights.values()):
                 return weights, prefix
-    raise ValueError(f"não há {FIRST}")
+    raise ValueError(f"não há {LAYERS[0]}")
 
 
-def recognise(weights: dict[str, torch.Tensor], prefix: str) -> tuple[type, dict]:
+def recognise(weights: dict[str, torch.Tensor], prefix: str) -> tuple[type, dict[str, Any]]:
     """Return the network that these are the weights of, and the arguments of make_network, read off their shapes.
 
     prefix: of find_weights(): in a Symmetric the network is called `network`. Raises ValueError for weights of another

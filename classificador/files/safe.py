@@ -8,23 +8,24 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from classificador.atomic import write_bytes
 from classificador.errors import CheckpointError, NotFiniteError, brief
-from classificador.files.reader import open_archive, unpickle
+from classificador.files.reader import read_entries, unpickle
 from classificador.portuguese import reason
 
-FORMAT = 2  # 1, until 2026-11-27: networks of other shapes
+FORMAT = 2
 BEST, RESUME = "classificador/best", "classificador/resume"
 NAMES = {BEST: "um modelo pronto", RESUME: "um treino interrompido, para retomar"}
 MAX_BYTES = 512 * 2**20  # what a file can make us hold; far above what any network of this shape needs
-WHOLE = "é uma rede inteira, e não pesos: abri-la executaria código que o arquivo traz"
-WHOLE_REMEDY = 'Onde ela foi feita, salve os pesos: `torch.save(rede.state_dict(), "pesos.pth")`, e abra esse arquivo'
+SAVE_WEIGHTS = '`torch.save(rede.state_dict(), "pesos.pth")`'
+FOREIGN = "não foi gravado por este projeto e foi recusado."
 
 
-def write_file(path: Path, kind: str, content: dict) -> None:
+def write_file(path: Path, kind: str, content: dict[str, Any]) -> None:
     """Write `content` (tensors and plain values only) to `path`, so that read_file takes it; see write_bytes.
 
     Raises CheckpointError also when `content` holds what read_file would refuse. Errors of `content` itself propagate.
@@ -32,29 +33,29 @@ def write_file(path: Path, kind: str, content: dict) -> None:
     write_bytes(path, serialise(kind, content))
 
 
-def serialise(kind: str, content: dict) -> bytes:
+def serialise(kind: str, content: dict[str, Any]) -> bytes:
     """Return the bytes of a file. Raises CheckpointError for content that read_file would refuse."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "kind": kind} | content, buffer)
     data = buffer.getvalue()
     try:
         if len(data) > MAX_BYTES:
-            raise CheckpointError("é grande demais")
-        _parse(data, kind)
+            raise CheckpointError("é grande demais.")
+        deserialise(data, kind)
     except CheckpointError as error:
-        raise type(error)(f"Isto não pode ser salvo: {error.problem}.") from error
+        raise type(error)(f"Isto não pode ser salvo: {error.problem}") from error
     return data
 
 
 def model_remedy(path: Path) -> str:
     """Return what to do about a model file that cannot be used."""
     if path.name != "best_model.pth":
-        return 'Confira o caminho; de outro programa, traga pesos: `torch.save(rede.state_dict(), "pesos.pth")`'
+        return f"Confira o caminho; de outro programa, traga pesos: {SAVE_WEIGHTS}"
     original = "traga o original: `git checkout best_model.pth`" if Path(".git").exists() else "ponha aqui o do projeto"
     return f"Treine de novo (a seção 1 do caderno, ou `python -m classificador treinar`), ou {original}"
 
 
-def read_file(path: Path, kind: str, remedy: str) -> dict:
+def read_file(path: Path, kind: str, remedy: str) -> dict[str, Any]:
     """Return the content of a file that write_file wrote; for BEST, also of another dict of plain values and tensors.
 
     Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign or newer, or whose
@@ -62,58 +63,57 @@ def read_file(path: Path, kind: str, remedy: str) -> dict:
     """
     try:
         if not os.path.exists(path):
-            raise CheckpointError(f"não existe na pasta {path.absolute().parent}")
+            raise CheckpointError(f"não existe na pasta {path.absolute().parent}.")
         if not os.path.isfile(path):
-            raise CheckpointError("não é um arquivo comum")
+            raise CheckpointError("não é um arquivo comum.")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
-                raise CheckpointError("é grande demais para ser um modelo deste projeto")
+                raise CheckpointError("é grande demais para ser um modelo deste projeto.")
             data = file.read(size)  # once: what is checked is what is loaded
-        return _parse(data, kind)
+        return deserialise(data, kind)
     except OSError as error:
-        raise CheckpointError(f"{path} não pôde ser lido: {reason(error)}. {remedy}.") from error
+        raise CheckpointError(f"{path} não pôde ser lido: {reason(error)}.", f"{remedy}.") from error
     except CheckpointError as error:
-        raise CheckpointError(f"{path} {error.problem}. {error.remedy or remedy}.") from error
+        raise CheckpointError(f"{path} {error.problem}", error.remedy or f"{remedy}.") from error
 
 
-def _parse(data: bytes, kind: str) -> dict:
+def deserialise(data: bytes, kind: str) -> dict[str, Any]:
     """Return the content of a file's bytes; for BEST, also of one without a kind: somebody's weights, perhaps.
 
-    Raises CheckpointError saying what is wrong, to stand behind a name; and, where it is another one, the remedy.
+    Raises CheckpointError, whose problem lacks the subject, the file; with a remedy where it is not the usual one.
     """
     try:
-        archive = open_archive(data)
+        entries = read_entries(data)
     except Exception as error:  # whatever a file makes of its reader, it is refused; so below
-        raise CheckpointError("está danificado ou não é um modelo") from error
-    foreign = CheckpointError("não foi gravado por este projeto e foi recusado")
+        raise CheckpointError("está danificado ou não é um modelo.") from error
     try:
-        content = unpickle(archive)
-        ours = kind != BEST or "kind" in content  # else of another program: weights, perhaps
+        content = unpickle(entries)
+        ours = kind != BEST or "kind" in content
         found, version = (content["kind"], content["format"]) if ours else (BEST, FORMAT)
-        if type(found) is not str or found not in NAMES or type(version) is not int or version < 1:
+        if type(found) is not str or found not in NAMES or type(version) is not int or version < FORMAT:
             raise ValueError("kind, format")
     except Exception as error:
         if b"torch.nn.modules." in data:
-            raise CheckpointError(WHOLE, WHOLE_REMEDY) from error
-        raise foreign from error
+            problem = "é uma rede inteira, e não pesos: abri-la executaria código que o arquivo traz."
+            remedy = f"Onde ela foi feita, salve os pesos: {SAVE_WEIGHTS}, e abra esse arquivo."
+            raise CheckpointError(problem, remedy) from error
+        raise CheckpointError(FOREIGN) from error
     if version > FORMAT:
-        raise CheckpointError("foi gravado por uma versão mais nova deste projeto: atualize-o")
-    if version < FORMAT:
-        raise CheckpointError("é de uma versão anterior deste projeto, com outra rede, e só abre com o código dela")
+        raise CheckpointError("foi gravado por uma versão mais nova deste projeto: atualize-o.")
     if found != kind:
-        raise CheckpointError(f"é {NAMES[found]}, e aqui se esperava {NAMES[kind]}")
+        raise CheckpointError(f"é {NAMES[found]}, e aqui se esperava {NAMES[kind]}.")
     total = 0
     for key, value in _tensors(content):
         total += value.nbytes
         if total > 2 * len(data):  # many tensors of the same bytes would take hours to look through
-            raise foreign
+            raise CheckpointError(FOREIGN)
         if not torch.isfinite(value).all():
-            raise NotFiniteError(f"contém valores não finitos em {brief(key)}")
+            raise NotFiniteError(f"contém valores não finitos em {brief(key)}.")
     return content
 
 
-def _tensors(content: dict) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(content: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor inside nested dicts and lists, with its key; each container once, however often it is named."""
     waiting, seen = [("", content)], set()
     while waiting:

@@ -46,7 +46,7 @@ def build(
 
 def _arguments(
     network_class: Callable[..., nn.Module], settings: Settings, data: ImageData, pretrained: nn.Module | None
-) -> dict:
+) -> dict[str, Any]:
     """Return the sizes that build() passes to the class, and say which of its own defaults stay against them."""
     taken, original = (inspect.signature(one).parameters for one in (network_class, CNN))
     takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
@@ -65,7 +65,7 @@ def _arguments(
 
 
 def take_weights(model: nn.Module, pretrained: nn.Module) -> None:
-    """Copy into `model` the weights of `pretrained` wherever they fit by name and shape, and fix its convolutions.
+    """Copy into `model` the weights of `pretrained` that fit by name and shape; freeze convolutions that got theirs.
 
     The last layer, fc2, stays new, because its classes are others; so does fc1 where the images have another side. Of
     pictures too few to learn to see from, only the linear layers and the normalisation between them learn:
@@ -101,12 +101,12 @@ RIDGE = 1e-2  # added to the eigenvalues, so that directions of mere noise are n
 
 @torch.no_grad()
 def whiten(conv: nn.Conv2d, images: torch.Tensor) -> None:
-    """Fix half of the filters of `conv` to the strongest whitening filters of `images`, the rest to their negatives.
+    """Set half of the filters of `conv` to the strongest whitening filters of `images`, the rest to their negatives.
 
     images: uint8, N×C×S×S. The filters are eigenvectors of the covariance of the k×k patches, divided by the square
     root of their eigenvalues, so that their responses are uncorrelated and of like size. Filters beyond twice the patch
-    dimension (C·k²) keep their random start. The layer is frozen, unless a recipe lets it learn: nothing in front of
-    the second convolution then needs a backward pass.
+    dimension (C·k²) keep their random start. The layer is frozen, so that nothing in front of the
+    second convolution needs a backward pass; build() unfreezes it for settings.train_first.
     """
     size = conv.kernel_size[0]
     images = images[: IMAGES * 32**2 // images[0, 0].numel()]

@@ -53,7 +53,7 @@ class CNN(nn.Module):
 
 
 class Symmetric(nn.Module):
-    """Gives an image and its mirror image the same answer: the mean of what `network` answers to the two.
+    """Gives an image and its mirror image the same answer: the mean of what `network` answers to the two (flip TTA).
 
     A symmetry as in group convolutions (Cohen and Welling 2016, arXiv 1602.07576). It doubles the cost of an answer. In
     training it passes the images on as they are: half of them come mirrored, and twice as many different ones in the

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from typing import Any, get_origin
 
 from torch import nn
 
@@ -22,32 +23,35 @@ class ModelInfo:
     Every text in it can be printed and every number is of a size, whoever wrote the file: ValueError otherwise.
     """
 
-    architecture: dict = field(default_factory=dict)  # the arguments of make_network; empty: it was made otherwise
+    architecture: dict[str, Any] = field(
+        default_factory=dict
+    )  # the arguments of make_network; empty: it was made otherwise
     classes: tuple[str, ...] = ()  # names, by label
     seed: int | None = None  # with which its starting weights were drawn
     start: str = ""  # the file of the network whose weights it began with, its recipe and date
     earlier_epochs: float = 0.0  # of the trainings before the last, whose weights that one began with
     epoch: float = 0.0  # of the last training: after so many these weights were kept
     preset: str = ""  # the recipe of the last training; "": nothing is known of one
-    settings: dict = field(default_factory=lambda: {"epochs": 0})  # of it: plain values
+    settings: dict[str, Any] = field(default_factory=lambda: {"epochs": 0})  # of it: plain values
     val_accuracy: float = 0.0  # fraction
     val_loss: float = 0.0
     seconds: float = 0.0  # of training
     created: str = "1970-01-01"  # date and time, ISO 8601
-    versions: dict = field(default_factory=lambda: {"torch": ""})  # of "torch", and of others
+    versions: dict[str, Any] = field(default_factory=lambda: {"torch": ""})  # of "torch", and of others
     split: str = ""  # how many images were trained on and validated with, in words
     device: str = ""  # on which it was trained, in words
     precision: str = ""  # in which it was trained, "bfloat16" or "float32"
     temperature: float = 1.0  # what logits are divided by, for calibrated probabilities
     doubt_below: float = 0.0  # the best probability under which a picture may well show none of the classes
-    teacher: dict = field(default_factory=dict)  # empty for a network that learnt labels
+    teacher: dict[str, Any] = field(default_factory=dict)  # empty for a network that learnt labels
     run: str = ""  # the name of the run's folder
     framing: str = "centro"  # how pictures are made square, as in to_tensor()
 
-    def __post_init__(self):
-        kinds = {float: int | float, tuple[str, ...]: tuple}
-        if not all(isinstance(getattr(self, part.name), kinds.get(part.type, part.type)) for part in fields(self)):
-            raise ValueError("metadados de outro tipo")
+    def __post_init__(self) -> None:
+        kind_of: dict[Any, Any] = {float: int | float, int | None: int | None}
+        for one in fields(self):
+            if not isinstance(getattr(self, one.name), kind_of.get(one.type, get_origin(one.type) or one.type)):
+                raise ValueError(f"metadados de outro tipo: {one.name}")
         epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss, self.seed or 0.0]
         plain = [*_items(self.settings), *_items(self.teacher), *_items(self.versions)]  # no tensors, no endless lists
         texts = [self.preset, self.split, self.device, self.precision, self.start, self.run, self.versions.get("torch")]
@@ -74,14 +78,14 @@ class ModelInfo:
             raise ValueError("não são metadados")
         if not values["classes"] or not values.get("preset"):
             raise ValueError("metadados incompletos")
-        known = {part.name: values[part.name] for part in fields(cls) if part.name in values}
+        known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
         try:
             return cls(**known | {"classes": tuple(values["classes"])})
         except TypeError as error:  # a class is no name
             raise ValueError(str(error)) from error
 
     @classmethod
-    def of_weights_alone(cls, architecture: dict) -> "ModelInfo":
+    def of_weights_alone(cls, architecture: dict[str, Any]) -> "ModelInfo":
         """Return what can be said of weights that nothing is said about: ten classes are taken for CIFAR-10's.
 
         Raises ValueError for an impossible architecture.
@@ -90,9 +94,9 @@ class ModelInfo:
         names = CLASSES if count == len(CLASSES) else tuple(f"classe {label}" for label in range(count))
         return cls(architecture, names)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The info as the plain values that a file holds."""
-        return {part.name: getattr(self, part.name) for part in fields(self)} | {"classes": list(self.classes)}
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"classes": list(self.classes)}
 
     @property
     def side(self) -> int:
@@ -105,7 +109,7 @@ class ModelInfo:
         return self.earlier_epochs + self.epoch
 
     @property
-    def provenance(self) -> dict:
+    def provenance(self) -> dict[str, Any]:
         """How the weights were made, as plain values; nothing for weights that came alone."""
         names = ["preset", "settings", "teacher", "start", "epoch", "val_accuracy", "temperature", "seconds"]
         names += ["created", "device", "precision", "versions", "split"]
@@ -163,7 +167,7 @@ def describe_checkpoint(info: ModelInfo) -> str:
     return "\n".join(lines + network)
 
 
-def architecture_is_sound(architecture: dict) -> bool:
+def architecture_is_sound(architecture: dict[str, Any]) -> bool:
     """Whether these can be the arguments of a network: few, plain, printable and of a size."""
     items, side = _items(architecture), architecture.get("side", 32)
     return (
@@ -177,7 +181,7 @@ def architecture_is_sound(architecture: dict) -> bool:
     )
 
 
-def _items(values: dict) -> list:
+def _items(values: dict[str, Any]) -> list[Any]:
     """The keys and the values; of short lists among the values, what they hold."""
     items = list(values)
     for value in values.values():

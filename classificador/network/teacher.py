@@ -9,9 +9,12 @@ from torch import nn
 
 
 class Teacher(nn.Module):
-    """Seven convolutions and a linear layer, after airbench94 (Jordan 2024, arXiv 2404.00498), wider: 333M products."""
+    """Seven convolutions and a linear layer, after airbench94 (Jordan 2024, arXiv 2404.00498), but wider.
 
-    identity: dict  # of its file, once load_teacher() read it: tells it from others
+    333 million multiply-adds an image.
+    """
+
+    fingerprint: dict[str, str | float]  # of its file, once load_teacher() read it: tells it from others
 
     def __init__(self, widths=(128, 384, 512), classes=10, side=32):
         super().__init__()

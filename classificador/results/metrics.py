@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -111,7 +112,7 @@ class Report:
         rows = [line(name, row) for name, row in zip(self.classes, self.per_class, strict=True)]
         return "\n".join([head, rule, *rows, rule, line("Média macro", [*self.macro, len(self.labels)])])
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The figures as plain values, for JSON."""
         keys = ("precision", "recall", "f1", "images")
         rows = [dict(zip(keys, row, strict=True)) for row in self.per_class.tolist()]
@@ -142,9 +143,8 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     info = info_of(model)
     known = list(info.classes or classes)
     if unknown := [name for name in classes if name not in known]:
-        names = ", ".join(known)[:80]
-        text = f"O modelo não conhece a classe {unknown[0]}, e sim {names}. Use o modelo e os dados do mesmo treino."
-        raise CheckpointError(text)
+        problem = f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}."
+        raise CheckpointError(problem, "Use o modelo e os dados do mesmo treino.")
     labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
     with autocast(next(model.parameters()).device):
         probabilities = predict(model, split.images).numpy()

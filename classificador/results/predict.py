@@ -27,19 +27,16 @@ def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """
     if not isinstance(images, torch.Tensor):
         raise ValueError(f"Esperava um tensor do torch; veio {type(images).__name__}. Use torch.from_numpy.")
-    if images.ndim != 4 or images.shape[1] != 3 or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise ValueError(
-            f"Esperava imagens N×3×S×S, uint8 ou float em [0, 1]; vieram {tuple(images.shape)}, {images.dtype}."
-        )
-    if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError("Imagens float precisam estar em [0, 1]; divida por 255 ou use uint8.")
     info = info_of(model)
     side = info.side if info.architecture else images.shape[-1]
-    if images.shape[2:] != (side, side):
-        raise ValueError(f"A rede foi feita para imagens de {side}×{side}; vieram {tuple(images.shape)}.")
+    if images.shape[1:] != (3, side, side) or not (images.dtype == torch.uint8 or images.is_floating_point()):
+        wanted = f"N×3×{side}×{side}, uint8 ou float em [0, 1]"
+        raise ValueError(f"Esperava imagens {wanted}; vieram {tuple(images.shape)}, {images.dtype}.")
+    if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError("Imagens float precisam estar em [0, 1]; divida por 255 ou use uint8.")
     probabilities = (predict_logits(model, images) / info.temperature).softmax(1).cpu()
     if not torch.isfinite(probabilities).all():
-        raise CheckpointError("Os pesos deste modelo levam a respostas que não são números. Treine de novo.")
+        raise CheckpointError("Os pesos deste modelo levam a respostas que não são números.", "Treine de novo.")
     return probabilities
 
 

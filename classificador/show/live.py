@@ -18,16 +18,15 @@ class LiveCurves:
 
     SHARE, EPOCH_SHARE = 0.02, 0.1
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.handle = None  # of the output, once there is one
         # The last drawing: of how many epochs it was, when it ended, and the seconds it took.
         self.entries, self.ended, self.took = 0, float("-inf"), 0.0
 
     def __call__(self, history: History) -> None:
         """Redraw if enough time has passed since the last drawing; after an epoch, sooner."""
-        wait = max(2.0, self.took / self.SHARE)
-        if len(history.val_loss) != self.entries:
-            wait = self.took / self.EPOCH_SHARE
+        new_epoch = len(history.val_loss) != self.entries
+        wait = self.took / self.EPOCH_SHARE if new_epoch else max(2.0, self.took / self.SHARE)
         if time.perf_counter() >= self.ended + wait:
             self.draw(history)
 

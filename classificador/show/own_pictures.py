@@ -1,6 +1,7 @@
 """What the network makes of a user's own picture, as one figure; and the notebook's box for such pictures."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from IPython.display import display
@@ -63,7 +64,7 @@ def upload_box(model: nn.Module) -> VBox:
     box, results = PictureBox(), VBox()
     arrived: dict[str, bytearray] = {}
 
-    def receive(_, message: dict, buffers: list[memoryview]) -> None:
+    def receive(_: object, message: dict[str, Any], buffers: list[memoryview]) -> None:
         """Take the next bytes of a file; show the file once it is whole, above what is there."""
         name, size = message["name"], message["size"]
         if message["start"] == 0:  # anew, if an upload of this name broke off

@@ -1,12 +1,13 @@
 """How the project's figures look: one style, colour-blind-safe, legible in print; how they show pictures and names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.ticker import FuncFormatter
@@ -39,7 +40,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def subplots(classes: tuple[str, ...], which: str, *shape: int, **look) -> tuple[Figure, Any, list[str]]:
+def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Figure, Any, list[str]]:
     """Return a figure, its axes as plt.subplots() does, and the classes' names; a line below says what is left out.
 
     which: the classes that are shown of many; "" where the figure is not by class.
@@ -58,7 +59,7 @@ def subplots(classes: tuple[str, ...], which: str, *shape: int, **look) -> tuple
     return figure, axes, names
 
 
-def picture_grid(classes: tuple[str, ...], which: str, *shape: int, **look) -> tuple[Figure, Any, list[str]]:
+def picture_grid(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Figure, Any, list[str]]:
     """Return the same as subplots() for rows and columns of pictures: axes always rows×columns, without lines."""
     figure, axes, names = subplots(classes, which, *shape, squeeze=False, **look)
     for axis in axes.flat:
@@ -66,21 +67,21 @@ def picture_grid(classes: tuple[str, ...], which: str, *shape: int, **look) -> t
     return figure, axes, names
 
 
-def show(axis, image: torch.Tensor, title: str = "", **look) -> None:
+def show(axis: Axes, image: torch.Tensor, title: str = "", **look: Any) -> None:
     """Show a picture (3×S×S, uint8 or 0 … 1), its pixels sharp, under a title."""
     axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     axis.set_title(title, **look)
     axis.axis("off")
 
 
-def show_heat(axis, image: torch.Tensor, heat: torch.Tensor) -> None:
+def show_heat(axis: Axes, image: torch.Tensor, heat: torch.Tensor) -> None:
     """Show a picture (uint8 3×S×S) in grey under its map (S×S, 0 … 1)."""
     axis.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255)
     axis.imshow(heat.numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6)
     axis.axis("off")
 
 
-def label_row(axes, text: str, **look) -> None:
+def label_row(axes: Sequence[Axes], text: str, **look: Any) -> None:
     """Write a text at the left of a row of pictures."""
     axes[0].text(-0.2, 0.5, text, transform=axes[0].transAxes, ha="right", va="center", **look)
 

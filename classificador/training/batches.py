@@ -1,6 +1,7 @@
 """The batches of a training: their order, how their images are altered, and what is to be answered to them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from classificador.network.teacher import Teacher
 from classificador.recipes import Settings
 
 SHOWN = 1000  # images, at least, in an epoch: with 150 pictures and the recipe's batch there would be one step
-SOFTENING = 3.0  # what a teacher's logits are divided by: at 1 its answers to images it learnt are little but labels
+DISTILLATION_TEMPERATURE = 3.0  # of a teacher's logits; at 1 it says little but the labels of images it learnt
 
 
 class Batches:
@@ -26,25 +27,25 @@ class Batches:
         split, self.device = data.train, data.train.images.device
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
         self.mirrored_first = torch.randint(2, (len(split.labels),), generator=self.generator, device=self.device) > 0
-        self.rows = balanced(split.labels)
+        self.rows = balanced_rows(split.labels)
         self.order = torch.arange(len(self.rows), device=self.device)
-        self.steps = len(self.rows) // settings.batch_size  # in an epoch: the last, incomplete batch is left out
+        self.steps_per_epoch = len(self.rows) // settings.batch_size  # the last, incomplete batch is left out
         self.done = 0  # since the run began
 
     @property
     def epoch(self) -> int:
         """Complete epochs."""
-        return self.done // self.steps
+        return self.done // self.steps_per_epoch
 
     @property
     def step(self) -> int:
         """Batches of the epoch under way."""
-        return self.done % self.steps
+        return self.done % self.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self.step == 0:
             self.order = torch.randperm(len(self.rows), generator=self.generator, device=self.order.device)
-        for rows in self.rows[self.order].split(self.settings.batch_size)[self.step : self.steps]:
+        for rows in self.rows[self.order].split(self.settings.batch_size)[self.step : self.steps_per_epoch]:
             batch = self.make(rows)
             self.done += 1
             yield batch
@@ -76,17 +77,17 @@ class Batches:
         if self.teacher is not None:
             with torch.no_grad(), autocast(images.device):
                 answers = self.teacher(images)
-            targets = (answers.float() / SOFTENING).softmax(1)
+            targets = (answers.float() / DISTILLATION_TEMPERATURE).softmax(1)
         return images, targets
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """How far the run has come, and what the random draws depend on."""
         return {"done": self.done, "order": self.order, "generator": self.generator.get_state()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there. Raises ValueError for a place that no run of these settings has."""
         done, order = state["done"], state["order"].to(self.order.device)
-        if type(done) is not int or not 0 <= done < self.settings.epochs * self.steps:
+        if type(done) is not int or not 0 <= done < self.settings.epochs * self.steps_per_epoch:
             raise ValueError("posição impossível")
         every = torch.arange(len(self.rows), device=order.device)
         if order.dtype != torch.int64 or not torch.equal(order.sort().values, every):
@@ -95,7 +96,7 @@ class Batches:
         self.done, self.order = done, order
 
 
-def balanced(labels: torch.Tensor) -> torch.Tensor:
+def balanced_rows(labels: torch.Tensor) -> torch.Tensor:
     """Return which images an epoch shows, ascending: those of rare classes so often that all classes weigh alike.
 
     labels: int64, N. How often is a whole number, so that classes of nearly the same size are shown once; of few images

@@ -23,10 +23,10 @@ from classificador.network.build import build, make_optimizer
 from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, percent
 from classificador.recipes import Settings
-from classificador.training.batches import Batches, balanced
-from classificador.training.facts import model_facts, run_facts
+from classificador.training.batches import Batches, balanced_rows
 from classificador.training.history import History
-from classificador.training.resume import check_fingerprint, check_settings, read_point, unusable
+from classificador.training.record import Record, model_facts
+from classificador.training.resume import check_fingerprint, check_settings, read_resume_point, unusable
 from classificador.training.run_folder import RunFolder, Runs
 from classificador.training.start import find_start, load_teacher
 from classificador.training.trainer import Trainer
@@ -78,26 +78,24 @@ def fit(
     _check(model, data, optimizer, settings)
     runs = Runs(checkpoint)
     files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
-    with _stop_requests() as stop_signal, files as folder, _full_memory_told(settings):
-        trainer = Trainer(model, _bring(data, settings), criterion, optimizer)
-        _begin(trainer, runs, folder, resume)
+    with _stop_requests() as stop_signal, files as folder, _explain_out_of_memory(settings):
+        trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
+        _start_or_resume(trainer, runs, folder, resume)
+        record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
         if watch:
             watch(trainer.history)  # before the bar, so that in a notebook the curves stand above it
-        with _listen(trainer, watch) as bar:
-            try:
-                trainer.train(stop_signal)
-            finally:
-                epoch = trainer.batches.done / trainer.batches.steps
-                earlier = trainer.history.earlier_epochs
-                set_info(model, replace(info_of(model), earlier_epochs=earlier, epoch=epoch))
-            if trainer.history.interrupted and folder:
-                bar.write(f"Interrompido; guardado em {folder.point}, para retomar.")
+        with _attach_callbacks(trainer, record, watch) as bar, _recording(trainer, record):
+            trainer.train(stop_signal)
+        if folder and trainer.history.interrupted:
+            bar.write(f"Interrompido; guardado em {folder.resume_point}, para retomar.")
+        elif folder:
+            folder.remove_resume_point()  # after run.json, in which a job started anew looks for "finished"
     return trainer.history
 
 
 def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Settings) -> None:
     """Raise the errors that need no training to be seen."""
-    if settings.batch_size > (shown := len(balanced(data.train.labels))):
+    if settings.batch_size > (shown := len(balanced_rows(data.train.labels))):
         problem = f"{settings.batch_size} é maior que as {shown} imagens de uma época; use um menor, como {shown // 8}."
         raise SettingsError(problem, field="batch_size")
     if settings.batch_size < processes.world_size():
@@ -114,7 +112,23 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
 
 
 @contextmanager
-def _full_memory_told(settings: Settings) -> Iterator[None]:
+def _recording(trainer: Trainer, record: Record | None) -> Iterator[None]:
+    """Let the record say how the training under way ended, and the model for how many epochs it has learnt."""
+    if record:
+        record.write()
+    status = "failed"
+    try:
+        yield
+        status = "interrupted" if trainer.history.interrupted else "finished"
+    finally:
+        earlier, epoch = trainer.history.earlier_epochs, trainer.batches.done / trainer.batches.steps_per_epoch
+        set_info(trainer.model, replace(info_of(trainer.model), earlier_epochs=earlier, epoch=epoch))
+        if record:
+            record.write(status)
+
+
+@contextmanager
+def _explain_out_of_memory(settings: Settings) -> Iterator[None]:
     """Turn a full memory into a SettingsError with a batch size to try."""
     try:
         yield
@@ -122,8 +136,9 @@ def _full_memory_told(settings: Settings) -> Iterator[None]:
         # On a CPU torch says so with a plain RuntimeError.
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
-        problem = f"a memória do dispositivo não basta com lotes de {settings.batch_size};"
-        raise SettingsError(problem, f"tente {max(2, settings.batch_size // 2)}.", "batch_size") from error
+        smaller = max(2, settings.batch_size // 2)
+        problem = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
+        raise SettingsError(problem, field="batch_size") from error
 
 
 @contextmanager
@@ -139,15 +154,15 @@ def _stop_requests() -> Iterator[Callable[[], int]]:
     noted: list[int] = []
     main = threading.current_thread() is threading.main_thread()
     heeded = [number for number in STOPPING if main and signal.getsignal(number) != signal.SIG_IGN]
-    earlier = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
+    handlers = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
     try:
         yield lambda: noted[0] if noted else 0
     finally:
-        for number, handler in earlier.items():
+        for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _bring(data: ImageData, settings: Settings) -> Batches:
+def _make_batches(data: ImageData, settings: Settings) -> Batches:
     """Return the batches, with the images they need on the device. Raises as load_teacher and choose_device."""
     device = choose_device(settings.device)
     teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
@@ -157,13 +172,13 @@ def _bring(data: ImageData, settings: Settings) -> Batches:
     return Batches(replace(data, train=train, val=val), settings, teacher)
 
 
-def _begin(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool) -> None:
+def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool) -> None:
     """Bring the training to where it begins: the weights of its network, or the point where it was interrupted.
 
     Raises SettingsError naming the first setting that is not what it was at that point, and CheckpointError for one
     that is not ours or belongs to other data, another network, optimizer or loss.
     """
-    point = processes.on_rank_0(lambda: read_point(runs)) if resume else None  # other machines may not have the file
+    point = processes.on_rank_0(lambda: read_resume_point(runs)) if resume else None
     if point:
         check_settings(point, trainer.settings)
         try:
@@ -173,34 +188,29 @@ def _begin(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool)
         except Exception as error:  # whatever is wrong with a state, it is refused
             raise unusable(point.path, error) from error
     elif trainer.history.earlier_epochs:
-        earlier = number(trainer.history.earlier_epochs, 1)
-        tell(f"Esta rede já treinou {earlier} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")
+        epochs = number(trainer.history.earlier_epochs, 1)
+        tell(f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")
     if folder is None:
         return
     trainer.folder = folder
     if point:
-        folder.begin(run_facts(trainer), trainer.history, point.path, point.earlier)
+        folder.begin(trainer.settings.preset, point.path, point.earlier)
     else:
         if left := runs.interrupted():
             tell(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
-        folder.begin(run_facts(trainer), trainer.history)
+        folder.begin(trainer.settings.preset)
 
 
-def _listen(trainer: Trainer, watch: Callable[[History], None] | None) -> tqdm:
-    """Let the trainer's folder, `watch` and a progress bar follow it; return the bar, for a `with` block."""
-    epochs, history = trainer.settings.epochs, trainer.history
+def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[History], None] | None) -> tqdm:
+    """Set what the trainer calls: the best weights are saved after an epoch, the record, `watch` and a bar follow it.
+
+    Returns the bar, for a `with` block.
+    """
+    epochs, history, batches = trainer.settings.epochs, trainer.history, trainer.batches
 
     def under_way() -> str:
         """What stands before the bar."""
         return f"Época {min(len(history.val_loss) + 1, epochs)}/{epochs}"
-
-    def line_of(epoch: int) -> str:
-        """What is said of an epoch that is complete."""
-        return (
-            f"Época {epoch + 1}/{epochs}: "
-            f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "
-            f"acurácia {percent(history.train_accuracy[epoch])}, validação {percent(history.val_accuracy[epoch])}"
-        )
 
     def on_report(history: History) -> None:
         means = f"perda {number(trainer.tally.loss, 3)}, acurácia {percent(trainer.tally.accuracy)}"
@@ -210,18 +220,29 @@ def _listen(trainer: Trainer, watch: Callable[[History], None] | None) -> tqdm:
 
     def on_epoch(logits: torch.Tensor, history: History) -> None:
         folder = trainer.folder
-        if folder and (folder.score is None or history.is_at_its_best):
+        if folder and (
+            folder.score is None or history.is_at_its_best
+        ):  # None: also of a resumed run whose file is gone
             folder.save(trainer.model, model_facts(trainer, logits))
-        if folder:
-            folder.record()
+        if record:
+            record.write()
         if watch:
             watch(history)
-        bar.write(line_of(len(history.val_loss) - 1))
+        bar.write(_line_of(history, len(history.val_loss) - 1, epochs))
         bar.set_description(under_way())
 
     options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
-    bar = tqdm(desc=under_way(), total=epochs * trainer.batches.steps, initial=trainer.batches.done, **options)
+    bar = tqdm(desc=under_way(), total=epochs * batches.steps_per_epoch, initial=batches.done, **options)
     for epoch in range(len(history.val_loss)):  # of the run that is resumed
-        bar.write(line_of(epoch))
+        bar.write(_line_of(history, epoch, epochs))
     trainer.on_report, trainer.on_epoch, trainer.bar = on_report, on_epoch, bar
     return bar
+
+
+def _line_of(history: History, epoch: int, epochs: int) -> str:
+    """What is said of an epoch that is complete, of so many; epoch: from 0."""
+    return (
+        f"Época {epoch + 1}/{epochs}: "
+        f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "
+        f"acurácia {percent(history.train_accuracy[epoch])}, validação {percent(history.val_accuracy[epoch])}"
+    )

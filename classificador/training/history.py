@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
@@ -39,13 +40,13 @@ class History:
         for name, number in zip(COLUMNS, numbers, strict=True):
             getattr(self, name).append(number)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The history as plain lists, for a checkpoint or a JSON file."""
         return asdict(self)
 
     state_dict = to_dict
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the history of a run that goes on. Raises ValueError or TypeError for what is none."""
         history = History(**state | {"interrupted": 0})
         columns = [getattr(history, name) for name in COLUMNS]
@@ -82,11 +83,11 @@ class Tally:
         loss, right, count = processes.all_reduce(self.sums).tolist()
         self.loss, self.accuracy = loss / count, right / count
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The sums of all processes, each of which has to ask for them."""
         return {"sums": processes.all_reduce(self.sums)}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: rank 0 holds what all had. Raises ValueError for other sums."""
         if state["sums"].shape != self.sums.shape:
             raise ValueError("somas impossíveis")
@@ -96,7 +97,7 @@ class Tally:
 class Clock:
     """The seconds of a run, without those in which it was interrupted."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.started = time.perf_counter()
 
     @property
@@ -104,11 +105,11 @@ class Clock:
         """Since the run began."""
         return time.perf_counter() - self.started
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The seconds so far."""
         return {"seconds": self.seconds}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there. Raises ValueError or OverflowError for what is no time."""
         if not math.isfinite(seconds := float(state["seconds"])):
             raise ValueError("tempo impossível")

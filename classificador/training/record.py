@@ -1,4 +1,4 @@
-"""What is recorded of a run in its folder: `history.csv`, and `run.json`, which says what trained and how it went."""
+"""What is recorded of a training: `history.csv` and `run.json` in its folder, and the facts beside its weights."""
 
 import csv
 import io
@@ -6,50 +6,113 @@ import json
 import platform
 import subprocess
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from classificador import processes
 from classificador.atomic import write_bytes
-from classificador.training.history import COLUMNS, History
+from classificador.device import describe_device, precision
+from classificador.errors import WriteError
+from classificador.messages import tell
+from classificador.network.model_info import info_of
+from classificador.portuguese import number
+from classificador.results.predict import fit_doubt, fit_temperature
+from classificador.training.history import COLUMNS
+from classificador.training.trainer import Trainer
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "pillow")
 STATUS = {"running": "em andamento", "finished": "completo", "interrupted": "interrompido", "failed": "falhou"}
 
 
-def write_record(folder: Path, record: dict, history: History, status: str) -> None:
-    """Write both files anew; record: what run.json says beside the metrics; status: of STATUS. Raises WriteError."""
-    rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(["epoch", *COLUMNS])
-    values = zip(*(getattr(history, name) for name in COLUMNS), strict=True)
-    table.writerows([epoch, *row] for epoch, row in enumerate(values, 1))
-    record = {"status": status} | record | {"metrics": _metrics(history)}
-    write_bytes(folder / "history.csv", rows.getvalue().encode())
-    write_bytes(folder / "run.json", json.dumps(record, ensure_ascii=False, indent=2).encode())
+class Record:
+    """The record of a training in its folder: history.csv, and run.json, which says what trains and how it goes."""
+
+    def __init__(self, folder: Path, trainer: Trainer, checkpoint: str):
+        self.folder, self.history = folder, trainer.history
+        self.facts = {"checkpoint": checkpoint} | run_facts(trainer)
+        self.is_written = True  # as long as it can be
+
+    def write(self, status: str = "running") -> None:
+        """Write both files anew; status: of STATUS. Where that fails it is said once, and the training goes on."""
+        rows, history = io.StringIO(), self.history
+        table = csv.writer(rows, lineterminator="\n")
+        table.writerow(["epoch", *COLUMNS])
+        values = zip(*(getattr(history, name) for name in COLUMNS), strict=True)
+        table.writerows([epoch, *row] for epoch, row in enumerate(values, 1))
+        metrics: dict[str, float] = {"epochs": len(history.val_loss)}
+        if history.val_loss:
+            best = history.best
+            metrics |= {"best_epoch": best + 1, "val_accuracy": history.val_accuracy[best]}
+            metrics |= {"val_loss": history.val_loss[best], "seconds": history.seconds[-1]}
+        run = {"status": status} | self.facts | {"metrics": metrics}
+        try:
+            if self.is_written:
+                write_bytes(self.folder / "history.csv", rows.getvalue().encode())
+                write_bytes(self.folder / "run.json", json.dumps(run, ensure_ascii=False, indent=2).encode())
+        except WriteError as error:
+            self.is_written = False
+            tell(f"O treino segue, mas sem registro: {error}")
 
 
-def read_record(folder: Path) -> dict:
-    """Return what the folder's run.json holds; nothing where it holds no record."""
-    with suppress(OSError, ValueError, RecursionError):
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return record if isinstance(record, dict) else {}
-    return {}
-
-
-def _metrics(history: History) -> dict:
-    if not history.val_accuracy:
-        return {"epochs": 0}
-    best = history.best
+def run_facts(trainer: Trainer) -> dict[str, Any]:
+    """What run.json says of a run that begins: of what it is made, where, when and by which versions it trains."""
+    classes, train, val, _, check_sum = trainer.data_fingerprint
     return {
-        "epochs": len(history.val_loss),
-        "best_epoch": best + 1,
-        "val_accuracy": history.val_accuracy[best],
-        "val_loss": history.val_loss[best],
-        "seconds": history.seconds[-1],
+        "device": describe_device(trainer.device),
+        "processes": processes.world_size(),
+        "data": {"classes": classes, "train": train, "val": val, "crc32": check_sum},
+        "settings": trained_with(trainer),
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        "started": _now(),
     }
 
 
-def versions() -> dict[str, str]:
+def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict[str, Any]:
+    """What a file says of weights beside what the model knows itself: how good they are, when and how they were made.
+
+    logits: what the network answers to the validation images, N×classes, to which a temperature is fitted.
+    """
+    history, data, info = trainer.history, trainer.data, info_of(trainer.model)
+    temperature = fit_temperature(logits, data.val.labels)
+    train, val = (number(len(split.labels), 0) for split in (data.train, data.val))
+    return {
+        "preset": trainer.settings.preset,
+        "settings": trained_with(trainer),
+        "start": info.start,
+        "earlier_epochs": history.earlier_epochs,
+        "classes": list(data.classes),
+        "framing": data.framing,
+        "epoch": len(history.val_loss),
+        "val_accuracy": history.val_accuracy[-1],
+        "val_loss": history.val_loss[-1],
+        "seconds": history.seconds[-1],
+        "created": _now(),
+        "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+        "precision": precision(trainer.device),
+        "teacher": trainer.batches.teacher.fingerprint if trainer.batches.teacher else {},
+        "split": f"{train} imagens de treino, {val} de validação",
+        "temperature": temperature,
+        "doubt_below": fit_doubt((logits / temperature).softmax(1)),
+    }
+
+
+def trained_with(trainer: Trainer) -> dict[str, Any]:
+    """The settings, read from the things that train wherever they know: whatever a settings cell says by now."""
+    info, group, settings = info_of(trainer.model), trainer.optimizer.param_groups[0], trainer.settings
+    read = {name: info.architecture[name] for name in ("symmetric", *settings.sizes) if name in info.architecture}
+    read |= {"optimizer": type(trainer.optimizer).__name__, "lr": group["initial_lr"]}
+    read |= {name: group[name] for name in ("weight_decay", "betas") if name in group}
+    read |= {"loss": type(trainer.criterion).__name__, "network_seed": info.seed, "start_from": info.start or "zero"}
+    read |= {name: value for name, value in vars(trainer.criterion).items() if name == "label_smoothing"}
+    return settings.to_dict() | {name: list(v) if isinstance(v, tuple) else v for name, v in read.items()}
+
+
+def _versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide a training."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -58,7 +121,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit() -> str | None:
+def _git_commit() -> str | None:
     """The commit of this code, with "-dirty" behind it where files differ from it; None outside a git checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -68,3 +131,7 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The point to go on from that an interrupted run leaves in its folder, `best_model.retomar.pth`."""
+"""The resume point that an interrupted run leaves in its folder, `best_model.retomar.pth`."""
 
 import zlib
 from pathlib import Path
@@ -18,8 +18,8 @@ from classificador.training.run_folder import Runs
 REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"
 
 
-class Point(NamedTuple):
-    """A point to go on from.
+class ResumePoint(NamedTuple):
+    """A resume point.
 
     path: of its file. state: of Trainer.state_dict(). fingerprint: of Trainer.fingerprint(), what the rest of the run
     depends on beside the settings. earlier: the name of the folder that has what best_model.pth held before the run.
@@ -32,14 +32,14 @@ class Point(NamedTuple):
     earlier: str = ""
 
 
-def save_point(point: Point) -> None:
+def save_resume_point(point: ResumePoint) -> None:
     """Write a point to its file. Raises CheckpointError for numbers that are not finite, and WriteError."""
     content = point._asdict() | {"settings": point.settings.to_dict()}
     del content["path"]
     write_file(point.path, RESUME, _as_files_hold_it(content))
 
 
-def read_point(runs: Runs) -> Point:
+def read_resume_point(runs: Runs) -> ResumePoint:
     """Return the point of the run interrupted last. Raises CheckpointError."""
     path = runs.interrupted()
     if path is None:
@@ -48,17 +48,18 @@ def read_point(runs: Runs) -> Point:
     try:
         values = content["settings"].items()
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
-        return Point(path, Settings(**settings), content["state"], content["fingerprint"], str(content["earlier"]))
+        earlier = str(content["earlier"])
+        return ResumePoint(path, Settings(**settings), content["state"], content["fingerprint"], earlier)
     except Exception as error:  # whatever is wrong with it, it is refused; so below
         raise unusable(path, error) from error
 
 
 def unusable(path: Path, error: Exception) -> CheckpointError:
-    """The error that says why a file is no point to go on from."""
+    """The error that says why a file is no resume point."""
     return CheckpointError(f"{path} não serve para retomar ({brief(error)}).", f"{REMEDY}.")
 
 
-def check_settings(point: Point, settings: Settings) -> None:
+def check_settings(point: ResumePoint, settings: Settings) -> None:
     """Raise SettingsError naming the first setting that is not what it was."""
     now = settings.to_dict()
     for name, value in point.settings.to_dict().items():
@@ -67,14 +68,17 @@ def check_settings(point: Point, settings: Settings) -> None:
             raise SettingsError(problem, f"{REMEDY}.", name)
 
 
-def check_fingerprint(point: Point, fingerprint: dict) -> None:
+def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
     """Raise ValueError naming the first thing that is not what it was."""
     for name, now in _as_files_hold_it(fingerprint).items():
-        if point.fingerprint[name] != now:
+        if (before := point.fingerprint[name]) != now and name == "dados":
+            classes, train, val = before[:3]
+            raise ValueError(f"mudou: dados, que eram {train} + {val} imagens das classes {', '.join(classes)}")
+        if before != now:
             raise ValueError(f"mudou: {name}")
 
 
-def check_averages(optimizer: Optimizer) -> None:
+def restore_memory_order(optimizer: Optimizer) -> None:
     """Give each weight's averages the weight's memory order, which fused Adam takes for granted.
 
     Raises ValueError for averages of another shape, which torch loads and fused Adam reads beyond their end.
@@ -90,7 +94,7 @@ def check_averages(optimizer: Optimizer) -> None:
                 averages[name] = torch.empty_like(weight).copy_(value)
 
 
-def data_fingerprint(data: ImageData) -> list:
+def data_fingerprint(data: ImageData) -> list[Any]:
     """Return what tells other data: classes, numbers of images, their side, and a check sum of them and the labels."""
     total = 0
     for split in (data.train, data.val):
@@ -100,7 +104,7 @@ def data_fingerprint(data: ImageData) -> list:
     return [list(data.classes), len(data.train.labels), len(data.val.labels), side, f"{total:08x}"]
 
 
-def fingerprint(data: list, criterion: nn.Module, optimizer: Optimizer, teacher: Teacher | None) -> dict[str, Any]:
+def fingerprint(data: list[Any], criterion: nn.Module, optimizer: Optimizer, teacher: Teacher | None) -> dict[str, Any]:
     """Return what must be as it was for a run to go on, under the names a reader finds in the message.
 
     data: of data_fingerprint().
@@ -115,7 +119,7 @@ def fingerprint(data: list, criterion: nn.Module, optimizer: Optimizer, teacher:
         "otimizador": [type(optimizer).__name__, options],
         "critério": [type(criterion).__name__, plain],
         "dispositivo": groups[0]["params"][0].device.type,
-        "professor": teacher.identity if teacher else {},
+        "professor": teacher.fingerprint if teacher else {},
     }
 
 
@@ -125,12 +129,12 @@ class RandomState:
     def __init__(self, device: torch.device):
         self.of_device = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The states of both; on a CPU they are one."""
         states = {"cpu": torch.get_rng_state()}
         return states | ({"device": self.of_device.get_rng_state()} if self.of_device else {})
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Draw from there on what would have been drawn."""
         torch.set_rng_state(state["cpu"])
         if self.of_device:
@@ -142,5 +146,5 @@ def _as_files_hold_it(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().contiguous()
     if isinstance(value, dict):
-        return {name: _as_files_hold_it(part) for name, part in value.items()}
-    return [_as_files_hold_it(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: _as_files_hold_it(item) for name, item in value.items()}
+    return [_as_files_hold_it(item) for item in value] if isinstance(value, list | tuple) else value

@@ -5,12 +5,14 @@ from; `history.csv`; and `run.json`, what trained and how it went. `make run` na
 executed notebook; DATE-anterior is no run, but what lay at the top before one.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -19,8 +21,6 @@ from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.messages import tell
 from classificador.portuguese import percent, reason
-from classificador.training.history import History
-from classificador.training.record import read_record, write_record
 
 NAME_VARIABLE = "CLASSIFICADOR_RUN"  # the name that the next run's folder is to have, as `make run` sets it
 
@@ -31,23 +31,23 @@ class Runs:
     def __init__(self, checkpoint: str | Path):
         self.checkpoint = Path(checkpoint)
         self.folder = self.checkpoint.parent / "runs"
-        self.resume_name = f"{self.checkpoint.stem}.retomar{self.checkpoint.suffix}"  # of the point to go on from
+        self.resume_name = f"{self.checkpoint.stem}.retomar{self.checkpoint.suffix}"  # of the resume point
 
     def holding(self, name: str) -> Iterator[Path]:
         """The files of this name in the folders; not by a pattern, which the name may contain."""
         return (folder / name for folder in self.folder.glob("*") if (folder / name).is_file())
 
     def interrupted(self) -> Path | None:
-        """The point to go on from of the run interrupted last, or under way; None: there is none."""
+        """The resume point of the run interrupted last, or under way; None: there is none."""
         return max(self.holding(self.resume_name), key=lambda file: file.stat().st_mtime_ns, default=None)
 
     def left_since(self, moment: float) -> str:
-        """What the run left that began last, if it began after a moment, seconds since 1970.
+        """What the run left that began last, if it began at `moment`, seconds since 1970, or later.
 
-        "interrupted": a point to go on from; "finished"; or "".
+        "interrupted": a resume point; "finished"; or "".
         """
         since = datetime.fromtimestamp(int(moment), UTC).isoformat(timespec="seconds")
-        records = {folder: read_record(folder) for folder in self.folder.glob("*")}
+        records = {folder: _read_record(folder) for folder in self.folder.glob("*")}
         ours = {"checkpoint": self.checkpoint.name}.items()
         began = {folder: str(record.get("started")) for folder, record in records.items() if record.items() >= ours}
         last = max(began, key=lambda folder: began[folder], default=None)
@@ -80,20 +80,18 @@ class Runs:
 
 
 class RunFolder:
-    """The folder of one run, and the file at the top that it renews. Use it in a `with` block.
+    """The folder of one run, and the file `checkpoint`, which it updates. Use it in a `with` block.
 
-    The file at the top is this run's alone until the block ends. What it held before stays: in the folder of the run
+    `checkpoint` is this run's alone until the block ends. What it held before is set aside: in the folder of the run
     that made it, or else in one of its own; and is there again if this run fails before it is better.
     """
 
     def __init__(self, runs: Runs):
         self.runs, self.checkpoint = runs, runs.checkpoint
         self.folder = runs.folder  # its own once begin() has been called
-        self.history: History | None = None  # of the run, once begin() has been called
         self.score: float | None = None  # of the best weights of this run, None before the first
-        self.earlier = ""  # the name of the folder in runs/ that has what the file at the top held before; "": none
-        self._record: dict = {"checkpoint": self.checkpoint.name}
-        self._is_recorded, self._is_renewed = True, False  # the record, as long as it can be; the file at the top, once
+        self.earlier = ""  # the name of the folder in runs/ that has what `checkpoint` held before; "": none
+        self._is_updated = False  # `checkpoint`, once
 
     @property
     def best(self) -> Path:
@@ -101,8 +99,8 @@ class RunFolder:
         return self.folder / self.checkpoint.name
 
     @property
-    def point(self) -> Path:
-        """The file of the point to go on from."""
+    def resume_point(self) -> Path:
+        """The file of the resume point."""
         return self.folder / self.runs.resume_name
 
     def __enter__(self) -> "RunFolder":
@@ -110,60 +108,46 @@ class RunFolder:
         self._lock = reserve(self.checkpoint)
         return self
 
-    def __exit__(self, kind: type | None, *error) -> None:
+    def __exit__(self, kind: type | None, *error: object) -> None:
         try:
-            if self.history:
-                self._compare_with_earlier(failed=kind is not None)
-                status = "failed" if kind else "interrupted" if self.history.interrupted else "finished"
-                self.record(status)
-                if status == "finished":  # after the record: a job started anew looks for one of the two
-                    with suppress(FileNotFoundError):
-                        retry(os.unlink, self.point)
+            self._compare_with_earlier(failed=kind is not None)
         finally:
             self._lock.release()
 
-    def begin(self, record: dict, history: History, interrupted: Path | None = None, earlier: str = "") -> None:
+    def begin(self, recipe: str, interrupted: Path | None = None, earlier: str = "") -> None:
         """Make the folder, or go on in that of a run that was interrupted. Raises WriteError.
 
-        record: what run.json says of the run. history: to which its epochs are added. interrupted: the point to go on
-        from. earlier: the name of the folder that has what the file at the top held before that run.
+        interrupted: the resume point. earlier: the name of the folder that has what `checkpoint` held
+        before that run.
         """
-        self.folder = interrupted.parent if interrupted else self.runs.next(record["settings"]["preset"])
-        self._record |= record
-        self.history = history
+        self.folder = interrupted.parent if interrupted else self.runs.next(recipe)
         if interrupted:
-            for file in (self.best, self.point, self.folder / "history.csv", self.folder / "run.json"):
+            for file in (self.best, self.resume_point, self.folder / "history.csv", self.folder / "run.json"):
                 remove_unfinished(file)
             self.earlier = earlier if re.fullmatch(r"[\w-]+", earlier) else ""
         if self.best.exists():
             self.score = read_checkpoint(self.best).info.val_accuracy
-            self._renew()
-        self.record()
+            self._update_checkpoint()
 
-    def save(self, model: nn.Module, facts: dict) -> None:
+    def save(self, model: nn.Module, facts: dict[str, Any]) -> None:
         """Save the weights, this run's best so far; facts: as in pack(). Raises CheckpointError and WriteError."""
         save_checkpoint(self.best, model, facts | {"run": self.folder.name})
         self.score = facts["val_accuracy"]
-        self._renew()
+        self._update_checkpoint()
 
-    def record(self, status: str = "running") -> None:
-        """Write history.csv and run.json; where that fails it is said once, and the training goes on."""
-        assert self.history is not None
-        if self._is_recorded:
-            try:
-                write_record(self.folder, self._record, self.history, status)
-            except WriteError as error:
-                self._is_recorded = False
-                tell(f"O treino segue, mas sem registro: {error}")
+    def remove_resume_point(self) -> None:
+        """Remove the resume point: the run is over."""
+        with suppress(FileNotFoundError):
+            retry(os.unlink, self.resume_point)
 
-    def _renew(self) -> None:
-        """Let the file at the top be our best weights; the first time, see that what it held stays."""
-        if not self._is_renewed and self.checkpoint.exists():
-            self._keep_earlier()
+    def _update_checkpoint(self) -> None:
+        """Copy our best weights to `checkpoint`; the first time, set aside what it held."""
+        if not self._is_updated and self.checkpoint.exists():
+            self._set_aside()
         write_bytes(self.checkpoint, self.best.read_bytes())
-        self._is_renewed = True
+        self._is_updated = True
 
-    def _keep_earlier(self) -> None:
+    def _set_aside(self) -> None:
         try:
             if read_checkpoint(self.checkpoint).info.run == self.folder.name:
                 return  # of ours, from before an interruption
@@ -183,7 +167,7 @@ class RunFolder:
         tell(f"O que estava em {self.checkpoint} está guardado em {copy}.")
 
     def _compare_with_earlier(self, failed: bool) -> None:
-        """Where what the file at the top held before is better, say so; after a failure, let it be there again."""
+        """Where what `checkpoint` held before is better, say so; after a failure, let it be there again."""
         earlier = self.runs.folder / self.earlier / self.checkpoint.name
         if not self.earlier or self.score is None or (better := _score(earlier, self.best)) <= self.score:
             return
@@ -201,3 +185,11 @@ def _score(path: Path, ours: Path) -> float:
         return info.val_accuracy if info.classes == read_checkpoint(ours).info.classes else -1.0
     except CheckpointError:
         return -1.0
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What the folder's run.json holds; nothing where it holds no record."""
+    with suppress(OSError, ValueError, RecursionError):
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return record if isinstance(record, dict) else {}
+    return {}

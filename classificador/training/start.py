@@ -86,6 +86,6 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
     if info.side != side:
         problem = f"O professor em {path} aprendeu com imagens de {info.side} pixels; estas têm {side}."
         raise CheckpointError(problem)
-    teacher.identity = {"crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}", "val_accuracy": info.val_accuracy}
+    teacher.fingerprint = {"crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}", "val_accuracy": info.val_accuracy}
     to_device(teacher, device)
     return teacher

@@ -1,4 +1,4 @@
-"""A training: its epochs, each followed by a validation, and the point to go on from that it keeps meanwhile."""
+"""A training: its epochs, each followed by a validation, and the resume point that it keeps meanwhile."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,14 @@ from classificador.network.model_info import info_of
 from classificador.results.predict import predict_logits
 from classificador.training.batches import Batches
 from classificador.training.history import Clock, History, Tally
-from classificador.training.resume import Point, RandomState, check_averages, data_fingerprint, fingerprint, save_point
+from classificador.training.resume import (
+    RandomState,
+    ResumePoint,
+    data_fingerprint,
+    fingerprint,
+    restore_memory_order,
+    save_resume_point,
+)
 from classificador.training.run_folder import RunFolder
 
 WARM_UP = 0.2  # of a run, in which the learning rate rises; a tenth was no better (validation, one seed)
@@ -28,9 +35,9 @@ KEEP_EVERY = 60.0  # seconds of training, at most, that a process that is killed
 class Trainer:
     """A training under way. Its `folder`, `bar` and two functions may be set before train().
 
-    folder: where the point to go on from is kept; None: this process writes nothing. bar: moves on with each batch.
-    on_report(history): called some twenty times an epoch. on_epoch(logits, history): called after each, with what the
-    network answers to the validation images. Raises DataError when processes have different data or teachers.
+    folder: where the resume point is kept; None: this process writes nothing. bar: moves on with each batch.
+    on_report(history): called some twenty times an epoch. on_epoch(logits, history): after each, with what the network
+    answers to the validation images. Raises DataError when processes have different data or teachers.
     """
 
     def __init__(self, model: nn.Module, batches: Batches, criterion: nn.Module, optimizer: Optimizer):
@@ -52,10 +59,10 @@ class Trainer:
         self.bar = tqdm(disable=True)
         self.kept_at = time.perf_counter()
         self.data_fingerprint = data_fingerprint(self.data)
-        processes.check_same((self.data_fingerprint, batches.teacher and batches.teacher.identity))
+        processes.check_same((self.data_fingerprint, batches.teacher and batches.teacher.fingerprint))
 
     def train(self, stop_signal: Callable[[], int]) -> None:
-        """Train to the last epoch or until asked to stop; keep a point to go on from after each epoch but the last.
+        """Train to the last epoch or until asked to stop; keep a resume point after each epoch but the last.
 
         stop_signal: returns the number of the signal that asked to stop, 0 while none has. Raises DivergenceError.
         """
@@ -63,19 +70,16 @@ class Trainer:
             if self.epoch(stop_signal):
                 self.validate()
             if self.batches.epoch < self.settings.epochs:
-                stop = processes.all_reduce_max(stop_signal())  # stays: what ended the epoch ends the run
                 self.keep()
-                self.history.interrupted = stop
+                self.history.interrupted = processes.all_reduce_max(stop_signal())  # it stays noted
 
     def epoch(self, stop_signal: Callable[[], int]) -> bool:
         """Train on what is left of the epoch; return whether it came to its end, or was asked to stop before."""
-        batches, steps = self.batches, self.settings.epochs * self.batches.steps
-        if batches.step == 0:
-            self.tally.clear()
+        batches, total_steps = self.batches, self.settings.epochs * self.batches.steps_per_epoch
         self.distributed_model.train()
         for images, targets in batches:
             for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * lr_factor(batches.done - 1, steps)
+                group["lr"] = group["initial_lr"] * lr_factor(batches.done - 1, total_steps)
             with autocast(self.device):
                 logits = self.distributed_model(images).float()
             loss = self.criterion(logits, targets)
@@ -84,7 +88,7 @@ class Trainer:
             self.optimizer.step()
             self.tally.add(loss.detach(), logits.detach(), targets)
             self.bar.update()
-            is_report_due = batches.step % max(1, batches.steps // 20) == 0  # after an epoch's last batch, too
+            is_report_due = batches.step % max(1, batches.steps_per_epoch // 20) == 0  # as after the last batch: step 0
             if is_report_due:
                 self.report()
             # Several processes stop, and keep, after the same batch, which costs them a message: not after every one.
@@ -101,28 +105,29 @@ class Trainer:
         self.tally.read()
         _check_loss(self, self.tally.loss)
         if len(self.history.val_loss) % (1 + self.settings.epochs // 200) == 0:  # of a long run not every epoch
-            done = self.batches.done / self.batches.steps
-            self.history.steps.append([done, self.tally.loss, self.tally.accuracy])
+            epochs = self.batches.done / self.batches.steps_per_epoch
+            self.history.steps.append([epochs, self.tally.loss, self.tally.accuracy])
         self.on_report(self.history)
 
     def validate(self) -> None:
         """Add the epoch to the history."""
-        processes.share_statistics(self.model)
+        processes.broadcast_statistics(self.model)
         with autocast(self.device):
             logits = predict_logits(self.model, self.data.val.images)
-        labels = self.data.val.labels
-        val_loss = self.criterion(logits, labels).item()
+        val_loss = self.criterion(logits, labels := self.data.val.labels).item()
         _check_loss(self, val_loss)
         val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)
         self.history.add(self.tally.loss, self.tally.accuracy, val_loss, val_accuracy, self.clock.seconds)
         self.on_epoch(logits, self.history)
+        self.tally.clear()
 
     def keep(self) -> None:
-        """Write the point to go on from, if this process does."""
+        """Write the resume point, if this process does."""
         state = self.state_dict()  # for which all processes are needed
         if self.folder:
             try:
-                save_point(Point(self.folder.point, self.settings, state, self.fingerprint(), self.folder.earlier))
+                path, earlier = self.folder.resume_point, self.folder.earlier
+                save_resume_point(ResumePoint(path, self.settings, state, self.fingerprint(), earlier))
             except NotFiniteError as error:
                 raise _divergence(self) from error
         self.kept_at = time.perf_counter()
@@ -140,7 +145,7 @@ class Trainer:
             part.load_state_dict(state[name])
         if len(self.history.val_loss) != self.batches.epoch:
             raise ValueError("história incompleta")
-        check_averages(self.optimizer)
+        restore_memory_order(self.optimizer)
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be as it was for the run to go on."""
@@ -157,13 +162,13 @@ def _divergence(trainer: Trainer) -> DivergenceError:
     """The error that names the place and the remedy."""
     batches, lr = trainer.batches, trainer.optimizer.param_groups[0]["initial_lr"]
     epoch = len(trainer.history.val_loss)
-    place = f"época {epoch + 1}, até o lote {batches.done - epoch * batches.steps}, lr {lr:.2g}"
+    place = f"época {epoch + 1}, até o lote {batches.done - epoch * batches.steps_per_epoch}, lr {lr:.2g}"
     return DivergenceError(f"O treino divergiu (perda não finita ou enorme): {place}.", "Use um lr menor.")
 
 
-def lr_factor(step: int, steps: int) -> float:
-    """Fraction of the peak learning rate at a step: a linear rise over WARM_UP of the run, then almost to zero."""
-    rise = max(1, round(steps * WARM_UP))
+def lr_factor(step: int, total_steps: int) -> float:
+    """Fraction of the peak learning rate at a step: a linear rise over WARM_UP of the run, then a fall almost to 0."""
+    rise = max(1, round(total_steps * WARM_UP))
     if step < rise:
         return (step + 1) / rise
-    return (steps - step) / (steps - rise + 1)
+    return (total_steps - step) / (total_steps - rise + 1)

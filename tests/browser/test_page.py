@@ -29,7 +29,7 @@ def data():
 def shipped(tmp_path_factory, data):
     """The page of the shipped model."""
     path = tmp_path_factory.mktemp("página com espaço") / "m.html"
-    path.write_text(make_page(load_model(ROOT / "best_model.pth"), data, 16), "utf-8")
+    path.write_text(make_page(load_model(ROOT / "best_model.pth"), data), "utf-8")
     assert path.stat().st_size < 8e6
     return path
 
@@ -241,7 +241,7 @@ def test_class_names_are_shown_as_text(visitor, data, tmp_path):
     model = load_model(ROOT / "best_model.pth")
     vars(model)["info"] = type(model.info).from_dict(model.info.to_dict() | {"classes": names})
     path = tmp_path / "m.html"
-    path.write_text(make_page(model, data, 16), "utf-8")
+    path.write_text(make_page(model, data), "utf-8")
     visitor.open(path.as_uri())
     visitor.choose(*(ROOT / "docs" / "fotos").glob("*.png"))
     visitor.wait(f"{CARDS} === 6 && !{OPEN}")

@@ -1,0 +1,76 @@
+"""argparse in Portuguese, and the options that several commands share."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+# What argparse says of wrong usage, as regular expressions, and the same in Portuguese; applied one after the other.
+ERRORS = {
+    "^unrecognized arguments: (.*)": r"argumento desconhecido: \1.",
+    "^the following arguments are required: (.*)": r"falta dizer: \1.",
+    "^argument (.*?: .*)": r"\1.",
+    r"invalid \w+ value: ": "valor inválido: ",
+    r"invalid choice: (.*) \(choose from (.*)\)": r"\1 não existe; use um destes: \2",
+    "ignored explicit argument ": "não aceita o valor ",
+    "expected one argument": "falta o valor",
+    "expected at least one argument": "falta pelo menos um valor",
+}
+
+
+class Formatter(argparse.HelpFormatter):
+    """Begins the usage with a Portuguese word."""
+
+    def add_usage(self, usage, actions, groups, prefix="uso: "):
+        super().add_usage(usage, actions, groups, prefix)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose help and errors are Portuguese."""
+
+    def __init__(self, *, parents=(), **options):
+        options |= {"add_help": False, "allow_abbrev": False, "formatter_class": Formatter}
+        super().__init__(parents=[HELP, *parents], **options)
+        self._positionals.title, self._optionals.title = "argumentos", "opções"
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and exit with code 2."""
+        for english, portuguese in ERRORS.items():
+            message = re.sub(english, portuguese, message)
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: erro: {message} Veja --help.\n")
+
+    def option_of(self, field: str) -> str:
+        """Return the option whose value goes into a field of Settings; the field itself where none does."""
+        return next((action.option_strings[0] for action in self._actions if action.dest == field), field)
+
+
+def add_command(commands: Any, name: str, run: Callable, text: str, *parents: argparse.ArgumentParser) -> Parser:
+    """Add a command; return its parser, which has the options of `parents` and those that all commands have.
+
+    commands: of add_subparsers(). run: gets the options, and returns the exit code and the result, a dict.
+    text: what the command does.
+    """
+    description = f"{text[0].upper()}{text[1:]}."
+    parser = commands.add_parser(name, help=text, description=description, parents=[OUTPUT, *parents])
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+HELP, OUTPUT, DATA, MODEL = (argparse.ArgumentParser(add_help=False) for _ in range(4))
+HELP.add_argument("-h", "--help", action="help", help="mostra esta ajuda e sai")
+OUTPUT.add_argument("--json", action="store_true", help="resultado em JSON na saída padrão, para outro programa ler")
+OUTPUT.add_argument("--traceback", action="store_true", help="em caso de erro, mostra onde no código ele surgiu")
+DATA.add_argument(
+    "--dados",
+    metavar="PASTA",
+    default="data",
+    help="o lugar do CIFAR-10, ou uma pasta sua com uma pasta de imagens para cada classe (padrão: %(default)s)",
+)
+DATA.add_argument(
+    "--fonte",
+    metavar="CAMINHO",
+    help="pasta ou arquivo seu com o CIFAR-10, sem usar a rede (padrão: a variável CLASSIFICADOR_DADOS)",
+)
+MODEL.add_argument("--modelo", metavar="ARQUIVO", default="best_model.pth", help="os pesos (padrão: %(default)s)")

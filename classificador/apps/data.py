@@ -1,0 +1,44 @@
+"""`dados` and `exemplo`: images to learn from. Heavy imports stay inside: --help needs none of them."""
+
+import os
+import shlex
+from pathlib import Path
+
+from classificador.apps.arguments import DATA, add_command
+from classificador.portuguese import number
+
+
+def add_commands(commands) -> None:
+    """Add both commands."""
+    text = "traz e confere o CIFAR-10, ou conta as imagens de uma pasta sua"
+    add_command(commands, "dados", data_command, text, DATA)
+    text = "grava números escritos à mão, para treinar classes suas"
+    add = add_command(commands, "exemplo", example_command, text).add_argument
+    add("pasta", metavar="PASTA", help="pasta nova, em que cada classe terá a sua")
+
+
+def data_command(options) -> tuple[int, dict]:
+    """Bring and verify CIFAR-10; of a folder of class folders, read and count what is in it."""
+    from classificador import load_cifar10
+    from classificador.data.folders import is_for_cifar10, load_folder
+
+    root = Path(os.path.expanduser(options.dados))  # as it is, where there is no such user
+    empty = root.is_dir() and not any(root.iterdir())  # made for CIFAR-10, then
+    own = not (options.fonte or is_for_cifar10(root) or empty)
+    data = load_folder(root) if own else load_cifar10(root, options.fonte)
+    what = f"{len(data.classes)} classes em {root}" if own else "CIFAR-10 conferido"
+    sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
+    train, val, test = (number(size, 0) for size in sizes.values())
+    print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")
+    return 0, sizes | {"classes": list(data.classes)}
+
+
+def example_command(options) -> tuple[int, dict]:
+    """Write a data set of class folders to try one's own classes with."""
+    from classificador.data.folders import write_example
+
+    count = write_example(options.pasta)
+    print(f"{count} imagens em {options.pasta}, uma pasta por classe. Agora:")
+    choices = "--sem-espelho --modelo numeros.pth"
+    print(f"python -m classificador treinar --dados {shlex.quote(options.pasta)} {choices}")
+    return 0, {"images": count}

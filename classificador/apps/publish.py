@@ -1,0 +1,104 @@
+"""Files for others: `exportar`, `pagina`, `ficha`, `avulso`. Heavy imports stay inside: --help needs none of them."""
+
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+from classificador.apps.arguments import DATA, MODEL, add_command
+from classificador.apps.predict import model_and_data
+from classificador.errors import DataError
+from classificador.portuguese import number
+
+# By format, how the name of an exported file ends.
+ENDINGS = {"onnx": ".onnx", "pesos": ".pesos.pth", "safetensors": ".safetensors"}
+
+
+def add_commands(commands) -> None:
+    """Add the four commands."""
+    text = "grava o modelo para outros programas, e o confere"
+    add = add_command(commands, "exportar", export_command, text, DATA, MODEL).add_argument
+    add("--formato", default="onnx", choices=ENDINGS, help="(padrão: %(default)s)")
+    add("--saida", metavar="ARQUIVO", help="(padrão: o nome de --modelo com o final do formato)")
+
+    text = "grava uma página que classifica fotos em qualquer navegador, sem instalar nada, e a confere"
+    add = add_command(commands, "pagina", page_command, text, DATA, MODEL).add_argument
+    add("--abrir", action="store_true", help="e a abre no navegador")
+    add("--saida", metavar="ARQUIVO", help="(padrão: o nome de --modelo, em dist, com .html)")
+
+    text = "grava a ficha do modelo (model card), em português e inglês"
+    add = add_command(commands, "ficha", card_command, text, DATA, MODEL).add_argument
+    text = "onde gravá-la (padrão: a pasta do modelo; para best_model.pth, docs)"
+    add("--saida", metavar="PASTA", help=text)
+
+    text = "grava o caderno com o pacote dentro, para o Colab, o Kaggle ou outra pasta"
+    add = add_command(commands, "avulso", standalone_command, text).add_argument
+    text = "onde gravá-lo (padrão: %(default)s)"
+    add("--saida", metavar="ARQUIVO", default="dist/Pytorch.ipynb", help=text)
+
+
+def export_command(options) -> tuple[int, dict]:
+    """Write the model in another format, once the file gave the same answers on test images."""
+    from classificador.apps.export import export_model
+
+    def write(model, data, path: Path) -> float:
+        return export_model(model, data.test.images, path, options.formato)
+
+    return _write_checked(options, write, ENDINGS[options.formato])
+
+
+def page_command(options) -> tuple[int, dict]:
+    """Write the model as a web page, checked in the same way; and open it, if asked to."""
+    from classificador.apps.page import write_page
+
+    code, result = _write_checked(options, write_page, ".html", folder="dist")
+    path = Path(result["file"])
+    print(f"Um arquivo de {number(path.stat().st_size / 1e6, 1)} MB: abra-o em um navegador, ou envie-o a alguém.")
+    if options.abrir and not webbrowser.open(path.resolve().as_uri()):
+        print("Nenhum navegador respondeu.")
+    return code, result
+
+
+def _write_checked(options, write: Callable, ending: str, folder: str = "") -> tuple[int, dict]:
+    """Call write(model, data, path), which writes a file of the model and returns the largest difference.
+
+    ending, folder: of the file, where --saida does not say; "": beside the model.
+    """
+    from classificador.apps.export import CHECKED
+    from classificador.network.model_info import info_of, take_classes
+
+    model, data = model_and_data(options)
+    take_classes(model, data.classes)
+    if list(data.classes) != list(info_of(model).classes):
+        raise DataError(f"As imagens de {options.dados} não são das classes deste modelo.", "Dê as dele com --dados.")
+    beside = Path(options.modelo).with_suffix(ending)
+    path = Path(options.saida or (Path(folder, beside.name) if folder else beside))
+    if path.exists() and path.samefile(options.modelo):
+        raise DataError(f"{path} é o próprio modelo, que se perderia.", "Dê outro nome com --saida.")
+    count = min(CHECKED, len(data.test))
+    print(f"Conferindo em {count} imagens de teste…")
+    difference = write(model, data, path)
+    largest = f"{difference:.1e}".replace(".", ",")
+    print(f"{path}: as mesmas respostas; diferença de probabilidade de no máximo {largest}")
+    return 0, {"file": str(path), "images": count, "largest_difference": difference}
+
+
+def card_command(options) -> tuple[int, dict]:
+    """Write the model card, in both languages."""
+    from classificador.apps.model_card import write_cards
+
+    model, data = model_and_data(options)
+    path = Path(options.modelo)
+    folder = Path(options.saida or ("docs" if options.modelo == "best_model.pth" else path.parent))
+    files = [str(card) for card in write_cards(model, path, data, folder)]
+    print(f"Gravadas: {', '.join(files)}")
+    return 0, {"files": files}
+
+
+def standalone_command(options) -> tuple[int, dict]:
+    """Write the notebook that carries the package."""
+    from classificador.apps.standalone import write_standalone
+
+    path = Path(options.saida)
+    write_standalone(path)
+    print(f"{path}: o caderno com o pacote dentro. Leve este arquivo, e best_model.pth para só predizer.")
+    return 0, {"file": str(path)}
