@@ -19,7 +19,7 @@ from classificador.network.model_info import describe_checkpoint
 from classificador.recipes import make_settings
 from classificador.results.metrics import evaluate
 from classificador.results.predict import fit_temperature, predict_logits
-from classificador.training.batches import balanced
+from classificador.training.batches import balanced_rows
 from classificador.training.fit import fit, train
 from classificador.training.history import History
 from classificador.training.trainer import lr_factor
@@ -245,9 +245,9 @@ def test_of_equally_accurate_epochs_the_one_of_lower_loss_is_kept():
 
 def test_rare_classes_are_shown_as_often_as_the_others():
     labels = torch.tensor([0] * 300 + [1] * 12 + [2] * 290)
-    rows = balanced(labels)
+    rows = balanced_rows(labels)
     shown = labels[rows].bincount()
     assert shown.max() / shown.min() < 1.1
     assert torch.equal(rows.unique(), torch.arange(len(labels)))
     even = torch.arange(3).repeat(1000)
-    assert torch.equal(balanced(even), torch.arange(3000)), "as before, where classes are even and images many"
+    assert torch.equal(balanced_rows(even), torch.arange(3000)), "as before, where classes are even and images many"
