@@ -1,7 +1,10 @@
 """Fixtures shared by all tests."""
 
+import os
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from classificador.data.dataset import ImageData, Split, load_cifar10
 from classificador.files.model_file import pack
 from classificador.network.model_info import ModelInfo
 from classificador.recipes import Settings, make_settings
+from classificador.training.history import History
 
 # Complete metadata of a checkpoint, for files that no training made.
 INFO = {
@@ -97,3 +101,30 @@ def photos(tmp_path_factory) -> str:
 def small() -> Settings:
     """A network and a run of a second, with every random part of training switched on."""
     return make_settings(epochs=2, batch_size=64, channels=(4, 8), hidden=16, device="cpu")
+
+
+def stop_at(batch: int, number: int = signal.SIGINT) -> Callable[[History], None]:
+    """A `watch` for fit() that lets a signal arrive inside a batch, counted over the run, of fewer than 40 an epoch."""
+    left = {batch}
+
+    def watch(history: History) -> None:
+        if len(history.steps) in left:
+            left.clear()
+            signal.raise_signal(number)
+
+    return watch
+
+
+@contextmanager
+def stopped_when_written(name: str) -> Iterator[None]:
+    """While the block runs, let Ctrl-C arrive whenever a file of this name has been written."""
+    replace = os.replace
+
+    def stopping(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target.name == name:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", stopping)
+        yield

@@ -1,13 +1,49 @@
-"""Training batches: mixed images, and what a teacher says of them."""
+"""Training batches: images moved, mirrored, covered and mixed, and what a teacher says of them."""
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from classificador import processes
 from classificador.recipes import make_settings
-from classificador.training.batches import Batches
+from classificador.training.batches import Batches, augment, cut_out, draw_moves
 
 ROWS = torch.arange(0, 60, 2)
+SIDE = 8
+
+
+@pytest.fixture
+def images():
+    return torch.randint(256, (200, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_result_is_a_shift_of_the_mirrored_or_plain_image(images):
+    turned = torch.arange(len(images)) % 3 == 0
+    shift, out = 2, augment(images, draw_moves(len(images), 2, torch.Generator().manual_seed(0)), turned)
+    assert (out.shape, out.dtype) == (images.shape, torch.uint8)
+    padded = F.pad(images.float(), (shift,) * 4, mode="reflect").to(torch.uint8)
+    found = set()
+    for index, mirrored in ((index, mirrored) for index in range(len(images)) for mirrored in (False, True)):
+        source = padded[index].flip(-1) if mirrored else padded[index]
+        for y, x in torch.cartesian_prod(*[torch.arange(2 * shift + 1)] * 2).tolist():
+            if torch.equal(out[index], source[:, y : y + SIDE, x : x + SIDE]):
+                found.add((index, mirrored, y, x))
+    assert {index for index, *_ in found} == set(range(len(images)))
+    assert {index for index, mirrored, _, _ in found if mirrored} == set(turned.nonzero().flatten().tolist())
+    assert len({(y, x) for *_, y, x in found}) == 25  # every shift occurs
+
+
+def test_cutout_hides_a_square_of_each_image_and_nothing_else(images):
+    centres = torch.randint(SIDE, (2, len(images), 1), generator=torch.Generator().manual_seed(0))
+    assert (centres.min(), centres.max()) == (0, SIDE - 1)
+    white = torch.full_like(images, 255)
+    hidden = cut_out(white, centres, 4) == 128
+    assert white.min() == 255
+    assert torch.equal(cut_out(images, centres, 4)[~hidden], images[~hidden])
+    for (row, column), hole in zip(centres[..., 0].T.tolist(), hidden, strict=True):
+        expected = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        expected[max(row - 2, 0) : row + 2, max(column - 2, 0) : column + 2] = True
+        assert torch.equal(hole, expected.expand(3, -1, -1))
 
 
 def batch(toy, teacher=None, **changes):

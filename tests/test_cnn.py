@@ -1,29 +1,31 @@
+"""The network, and the whitening filters that its first layer begins with."""
+
 import inspect
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from classificador.network.build import build
+from classificador.files.model_file import copy_weights
+from classificador.network.build import build, whiten
 from classificador.network.cnn import CNN, OriginalCNN, Symmetric, contrast, max_and_mean, unwrap
 from classificador.recipes import PRESETS, make_settings
-from classificador.show import summary
+from classificador.show.summary import layer_table
+from classificador.training.fit import train
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_two_convolutions_and_two_linear_layers_hold_all_mixing_weights(preset, toy):
-    layers = list(build(PRESETS[preset], toy).modules())
+    model = build(PRESETS[preset], replace(toy, classes=tuple("abcdefg"))).eval()
+    assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 7)
+    layers = list(model.modules())
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == 2
     assert sum(isinstance(layer, nn.Linear) for layer in layers) == 2
     # Whatever else learns weights may only scale and shift single channels: batch normalisation, one-dimensional.
     others = [layer for layer in layers if not isinstance(layer, nn.Conv2d | nn.Linear)]
     assert all(p.ndim == 1 for layer in others for p in layer.parameters(recurse=False))
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_logits_have_one_column_a_class(preset):
-    model = CNN(**PRESETS[preset].sizes, classes=7).eval()
-    assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 7)
 
 
 def test_the_class_has_sizes_for_its_only_arguments_and_those_of_rapido_by_default():
@@ -32,18 +34,12 @@ def test_the_class_has_sizes_for_its_only_arguments_and_those_of_rapido_by_defau
     assert len(inspect.getsource(CNN).splitlines()) <= 24
 
 
-def test_bytes_and_unit_floats_give_the_same_logits():
-    model = CNN().eval()
+def test_bytes_and_unit_floats_are_normalised_alike_from_minus_one_to_one():
+    model, seen = CNN().eval(), []
+    model.conv1.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
     images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(model(images), model(images.float() / 255))
-
-
-def test_normalisation_is_mean_half_standard_deviation_half():
-    model, seen = CNN(), []
-    model.conv1.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
-    model.eval()(torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1, 3, 32, 2).repeat(1, 1, 1, 16))
-    assert seen[0].min() == -1
-    assert seen[0].max() == 1
+    assert (seen[0].min(), seen[0].max()) == (-1, 1)
 
 
 def test_contrast_divides_by_the_root_mean_square_of_the_point_so_that_fainter_is_almost_the_same():
@@ -103,12 +99,7 @@ def test_build_makes_it_symmetric_unless_a_mirror_changes_the_meaning(toy):
 
 def test_the_original_network_is_the_seeds():
     shapes = {name: tuple(p.shape) for name, p in OriginalCNN().named_parameters() if p.ndim > 1}
-    assert shapes == {
-        "conv1.weight": (32, 3, 3, 3),
-        "conv2.weight": (64, 32, 3, 3),
-        "fc1.weight": (512, 4096),
-        "fc2.weight": (10, 512),
-    }
+    assert list(shapes.values()) == [(32, 3, 3, 3), (64, 32, 3, 3), (512, 4096), (10, 512)]
     assert OriginalCNN()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert "2 122 186" in OriginalCNN.__doc__
     assert sum(p.numel() for p in OriginalCNN().parameters()) == 2_122_186
@@ -116,9 +107,43 @@ def test_the_original_network_is_the_seeds():
 
 @pytest.mark.parametrize("model", [CNN(), Symmetric(CNN())])
 def test_the_layer_table_counts_every_parameter(model):
-    table = summary.layer_table(model)
+    table = layer_table(model)
     total = sum(p.numel() for p in model.parameters())
     assert f"{total:,}".replace(",", ".") in table.splitlines()[-1]
     assert "256×4×4" in table
     assert "fixos" not in table
     assert model.training
+
+
+def test_responses_of_the_filters_are_uncorrelated_and_of_like_size(cifar10):
+    conv = nn.Conv2d(3, 16, 3, bias=False)
+    whiten(conv, cifar10.train.images)
+    images = cifar10.train.images[3000:4000].float() / 255 * 2 - 1  # other images than the filters were made from
+    responses = F.conv2d(images, conv.weight[:8]).transpose(0, 1).flatten(1)
+    deviations = responses.std(1)
+    assert deviations.max() / deviations.min() < 1.6  # raw pixels: the first component alone is over ten times larger
+    correlations = torch.corrcoef(responses) - torch.eye(8)
+    assert correlations.abs().max() < 0.1
+
+
+def test_the_filters_come_with_their_negatives_and_those_beyond_the_patch_dimension_stay_random(toy):
+    conv = nn.Conv2d(3, 60, 3, bias=False)
+    before = conv.weight.detach().clone()
+    whiten(conv, toy.train.images)
+    assert torch.equal(conv.weight[:27], -conv.weight[27:54])
+    assert torch.equal(conv.weight[54:], before[54:])
+    assert not torch.equal(conv.weight[:54], before[:54])
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_whitened_layer_learns_only_when_asked_to_and_the_others_do(toy, small, tmp_path, learns):
+    settings = replace(small, epochs=1, train_first=learns)
+    model = build(settings, toy)
+    before = copy_weights(model.network)
+    assert torch.equal(before["conv1.weight"], build(small, toy).network.conv1.weight)
+    train(settings, toy, tmp_path / "best.pth", model)
+    after = copy_weights(model.network)
+    same = {name for name, _ in model.network.named_parameters() if torch.equal(after[name], before[name])}
+    assert same == (set() if learns else {"conv1.weight"})
+    fixed = [line for line in layer_table(model).splitlines() if "(fixos)" in line]
+    assert len(fixed) == len(same) and all(line.startswith("conv1") for line in fixed)

@@ -1,26 +1,22 @@
 """Devices that the machines of the tests do not have: Apple's GPUs, and GPUs that are too old."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torchgen
 import yaml
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from classificador import device
 from classificador.data.dataset import ImageData, Split
-from classificador.device import choose_device
+from classificador.device import autocast, choose_device
 from classificador.errors import SettingsError
-from classificador.files.model_file import load_model
-from classificador.network.build import build, make_optimizer
-from classificador.network.cnn import CNN
+from classificador.network.cnn import make_network
 from classificador.network.teacher import Teacher
 from classificador.recipes import make_settings
-from classificador.training.fit import fit
+from classificador.training.fit import train
 
 
 class OnApple(torch.Tensor):
@@ -50,18 +46,6 @@ class Operators(TorchDispatchMode):
         return operator(*arguments, **(options or {}))
 
 
-def on_apple(data: ImageData) -> ImageData:
-    """The same data, as if they had been brought to Apple's GPU."""
-    parts = [Split(*(part.as_subclass(OnApple) for part in (s.images, s.labels))) for s in (data.train, data.val)]
-    return ImageData(*parts, data.test, data.classes)
-
-
-def train(settings, data, path, network=CNN):
-    model = build(settings, data, network)
-    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    fit(model, data, criterion, make_optimizer(model, settings), settings, path)
-
-
 def test_the_pretended_gpu_refuses_what_the_real_one_does():
     tensor = torch.zeros(3).as_subclass(OnApple)
     for refused in (lambda: tensor.double().cpu(), lambda: tensor.to(torch.float64), tensor.numpy):
@@ -70,13 +54,7 @@ def test_the_pretended_gpu_refuses_what_the_real_one_does():
     assert tensor.cpu().double().numpy().dtype == "float64"
 
 
-def test_training_computes_nothing_in_float64_on_the_device(toy, tmp_path):
-    settings = make_settings(epochs=2, batch_size=65, channels=(4, 8), hidden=16, cutout=8)
-    train(settings, on_apple(toy), tmp_path / "a.pth")
-    assert load_model(tmp_path / "a.pth").info.epoch in (1, 2)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def on_mps() -> dict[str, bool]:
     """Of each operator, whether Apple's GPUs have it, or torch makes it of others: the table that torch is built of."""
     table = Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml"
@@ -93,11 +71,13 @@ def on_mps() -> dict[str, bool]:
 
 
 @pytest.mark.slow
-def test_apples_gpus_have_every_operator_of_a_training(toy, tmp_path, on_mps):
-    settings = make_settings(epochs=1, batch_size=260, cutout=8, mixup=0.5)
+def test_apples_gpus_have_every_operator_of_a_training_which_computes_nothing_in_float64(toy, tmp_path, on_mps):
+    parts = [Split(*(part.as_subclass(OnApple) for part in (s.images, s.labels))) for s in (toy.train, toy.val)]
+    data = ImageData(*parts, toy.test)  # as if they had been brought to Apple's GPU
+    settings = make_settings(epochs=1, batch_size=260, channels=(4, 8), hidden=16, cutout=8, mixup=0.5)
     with Operators() as used:
-        train(replace(settings, symmetric=False), toy, tmp_path / "teacher.pth", partial(Teacher, widths=(24, 24, 24)))
-        train(replace(settings, teacher=str(tmp_path / "teacher.pth")), toy, tmp_path / "a.pth")
+        train(settings, data, tmp_path / "teacher.pth", make_network(Teacher, widths=(24, 24, 24)))
+        train(replace(settings, teacher=str(tmp_path / "teacher.pth")), data, tmp_path / "a.pth")
     assert "aten::convolution_backward" in used.names
     assert [name for name in used.names if name.startswith("aten::") and not on_mps[name]] == []
     assert not on_mps["aten::linalg_eig"]  # the table does say no
@@ -128,3 +108,17 @@ def test_a_gpu_that_this_torch_knows_is_used(gpu, capability, capsys):
     gpu(*capability)
     assert choose_device().type == "cuda"
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("ability", "expected"),
+    [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": 1}, True), (None, False)],  # None: torch cannot tell
+)
+def test_bfloat16_only_where_the_processor_has_it(monkeypatch, ability, expected):
+    if ability is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities")
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ability)
+    with autocast(torch.device("cpu")):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if expected else torch.float32)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from classificador.data.dataset import ImageData
-from classificador.errors import CheckpointError, SettingsError, brief
+from classificador.errors import CheckpointError, SettingsError, brief, printable
 from classificador.files.safe import RESUME, read_file, write_file
 from classificador.network.teacher import Teacher
 from classificador.recipes import Settings
@@ -64,7 +64,7 @@ def check_settings(point: ResumePoint, settings: Settings) -> None:
     now = settings.to_dict()
     for name, value in point.settings.to_dict().items():
         if value != now[name]:
-            problem = f"{now[name]} aqui, {value} no treino interrompido; use o mesmo valor."
+            problem = f"{now[name]} aqui, {printable(str(value))} no treino interrompido; use o mesmo valor."
             raise SettingsError(problem, f"{REMEDY}.", name)
 
 

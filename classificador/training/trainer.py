@@ -103,8 +103,7 @@ class Trainer:
     def report(self) -> None:
         """Read the means so far and add them to the history."""
         self.tally.read()
-        if not abs(self.tally.loss) < HOPELESS:
-            raise _divergence(self)
+        _check_loss(self, self.tally.loss)
         if len(self.history.val_loss) % (1 + self.settings.epochs // 200) == 0:  # of a long run not every epoch
             epochs = self.batches.done / self.batches.steps_per_epoch
             self.history.steps.append([epochs, self.tally.loss, self.tally.accuracy])
@@ -116,8 +115,7 @@ class Trainer:
         with autocast(self.device):
             logits = predict_logits(self.model, self.data.val.images)
         val_loss = self.criterion(logits, labels := self.data.val.labels).item()
-        if not abs(val_loss) < HOPELESS:
-            raise _divergence(self)
+        _check_loss(self, val_loss)
         val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)
         self.history.add(self.tally.loss, self.tally.accuracy, val_loss, val_accuracy, self.clock.seconds)
         self.on_epoch(logits, self.history)
@@ -152,6 +150,12 @@ class Trainer:
     def fingerprint(self) -> dict[str, Any]:
         """What must be as it was for the run to go on."""
         return fingerprint(self.data_fingerprint, self.criterion, self.optimizer, self.batches.teacher)
+
+
+def _check_loss(trainer: Trainer, loss: float) -> None:
+    """Raise DivergenceError for a loss from which no training comes back."""
+    if not abs(loss) < HOPELESS:
+        raise _divergence(trainer)
 
 
 def _divergence(trainer: Trainer) -> DivergenceError:
