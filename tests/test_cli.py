@@ -72,9 +72,9 @@ def stop(monkeypatch):
     """A function during whose call a training is stopped by a signal once it saved where it is."""
 
     def act(number, command):
-        save = trainer_module.save_point
+        save = trainer_module.save_resume_point
         with monkeypatch.context() as patch:
-            patch.setattr(trainer_module, "save_point", lambda point: (save(point), signal.raise_signal(number)))
+            patch.setattr(trainer_module, "save_resume_point", lambda point: (save(point), signal.raise_signal(number)))
             return main(*command)
 
     return act

@@ -96,9 +96,11 @@ def no_cifar10(monkeypatch, toy):
 
 
 def test_an_interrupted_training_told_to_use_the_same_value_goes_on_with_it(workplace, capsys, monkeypatch):
-    save = trainer_module.save_point
+    save = trainer_module.save_resume_point
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "save_point", lambda point: (save(point), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(
+            trainer_module, "save_resume_point", lambda point: (save(point), signal.raise_signal(signal.SIGINT))
+        )
         command = f"treinar {DATA} --epocas 2 --lote 4 --modelo meu.pth"
         assert run(command, capsys)[0] == 130
     code, error = run(f"{command} --retomar --semente 7", capsys)
