@@ -7,6 +7,7 @@ from typing import Any
 
 from classificador.errors import SettingsError
 
+LARGEST = 10_000  # of a network's sizes, as in the files of models
 MAX_EPOCHS = 10_000  # the history of more would not fit the files
 
 
@@ -64,16 +65,17 @@ def _number(value: object) -> bool:
 
 
 def _pair(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(_whole(item, 1) for item in value)
+    return isinstance(value, tuple) and len(value) == 2 and all(_whole(item, 1) and item <= LARGEST for item in value)
 
 
 # What settings have to be, and what is said of one that is not.
 _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("epochs batch_size hidden", lambda v: _whole(v, 1), "precisa ser um inteiro a partir de 1"),
+    ("hidden", lambda v: v <= LARGEST, f"no máximo {LARGEST}"),
     ("epochs", lambda v: v <= MAX_EPOCHS, f"no máximo {MAX_EPOCHS}"),
     ("batch_size", lambda v: v > 1, "precisa ser pelo menos 2, por causa da normalização em lote"),
     ("lr", lambda v: _number(v) and v > 0, "precisa ser um número maior que 0, como 0.001"),
-    ("channels kernels pools", _pair, "precisa ser um par de inteiros a partir de 1"),
+    ("channels kernels pools", _pair, f"precisa ser um par de inteiros de 1 a {LARGEST}"),
     ("pools", lambda v: math.prod(v) <= 32, "o produto não pode passar de 32, o menor lado das imagens"),
     ("symmetric train_first", lambda v: isinstance(v, bool), "precisa ser True ou False"),
     ("weight_decay", lambda v: _number(v) and v >= 0, "não pode ser negativo"),

@@ -46,10 +46,11 @@ def pack(model: nn.Module, facts: dict[str, Any]) -> Checkpoint:
     facts: of a training, the parts of ModelInfo that the model does not know itself, as plain values.
     Raises CheckpointError for what no reader would take.
     """
-    known = info_of(model).to_dict() | {"device": describe_device(next(model.parameters()).device)}
+    known, device = info_of(model), describe_device(next(model.parameters()).device)
+    facts = known.to_dict() | facts | {"architecture": known.architecture, "device": device}
     weights = copy_weights(unwrap(model))
     try:
-        return Checkpoint(ModelInfo.from_dict(known | facts), weights)
+        return Checkpoint(ModelInfo.from_dict(facts), weights)
     except ValueError as error:
         text = "Isto não pode ser salvo: nomes ou números dele não cabem no arquivo de um modelo."
         raise CheckpointError(text) from error
@@ -73,11 +74,11 @@ def check_saveable(model: nn.Module, facts: dict[str, Any]) -> None:
         )
     try:
         saved = pack(model, facts)
-        _make(type(unwrap(model)), saved.info, saved.weights)
+        _make(getattr(model, "made_by", type(unwrap(model))), saved.info, saved.weights)
     except CheckpointError:
         raise
     except Exception as error:  # the class is the user's to edit
-        problem = f"Esta rede não poderia ser aberta depois de salva ({brief(error)})."
+        problem = f"Esta rede não poderia ser aberta depois de salva ({brief(error) or type(error).__name__})."
         remedy = "O arquivo guarda só os argumentos e os pesos: faça as camadas, no __init__, a partir dos argumentos."
         raise CheckpointError(problem, remedy) from error
     if RESUME_SIZE * len(serialise(BEST, {"weights": saved.weights})) > MAX_BYTES:
@@ -122,10 +123,8 @@ def load_model(path: str | Path = "best_model.pth", network_class: Callable[...,
     saved = read_checkpoint(path)
     if saved.network_class is OriginalFromPixels:
         network_class = OriginalFromPixels
-    # What DistributedDataParallel and torch.compile put before the names.
-    weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in saved.weights.items()}
     try:
-        model = _make(network_class, saved.info, weights)
+        model = _make(network_class, saved.info, saved.weights)
     except Exception as error:  # the class is the user's to edit
         if not saved.info.preset:
             raise _of_another_network(path, error) from error
@@ -141,6 +140,8 @@ def load_model(path: str | Path = "best_model.pth", network_class: Callable[...,
 
 def _make(network_class: Callable[..., nn.Module], info: ModelInfo, weights: dict[str, torch.Tensor]) -> nn.Module:
     """Return the network of a file. Raises any error for weights that are not its own, or impossible."""
+    # What DistributedDataParallel and torch.compile put before the names.
+    weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in weights.items()}
     with torch.device("meta"):  # sizes without memory: a hostile architecture may ask for any amount
         expected = make_network(network_class, **info.architecture)
     check_fit(unwrap(expected), weights)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from classificador.data.dataset import ImageData
+from classificador.errors import SettingsError
 from classificador.network.cnn import CNN, make_network, unwrap
 from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import tell
@@ -47,20 +48,31 @@ def build(
 def _arguments(
     network_class: Callable[..., nn.Module], settings: Settings, data: ImageData, pretrained: nn.Module | None
 ) -> dict[str, Any]:
-    """Return the sizes that build() passes to the class, and say which of its own defaults stay against them."""
+    """Return the sizes that build() passes to the class, and say which others it does not get.
+
+    Raises SettingsError for a class that asks for what no recipe has.
+    """
     taken, original = (inspect.signature(one).parameters for one in (network_class, CNN))
     takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    for one in taken.values():
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD and one.name not in original:
+            problem = f"A classe da rede pede o argumento {one.name}, que nenhuma receita tem."
+            raise SettingsError(problem, "Dê a ele um valor padrão.")
     learnt = info_of(pretrained).architecture if pretrained else {}
     arguments: dict[str, Any] = {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+    arguments = {name: size for name, size in arguments.items() if name in taken or size != original[name].default}
     for name, size in settings.sizes.items():
-        own = taken[name].default if name in taken else original[name].default
-        wanted = learnt.get(name, size)
-        wanted = tuple(wanted) if isinstance(wanted, list) else wanted
-        if own in (original[name].default, inspect.Parameter.empty):
+        default = original[name].default
+        own, wanted = taken[name].default if name in taken else default, learnt.get(name, size)
+        own, wanted = (tuple(value) if isinstance(value, list) else value for value in (own, wanted))
+        origin = "os pesos de que se parte pediriam" if name in learnt else f"a receita {settings.preset} pediria"
+        if repr(own) not in (repr(default), repr(inspect.Parameter.empty)):  # the class was edited
+            if repr(own) != repr(wanted):
+                tell(f"{name} = {own}, escrito na classe da rede, vale; {origin} {wanted}.")
+        elif name in taken or (takes_any and wanted != default):
             arguments[name] = wanted
-        elif own != wanted:  # the class was edited
-            origin = "os pesos de que se parte pediriam" if name in learnt else f"a receita {settings.preset} pediria"
-            tell(f"{name} = {own}, escrito na classe da rede, vale; {origin} {wanted}.")
+        elif wanted != default:
+            tell(f"{name} fica como está na classe da rede, que não tem esse argumento; {origin} {wanted}.")
     return {name: size for name, size in arguments.items() if name in taken or takes_any}
 
 

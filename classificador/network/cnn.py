@@ -78,7 +78,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def make_network(network_class: Callable[..., nn.Module], symmetric: bool = False, **sizes) -> nn.Module:
-    """Return `network_class(**sizes)`, within Symmetric if asked for, with its attribute `info`.
+    """Return `network_class(**sizes)`, within Symmetric if asked for, with the attributes `info` and `made_by`.
 
     The architecture in `info`: all arguments of the class, its defaults included, and "symmetric"; empty where a file
     could not hold them. Raises what the class raises.
@@ -87,6 +87,7 @@ def make_network(network_class: Callable[..., nn.Module], symmetric: bool = Fals
     parameters = inspect.signature(network_class).parameters.values()
     arguments = {one.name: one.default for one in parameters if one.default is not one.empty} | sizes
     arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+    vars(model)["made_by"] = network_class
     with suppress(ValueError):
         set_info(model, ModelInfo(arguments | {"symmetric": symmetric}))
     return model

@@ -8,8 +8,8 @@ from torch import nn
 
 from classificador.constants import CLASSES, FRAMINGS
 from classificador.portuguese import duration, number, percent, tell
+from classificador.recipes import LARGEST
 
-LARGEST = 10_000  # of the whole numbers in an architecture: bounds what the sizes of a hostile file can ask for
 LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures beyond which a softmax is certain, or says the same of every class
 HUGE = 1e12  # no number of a training comes near
@@ -51,7 +51,7 @@ class ModelInfo:
         for one in fields(self):
             if not isinstance(getattr(self, one.name), kind_of.get(one.type, get_origin(one.type) or one.type)):
                 raise ValueError(f"metadados de outro tipo: {one.name}")
-        epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss, self.seed or 0.0]
+        epochs, scores = self.settings.get("epochs"), [self.val_accuracy, self.val_loss]
         plain = [*_items(self.settings), *_items(self.teacher), *_items(self.versions)]  # no tensors, no endless lists
         texts = [self.preset, self.split, self.device, self.precision, self.start, self.run, self.versions.get("torch")]
         if not (
@@ -61,6 +61,7 @@ class ModelInfo:
             and len(set(self.classes)) == len(self.classes)
             and len(self.classes) in (0, self.architecture.get("classes", len(self.classes)))
             and type(epochs) is int
+            and (self.seed is None or 0 <= self.seed < 2**63)
             and all(abs(value) < HUGE for value in [self.epoch, epochs, *scores, self.seconds, self.earlier_epochs])
             and 0 <= self.doubt_below <= 1
             and self.framing in FRAMINGS
@@ -122,7 +123,8 @@ class ModelInfo:
 
 def info_of(model: nn.Module) -> ModelInfo:
     """Return what is known of a model, its attribute `info`; of one that make_network() did not make, nothing."""
-    return vars(model).get("info") or ModelInfo()
+    info = getattr(model, "info", None)
+    return info if isinstance(info, ModelInfo) else ModelInfo()
 
 
 def set_info(model: nn.Module, info: ModelInfo) -> None:

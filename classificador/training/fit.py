@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from classificador.network.build import build, make_optimizer
 from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, percent, tell
 from classificador.recipes import Settings
+from classificador.results.predict import predict_logits
 from classificador.training.batches import Batches, balanced_rows
 from classificador.training.history import History
 from classificador.training.record import Record, model_facts
@@ -78,13 +80,15 @@ def fit(
     runs = Runs(checkpoint)
     files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
     with _stop_requests() as stop_signal, files as folder, _explain_out_of_memory(settings):
+        _check_outputs(model, data)
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
         record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
-        if watch:
-            watch(trainer.history)  # before the bar, so that in a notebook the curves stand above it
-        with _attach_callbacks(trainer, record, watch) as bar, _recording(trainer, record):
-            trainer.train(stop_signal)
+        with _recording(trainer, record):
+            if watch:
+                watch(trainer.history)  # before the bar, so that in a notebook the curves stand above it
+            with _attach_callbacks(trainer, record, watch) as bar:
+                trainer.train(stop_signal)
         if folder and trainer.history.interrupted:
             bar.write(f"Interrompido; guardado em {folder.resume_point}, para retomar.")
         elif folder:
@@ -100,7 +104,8 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
     if settings.batch_size < processes.world_size():
         problem = f"precisa ser pelo menos {processes.world_size()}, o número de processos."
         raise SettingsError(problem, field="batch_size")
-    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+    weights = [value for value in model.state_dict().values() if not is_lazy(value)]
+    if not all(torch.isfinite(value).all() for value in weights):
         problem = "A rede começa com pesos não finitos, talvez de um treino que divergiu."
         raise DivergenceError(problem, "Crie-a de novo.")
     check_saveable(model, {"preset": settings.preset, "classes": list(data.classes)})
@@ -108,6 +113,16 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
     if not any(weight.requires_grad and id(weight) in trained for weight in model.parameters()):
         problem = "O otimizador é de outra rede, e esta não aprenderia nada."
         raise SettingsError(problem, "Crie-o de novo, para esta.")
+
+
+def _check_outputs(model: nn.Module, data: ImageData) -> None:
+    """Raise SettingsError for a network that was made for another number of classes or another side of the images."""
+    given, side = predict_logits(model, data.train.images[:2]).shape[1], data.train.images.shape[-1]
+    if given != len(data.classes):
+        problem = f"A rede dá {given} notas, e os dados têm {len(data.classes)} classes."
+        raise SettingsError(problem, "Dê à classe da rede o argumento classes.")
+    if info_of(model).side != side:
+        raise SettingsError(f"As imagens têm lado {side}, que a classe da rede não sabe.", "Dê a ela o argumento side.")
 
 
 @contextmanager
@@ -121,7 +136,8 @@ def _recording(trainer: Trainer, record: Record | None) -> Iterator[None]:
         status = "interrupted" if trainer.history.interrupted else "finished"
     finally:
         earlier, epoch = trainer.history.earlier_epochs, trainer.batches.done / trainer.batches.steps_per_epoch
-        set_info(trainer.model, replace(info_of(trainer.model), earlier_epochs=earlier, epoch=epoch))
+        info = replace(info_of(trainer.model), classes=trainer.data.classes, framing=trainer.data.framing)
+        set_info(trainer.model, replace(info, earlier_epochs=earlier, epoch=epoch))
         if record:
             record.write(status)
 

@@ -56,7 +56,7 @@ def read_resume_point(runs: Runs) -> ResumePoint:
 
 def unusable(path: Path, error: Exception) -> CheckpointError:
     """The error that says why a file is no resume point."""
-    return CheckpointError(f"{path} não serve para retomar ({brief(error)}).", f"{REMEDY}.")
+    return CheckpointError(f"{path} não serve para retomar este treino ({brief(error)}).", f"{REMEDY}.")
 
 
 def check_settings(point: ResumePoint, settings: Settings) -> None:
@@ -72,8 +72,9 @@ def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
     """Raise ValueError naming the first thing that is not what it was."""
     for name, now in _as_files_hold_it(fingerprint).items():
         if (before := point.fingerprint[name]) != now and name == "dados":
-            classes, train, val = before[:3]
-            raise ValueError(f"mudou: dados, que eram {train} + {val} imagens das classes {', '.join(classes)}")
+            classes, train, val, side = before[:4]
+            names = ", ".join(classes)
+            raise ValueError(f"mudou: dados, que eram {train} + {val} imagens de {side} pixels, das classes {names}")
         if before != now:
             raise ValueError(f"mudou: {name}")
 
@@ -127,18 +128,24 @@ class RandomState:
     """The generators that a network may draw from, for dropout: torch's own, and the device's."""
 
     def __init__(self, device: torch.device):
-        self.of_device = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+        self.device = device
 
     def state_dict(self) -> dict[str, Any]:
         """The states of both; on a CPU they are one."""
         states = {"cpu": torch.get_rng_state()}
-        return states | ({"device": self.of_device.get_rng_state()} if self.of_device else {})
+        if self.device.type == "cuda":
+            states["device"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            states["device"] = torch.mps.get_rng_state()
+        return states
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Draw from there on what would have been drawn."""
         torch.set_rng_state(state["cpu"])
-        if self.of_device:
-            self.of_device.set_rng_state(state["device"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["device"], self.device)
+        elif self.device.type == "mps":
+            torch.mps.set_rng_state(state["device"])
 
 
 def _as_files_hold_it(value: Any) -> Any:

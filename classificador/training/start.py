@@ -39,10 +39,9 @@ def find_start(start_from: str, classes: tuple[str, ...], checkpoint: str | Path
         if found is None:
             tell("Não há best_model.pth do CIFAR-10 de que partir; os pesos começam ao acaso.")
             return None
-        path = found
+        path, model = found
     else:
-        path = Path(start_from)
-    model = load_model(path)
+        path, model = Path(start_from), load_model(start_from)
     if isinstance(model, OriginalCNN):
         problem = f"{path} tem os pesos da rede original, de que a deste projeto não pode partir."
         raise CheckpointError(problem)
@@ -57,14 +56,14 @@ def find_start(start_from: str, classes: tuple[str, ...], checkpoint: str | Path
     return model
 
 
-def _of_cifar10(checkpoint: str | Path) -> Iterator[Path]:
-    """The files of models of CIFAR-10's classes: the shipped one, and those that trainings kept, newest first."""
+def _of_cifar10(checkpoint: str | Path) -> Iterator[tuple[Path, nn.Module]]:
+    """The networks like CNN that know CIFAR-10, with their files: the shipped one, then those set aside, newest first."""
     kept = (sorted(runs.holding(SHIPPED.name), reverse=True) for runs in (Runs(SHIPPED), Runs(checkpoint)))
     for path in [SHIPPED, *chain(*kept)]:
         try:
             saved = read_checkpoint(path)
             if saved.network_class is CNN and saved.info.classes == CLASSES:
-                yield path
+                yield path, load_model(path)
         except CheckpointError:
             continue
 
