@@ -14,12 +14,12 @@ COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run left in its folder; test: accuracy, a fraction, and macro F1, where the whole notebook ran."""
+    """What a run left in its folder."""
 
     name: str
     record: dict
     epochs: list[dict[str, float]]
-    test: dict | None
+    test: dict  # accuracy, a fraction, macro F1, and more; empty where the whole notebook did not run
     row: list[str]  # of the table
     settings: dict  # and what else may differ: the file that the run renewed, and the data that it learnt from
 
@@ -38,9 +38,8 @@ def compare_command(options) -> tuple[int, dict]:
     records = read_records(options.pastas)
     print(comparison_table(records))
     print(f"Curvas em {draw_comparison(records, options.figura)}.")
-    scores = {"test_accuracy": "accuracy", "test_f1": "macro_f1"}
-    named = [(run, {name: run.test and run.test[key] for name, key in scores.items()}) for run in records]
-    return 0, {"runs": [{"name": run.name} | tested | run.record for run, tested in named]}
+    tests = [{"test_accuracy": run.test.get("accuracy"), "test_f1": run.test.get("macro_f1")} for run in records]
+    return 0, {"runs": [{"name": run.name} | test | run.record for run, test in zip(records, tests, strict=True)]}
 
 
 def read_records(folders: list[str]) -> list[RunRecord]:
@@ -49,18 +48,15 @@ def read_records(folders: list[str]) -> list[RunRecord]:
     One that cannot be read is named, and the others are returned. Raises DataError when none is left.
     """
     files = [file for folder in map(Path, folders) for file in (*folder.glob("run.json"), *folder.glob("*/run.json"))]
-    if not files:
-        raise DataError(f"Não há run.json em {', '.join(folders)}.", "Cada treino deixa o seu em uma pasta de runs/.")
-    records, errors = [], []
+    records = []
     for folder in sorted({file.parent.resolve() for file in files}, key=lambda folder: folder.name):
         try:
             records.append(_read(folder))
         except DataError as error:
-            errors.append(error)
+            print(f"Ficou de fora: {error}")
     if not records:
-        raise errors[0]
-    for unreadable in errors:
-        print(f"Ficou de fora: {unreadable}")
+        problem = f"Não há run.json de um treino em {', '.join(folders)}."
+        raise DataError(problem, "Cada treino deixa o seu em uma pasta de runs/.")
     return records
 
 
@@ -72,7 +68,7 @@ def _read(folder: Path) -> RunRecord:
         with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
             epochs = [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
         measured = folder / "metricas.json"
-        test = json.loads(measured.read_text(encoding="utf-8"))["test"] if measured.exists() else None
+        test = json.loads(measured.read_text(encoding="utf-8"))["test"] if measured.exists() else {}
         metrics, data = record["metrics"], record["data"]
         row = [
             folder.name,
