@@ -16,11 +16,9 @@ COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 class RunRecord:
     """What a run left in its folder."""
 
-    name: str
-    record: dict
+    result: dict  # its run.json, and how it did on the test images, where the whole notebook ran
     epochs: list[dict[str, float]]
-    test: dict  # accuracy, a fraction, macro F1, and more; empty where the whole notebook did not run
-    row: list[str]  # of the table
+    row: list[str]  # of the table, the name first
     settings: dict  # and what else may differ: the file that the run renewed, and the data that it learnt from
 
 
@@ -38,8 +36,7 @@ def compare_command(options) -> tuple[int, dict]:
     records = read_records(options.pastas)
     print(comparison_table(records))
     print(f"Curvas em {draw_comparison(records, options.figura)}.")
-    tests = [{"test_accuracy": run.test.get("accuracy"), "test_f1": run.test.get("macro_f1")} for run in records]
-    return 0, {"runs": [{"name": run.name} | test | run.record for run, test in zip(records, tests, strict=True)]}
+    return 0, {"runs": [run.result for run in records]}
 
 
 def read_records(folders: list[str]) -> list[RunRecord]:
@@ -80,7 +77,8 @@ def _read(folder: Path) -> RunRecord:
         ]
         images = f"{len(data['classes'])} classes, {data['train']} imagens, {data['crc32']}"
         settings = record["settings"] | {"modelo": record["checkpoint"], "dados": images}
-        return RunRecord(folder.name, record, epochs, test, row, settings)
+        scores = {"test_accuracy": test.get("accuracy"), "test_f1": test.get("macro_f1")}
+        return RunRecord({"name": folder.name} | scores | record, epochs, row, settings)
     except OSError as error:
         raise DataError(f"{folder} não pôde ser lida: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
@@ -118,7 +116,7 @@ def draw_comparison(records: list[RunRecord], path: str) -> str:
         figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(records)), sharey=True)
         for index, run in enumerate(records):
             accuracy = [row["val_accuracy"] for row in run.epochs]
-            style = {"label": run.name, "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
+            style = {"label": run.row[0], "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
             for axis, name in zip(axes, ("epoch", "seconds"), strict=True):
                 axis.plot([row[name] for row in run.epochs], accuracy, **style)
         for axis, label in zip(axes, ("época", "segundos"), strict=True):
