@@ -124,7 +124,6 @@ def test_bad_usage_is_exit_code_two_in_portuguese(arguments, words, capsys):
         (["avaliar", "--modelo", ROOT / "pyproject.toml"], ["pyproject.toml", "danificado"]),
         (["dados", "--fonte", "nada.tar.gz"], ["nada.tar.gz"]),
         (["dados", "--fonte", "~ninguem-assim/x"], ["não existe"]),
-        (["prever", "foto.jpg", "--modelo", "meu.pth"], ["meu.pth não existe", "Confira o caminho"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_one(arguments, words, capsys, cifar10):

@@ -148,18 +148,6 @@ def test_the_documented_example_works_without_torch(shipped, exported):
     assert f"{probability:.1%}" in done.stdout
 
 
-def test_the_model_itself_and_other_classes_are_refused(cifar10, tmp_path, capsys):
-    path, data = tmp_path / "m.pesos.pth", ["--dados", str(ROOT / "data")]
-    save_small(path)
-    before = path.read_bytes()
-    assert main(["exportar", "--formato", "pesos", "--modelo", str(path), "--saida", str(path), *data]) == 1
-    assert "é o próprio modelo" in capsys.readouterr().err
-    assert path.read_bytes() == before
-    save_small(path, INFO | {"classes": ["céu", "mato"]}, classes=2)
-    assert main(["exportar", "--modelo", str(path), *data]) == 1
-    assert "não são das classes" in capsys.readouterr().err
-
-
 def test_weights_alone_open_again_here_and_with_the_documented_lines(shipped, cifar10, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, images = tmp_path / "best_model.pesos.pth", cifar10.test.images[:50]

@@ -221,7 +221,7 @@ class LiveCurves(LiveCurves):
     assert "2 []" in outputs(notebook)
     assert metrics["test"]["accuracy"] > 0.2  # one epoch; a network that learns nothing has 0.10
     saved = read_checkpoint(checkpoint)
-    assert len(saved.info.history["steps"]) > 3
+    assert saved.info.epoch == 1  # all of it, though it was stopped
     assert saved.weights["segunda.weight"].shape[:2] == (8, 4)
     assert saved.weights["fc1.weight"].shape[0] == 24
 

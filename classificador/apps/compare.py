@@ -114,12 +114,10 @@ def draw_comparison(records: list[RunRecord], path: str) -> str:
     place = path if Path(path).suffix else f"{path}.png"
     with styled():
         figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(records)), sharey=True)
-        for index, run in enumerate(records):
-            accuracy = [row["val_accuracy"] for row in run.epochs]
-            style = {"label": run.row[0], "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
-            for axis, name in zip(axes, ("epoch", "seconds"), strict=True):
-                axis.plot([row[name] for row in run.epochs], accuracy, **style)
-        for axis, label in zip(axes, ("época", "segundos"), strict=True):
+        for axis, name, label in zip(axes, ("epoch", "seconds"), ("época", "segundos"), strict=True):
+            for index, run in enumerate(records):
+                moments, accuracy = ([row[column] for row in run.epochs] for column in (name, "val_accuracy"))
+                axis.plot(moments, accuracy, ("o-", "o--", "o:")[index // 10 % 3], label=run.row[0], markersize=3)
             axis.set(xlabel=label)
             axis.xaxis.set_major_formatter(COMMA)
             axis.grid(axis="y")
