@@ -120,8 +120,8 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
     """Run the notebook, or its prediction section; leave its results under runs/, say where, and return the metrics.
 
     recipe, resume: for PRESET and RESUME, in place of what the notebook says. write: whether the outputs are also
-    written into Pytorch.ipynb. Raises CheckpointError where the results cannot be kept, and ClassificadorError when a
-    cell fails.
+    written into Pytorch.ipynb. Raises WriteError, before it runs anything, where the results cannot be kept, and
+    ClassificadorError when a cell fails.
     """
     if only_prediction and (recipe or resume):
         raise ClassificadorError("--receita e --retomar só valem para o caderno inteiro.")
@@ -132,7 +132,6 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
             cell.source += "\nRESUME = True" if resume else ""
     runs = Runs(NOTEBOOK.with_name("best_model.pth"))
     interrupted = runs.interrupted() if resume else None
-    # Made now: what cannot be kept need not be run.
     folder = interrupted.parent if interrupted else runs.new("predicao" if only_prediction else "caderno")
     shown = os.path.relpath(folder)
     try:
