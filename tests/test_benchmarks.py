@@ -3,7 +3,6 @@
 import pytest
 
 from benchmarks import ratio, time_to_accuracy
-from benchmarks.search import parse
 from benchmarks.step import multiply_adds
 from classificador import build, make_settings
 from classificador.network.cnn import OriginalCNN
@@ -39,10 +38,6 @@ def test_a_result_of_other_settings_is_not_taken_for_todays():
     assert not time_to_accuracy.still_true(result | {"settings": settings | {"epochs": 99}}, "rapido")
     assert not time_to_accuracy.still_true(result | {"runs": []}, "rapido")
     assert not time_to_accuracy.still_true(result | {"machine": {"processor": "outro"}}, "rapido")
-
-
-def test_search_values_are_numbers_pairs_or_truths():
-    assert [parse(text) for text in ("0.01", "3", "24x64", "True")] == [0.01, 3, (24, 64), True]
 
 
 def test_the_originals_best_is_that_of_the_mean_over_its_seeds():

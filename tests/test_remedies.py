@@ -2,17 +2,16 @@
 
 import re
 import shlex
-import signal
 import subprocess
 
 import pytest
 from PIL import Image
+from test_cli import write_pictures
 
 from classificador.apps import cli
 from classificador.data import pictures
 from classificador.files.model_file import save_checkpoint
 from classificador.network.cnn import CNN, make_network
-from classificador.training import trainer as trainer_module
 from conftest import INFO, ROOT
 
 
@@ -21,11 +20,7 @@ def workplace(tmp_path, monkeypatch):
     """A folder with pictures of two classes, one of them as a phone writes them, and a model of CIFAR-10."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("classificador.training.batches.SHOWN", 20)  # or each is shown until they are a thousand
-    for name, colour in (("céu", "blue"), ("mato", "green")):
-        folder = tmp_path / "viagem" / "fotos" / name
-        folder.mkdir(parents=True)
-        for number in range(12):
-            Image.new("RGB", (40, 50), colour).save(folder / f"{number}.png")
+    write_pictures(tmp_path / "viagem" / "fotos", 12, céu="blue", mato="green")
     Image.new("RGB", (40, 50), "blue").save(tmp_path / "foto.heic", format="HEIF")
     save_checkpoint("best_model.pth", make_network(CNN, channels=(4, 8), hidden=16), INFO)
     return tmp_path
@@ -39,7 +34,7 @@ def run(command: str, capsys) -> tuple[int, str]:
 
 
 DATA = "--dados viagem/fotos"
-TRAIN = f"treinar {DATA} --epocas 1 --lote 32 --modelo meu.pth"
+TRAIN = f"treinar {DATA} --epocas 1 --lote 8 --modelo meu.pth"
 
 
 @pytest.mark.slow
@@ -93,19 +88,6 @@ def test_doing_what_the_message_says_works(workplace, no_cifar10, capsys, before
 def no_cifar10(monkeypatch, toy):
     """The toy data in place of CIFAR-10."""
     monkeypatch.setattr("classificador.data.folders.load_cifar10", lambda root, source: toy)
-
-
-def test_an_interrupted_training_told_to_use_the_same_value_goes_on_with_it(workplace, capsys, monkeypatch):
-    save = trainer_module.save_resume_point
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            trainer_module, "save_resume_point", lambda point: (save(point), signal.raise_signal(signal.SIGINT))
-        )
-        command = f"treinar {DATA} --epocas 2 --lote 4 --modelo meu.pth"
-        assert run(command, capsys)[0] == 130
-    code, error = run(f"{command} --retomar --semente 7", capsys)
-    option, value = re.search(r"erro: (--\S+): 7 aqui, (\d+) no treino interrompido; use o mesmo valor", error).groups()
-    assert run(f"{command} --retomar {option} {value}", capsys)[0] == 0
 
 
 def test_a_heic_photo_opens_once_the_package_named_is_there(workplace, capsys, monkeypatch):

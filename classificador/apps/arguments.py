@@ -15,7 +15,6 @@ ERRORS = {
     r"invalid choice: (.*) \(choose from (.*)\)": r"\1 não existe; use um destes: \2",
     "ignored explicit argument ": "não aceita o valor ",
     "expected one argument": "falta o valor",
-    "expected at least one argument": "falta pelo menos um valor",
 }
 
 

@@ -14,13 +14,11 @@ COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run left in its folder; test: accuracy, a fraction, and macro F1, where the whole notebook ran."""
+    """What a run left in its folder."""
 
-    name: str
-    record: dict
+    result: dict  # its run.json, and how it did on the test images, where the whole notebook ran
     epochs: list[dict[str, float]]
-    test: dict | None
-    row: list[str]  # of the table
+    row: list[str]  # of the table, the name first
     settings: dict  # and what else may differ: the file that the run renewed, and the data that it learnt from
 
 
@@ -38,9 +36,7 @@ def compare_command(options) -> tuple[int, dict]:
     records = read_records(options.pastas)
     print(comparison_table(records))
     print(f"Curvas em {draw_comparison(records, options.figura)}.")
-    scores = {"test_accuracy": "accuracy", "test_f1": "macro_f1"}
-    named = [(run, {name: run.test and run.test[key] for name, key in scores.items()}) for run in records]
-    return 0, {"runs": [{"name": run.name} | tested | run.record for run, tested in named]}
+    return 0, {"runs": [run.result for run in records]}
 
 
 def read_records(folders: list[str]) -> list[RunRecord]:
@@ -49,18 +45,15 @@ def read_records(folders: list[str]) -> list[RunRecord]:
     One that cannot be read is named, and the others are returned. Raises DataError when none is left.
     """
     files = [file for folder in map(Path, folders) for file in (*folder.glob("run.json"), *folder.glob("*/run.json"))]
-    if not files:
-        raise DataError(f"Não há run.json em {', '.join(folders)}.", "Cada treino deixa o seu em uma pasta de runs/.")
-    records, errors = [], []
+    records = []
     for folder in sorted({file.parent.resolve() for file in files}, key=lambda folder: folder.name):
         try:
             records.append(_read(folder))
         except DataError as error:
-            errors.append(error)
+            print(f"Ficou de fora: {error}")
     if not records:
-        raise errors[0]
-    for unreadable in errors:
-        print(f"Ficou de fora: {unreadable}")
+        problem = f"Não há run.json de um treino em {', '.join(folders)}."
+        raise DataError(problem, "Cada treino deixa o seu em uma pasta de runs/.")
     return records
 
 
@@ -72,7 +65,7 @@ def _read(folder: Path) -> RunRecord:
         with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
             epochs = [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
         measured = folder / "metricas.json"
-        test = json.loads(measured.read_text(encoding="utf-8"))["test"] if measured.exists() else None
+        test = json.loads(measured.read_text(encoding="utf-8"))["test"] if measured.exists() else {}
         metrics, data = record["metrics"], record["data"]
         row = [
             folder.name,
@@ -84,7 +77,8 @@ def _read(folder: Path) -> RunRecord:
         ]
         images = f"{len(data['classes'])} classes, {data['train']} imagens, {data['crc32']}"
         settings = record["settings"] | {"modelo": record["checkpoint"], "dados": images}
-        return RunRecord(folder.name, record, epochs, test, row, settings)
+        scores = {"test_accuracy": test.get("accuracy"), "test_f1": test.get("macro_f1")}
+        return RunRecord({"name": folder.name} | scores | record, epochs, row, settings)
     except OSError as error:
         raise DataError(f"{folder} não pôde ser lida: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
@@ -120,12 +114,10 @@ def draw_comparison(records: list[RunRecord], path: str) -> str:
     place = path if Path(path).suffix else f"{path}.png"
     with styled():
         figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(records)), sharey=True)
-        for index, run in enumerate(records):
-            accuracy = [row["val_accuracy"] for row in run.epochs]
-            style = {"label": run.name, "ls": ("-", "--", ":")[index // 10 % 3], "marker": "o", "markersize": 3}
-            for axis, name in zip(axes, ("epoch", "seconds"), strict=True):
-                axis.plot([row[name] for row in run.epochs], accuracy, **style)
-        for axis, label in zip(axes, ("época", "segundos"), strict=True):
+        for axis, name, label in zip(axes, ("epoch", "seconds"), ("época", "segundos"), strict=True):
+            for index, run in enumerate(records):
+                moments, accuracy = ([row[column] for row in run.epochs] for column in (name, "val_accuracy"))
+                axis.plot(moments, accuracy, ("o-", "o--", "o:")[index // 10 % 3], label=run.row[0], markersize=3)
             axis.set(xlabel=label)
             axis.xaxis.set_major_formatter(COMMA)
             axis.grid(axis="y")

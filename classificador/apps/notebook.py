@@ -4,11 +4,9 @@ import base64
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-import unicodedata
 from pathlib import Path
 
 import nbformat
@@ -85,18 +83,12 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run
 
 
 def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
-    """Write every PNG the notebook shows to `folder`, numbered and named after its section; return how many."""
+    """Write every PNG the notebook shows to `folder`, numbered; return how many."""
     folder.mkdir(parents=True, exist_ok=True)
-    section, count = "inicio", 0
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and cell.source.startswith("#"):
-            heading = re.findall("^#+ (.*)", cell.source, re.MULTILINE)[-1]
-            plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode().lower()
-            section = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
-        for data in _figures(cell):
-            count += 1
-            (folder / f"{count:02d}-{section}.png").write_bytes(base64.b64decode(data["image/png"]))
-    return count
+    figures = [figure for cell in notebook.cells for figure in _figures(cell)]
+    for count, figure in enumerate(figures, 1):
+        (folder / f"{count:02d}.png").write_bytes(base64.b64decode(figure["image/png"]))
+    return len(figures)
 
 
 def _figures(cell: nbformat.NotebookNode) -> list[dict]:
@@ -104,27 +96,23 @@ def _figures(cell: nbformat.NotebookNode) -> list[dict]:
     return [output.data for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
 
 
-def _shrink(figure: dict) -> None:
-    """Reduce a figure to 256 colours: a third of the bytes, and every version of the notebook is kept."""
-    image, small = Image.open(io.BytesIO(base64.b64decode(figure["image/png"]))), io.BytesIO()
-    image.convert("RGB").quantize(256, kmeans=3).save(small, "PNG", optimize=True)
-    figure["image/png"] = base64.b64encode(small.getvalue()).decode()
-
-
 def write_outputs(executed: nbformat.NotebookNode) -> None:
-    """Write what the cells of `executed`, the notebook or its last section, show into Pytorch.ipynb, figures shrunk."""
+    """Write what the cells of `executed`, the notebook or its last section, show into Pytorch.ipynb.
+
+    Figures are reduced to 256 colours: a third of the bytes, and every version of the notebook is kept.
+    """
     whole = open_notebook()
     for own, cell in zip(whole.cells[-len(executed.cells) :], executed.cells, strict=True):
         if cell.cell_type == "code":
             own.outputs = cell.outputs
             for figure in _figures(own):
-                _shrink(figure)
-    code = [cell for cell in whole.cells if cell.cell_type == "code"]
-    for count, cell in enumerate(code, 1):
-        cell.execution_count = count
-        for output in cell.outputs:
-            if "execution_count" in output:
-                output.execution_count = count
+                image, small = Image.open(io.BytesIO(base64.b64decode(figure["image/png"]))), io.BytesIO()
+                image.convert("RGB").quantize(256, kmeans=3).save(small, "PNG", optimize=True)
+                figure["image/png"] = base64.b64encode(small.getvalue()).decode()
+    for count, cell in enumerate((cell for cell in whole.cells if cell.cell_type == "code"), 1):
+        for numbered in (cell, *cell.outputs):
+            if "execution_count" in numbered:
+                numbered.execution_count = count
     write_bytes(NOTEBOOK, (nbformat.writes(whole).rstrip() + "\n").encode())
 
 
@@ -132,8 +120,8 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
     """Run the notebook, or its prediction section; leave its results under runs/, say where, and return the metrics.
 
     recipe, resume: for PRESET and RESUME, in place of what the notebook says. write: whether the outputs are also
-    written into Pytorch.ipynb. Raises CheckpointError where the results cannot be kept, and ClassificadorError when a
-    cell fails.
+    written into Pytorch.ipynb. Raises WriteError, before it runs anything, where the results cannot be kept, and
+    ClassificadorError when a cell fails.
     """
     if only_prediction and (recipe or resume):
         raise ClassificadorError("--receita e --retomar só valem para o caderno inteiro.")
@@ -144,21 +132,22 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
             cell.source += "\nRESUME = True" if resume else ""
     runs = Runs(NOTEBOOK.with_name("best_model.pth"))
     interrupted = runs.interrupted() if resume else None
-    label = "predicao" if only_prediction else "caderno"  # made now: what cannot be kept need not be run
-    folder = interrupted.parent if interrupted else runs.new(label)
+    folder = interrupted.parent if interrupted else runs.new("predicao" if only_prediction else "caderno")
+    shown = os.path.relpath(folder)
     try:
-        metrics, failure = _try(notebook, folder)
+        metrics = execute(notebook, run=folder.name)
     except KeyboardInterrupt:
-        if not any(folder.iterdir()):
-            folder.rmdir()
         if not only_prediction:
             print("\nSe o treino já tinha uma época completa, best_model.pth tem o melhor até aqui.")
         raise
-    nbformat.write(notebook, folder / NOTEBOOK.name)
-    figures = save_figures(notebook, folder / "figuras")
-    shown = os.path.relpath(folder)
-    if failure:
-        raise ClassificadorError(f"{failure}.", f"O caderno até aqui ficou em {shown}.")
+    except (CellExecutionError, DeadKernelError) as error:
+        failure = "O kernel do caderno morreu; talvez tenha faltado memória"
+        if isinstance(error, CellExecutionError):
+            failure = f"{error.ename}: {brief(error.evalue)}".rstrip(".")
+        raise ClassificadorError(f"{failure}.", f"O caderno até aqui ficou em {shown}.") from error
+    finally:
+        nbformat.write(notebook, folder / NOTEBOOK.name)
+        figures = save_figures(notebook, folder / "figuras")
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
     if write:
         write_outputs(notebook)
@@ -167,13 +156,3 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
     distilled = ", destilado" if test.get("distilled") else ""
     print(f"Teste: acurácia {percent(test['accuracy'], 2)}, F1 macro {number(test['macro_f1'], 4)}{distilled}")
     return metrics
-
-
-def _try(notebook: nbformat.NotebookNode, folder: Path) -> tuple[dict, str]:
-    """Execute the notebook, its training's run in `folder`; return its metrics, and what failed, if anything did."""
-    try:
-        return execute(notebook, run=folder.name), ""
-    except CellExecutionError as error:
-        return {}, f"{error.ename}: {brief(error.evalue)}".rstrip(".")
-    except DeadKernelError:
-        return {}, "o kernel do caderno morreu; talvez tenha faltado memória"

@@ -2,6 +2,7 @@
 
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from classificador.apps.arguments import DATA, MODEL, add_command
@@ -43,14 +44,14 @@ def export_command(options) -> tuple[int, dict]:
     def write(model, data, path: Path) -> float:
         return export_model(model, data.test.images, path, options.formato)
 
-    return _write_checked(options, write, ENDINGS[options.formato])
+    return _write_checked(options, write, ENDINGS[options.formato], Path(options.modelo).parent)
 
 
 def page_command(options) -> tuple[int, dict]:
     """Write the model as a web page, checked in the same way; and open it, if asked to."""
     from classificador.apps.page import write_page
 
-    code, result = _write_checked(options, write_page, ".html", folder="dist")
+    code, result = _write_checked(options, write_page, ".html", Path("dist"))
     path = Path(result["file"])
     print(f"Um arquivo de {number(path.stat().st_size / 1e6, 1)} MB: abra-o em um navegador, ou envie-o a alguém.")
     if options.abrir and not webbrowser.open(path.resolve().as_uri()):
@@ -58,10 +59,10 @@ def page_command(options) -> tuple[int, dict]:
     return code, result
 
 
-def _write_checked(options, write: Callable, ending: str, folder: str = "") -> tuple[int, dict]:
-    """Call write(model, data, path), which writes a file of the model and returns the largest difference.
+def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple[int, dict]:
+    """Call write(model, data, path), which checks the model's file, writes it and returns the largest difference.
 
-    ending, folder: of the file, where --saida does not say; "": beside the model.
+    ending, folder: of the file, where --saida does not say.
     """
     from classificador.apps.export import CHECKED
     from classificador.network.model_info import info_of, take_classes
@@ -70,16 +71,23 @@ def _write_checked(options, write: Callable, ending: str, folder: str = "") -> t
     take_classes(model, data.classes)
     if list(data.classes) != list(info_of(model).classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo.", "Dê as dele com --dados.")
-    beside = Path(options.modelo).with_suffix(ending)
-    path = Path(options.saida or (Path(folder, beside.name) if folder else beside))
+    path = _with_folder(options.saida or folder / f"{Path(options.modelo).stem}{ending}")
     if path.exists() and path.samefile(options.modelo):
         raise DataError(f"{path} é o próprio modelo, que se perderia.", "Dê outro nome com --saida.")
     count = min(CHECKED, len(data.test))
     print(f"Conferindo em {count} imagens de teste…")
     difference = write(model, data, path)
     largest = f"{difference:.1e}".replace(".", ",")
-    print(f"{path}: as mesmas respostas; diferença de probabilidade de no máximo {largest}")
+    print(f"{path}: as mesmas probabilidades, com diferença de no máximo {largest}")
     return 0, {"file": str(path), "images": count, "largest_difference": difference}
+
+
+def _with_folder(place: str | Path) -> Path:
+    """The path of a file to write; its folder is made."""
+    path = Path(place)
+    with suppress(OSError):  # that the file cannot be written either tells
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def card_command(options) -> tuple[int, dict]:
@@ -96,9 +104,13 @@ def card_command(options) -> tuple[int, dict]:
 
 def standalone_command(options) -> tuple[int, dict]:
     """Write the notebook that carries the package."""
-    from classificador.apps.standalone import write_standalone
+    import nbformat
 
-    path = Path(options.saida)
-    write_standalone(path)
+    from classificador.apps.standalone import make_standalone
+    from classificador.atomic import write_bytes
+
+    content = f"{nbformat.writes(make_standalone())}\n".encode()
+    path = _with_folder(options.saida)
+    write_bytes(path, content)
     print(f"{path}: o caderno com o pacote dentro. Leve este arquivo, e best_model.pth para só predizer.")
     return 0, {"file": str(path)}

@@ -6,14 +6,12 @@ import re
 import tarfile
 import textwrap
 import tomllib
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import nbformat
 
 from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, open_notebook
-from classificador.atomic import write_bytes
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
@@ -82,13 +80,6 @@ def make_standalone() -> nbformat.NotebookNode:
     for number, cell in enumerate(cells):
         cell["id"] = f"celula-{number}"  # the same file every time
     return notebook
-
-
-def write_standalone(path: Path) -> None:
-    """Write the notebook of make_standalone(). Raises ClassificadorError."""
-    with suppress(OSError):  # that the file cannot be written either tells
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, (nbformat.writes(make_standalone()) + "\n").encode())
 
 
 def _carrier(dependencies: list[str]) -> str:

@@ -48,9 +48,13 @@ def add_commands(commands) -> None:
     add("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
 
 
-def train_command(options) -> tuple[int, dict]:
-    """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on."""
-    from classificador import load_data, make_settings, processes
+def train_command(options, defaults=None, network=None) -> tuple[int, dict]:
+    """Train; when stopped by a signal the exit code is 128 plus its number (Ctrl-C: 130), and --retomar goes on.
+
+    defaults: the Settings that options change, of a training that does not go on from another; None: the recipe's.
+    network: the class to train; None: the project's own.
+    """
+    from classificador import Settings, build, load_data, make_settings, processes
     from classificador.device import choose_device
     from classificador.training.fit import train
     from classificador.training.resume import read_resume_point
@@ -62,31 +66,25 @@ def train_command(options) -> tuple[int, dict]:
         print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
         return 0, {}
     goes_on = options.retomar or left == "interrupted"
-    earlier = processes.on_rank_0(lambda: read_resume_point(runs).settings if goes_on else None)
-    given = _given(options)
+    earlier = processes.on_rank_0(lambda: read_resume_point(runs).settings if goes_on else defaults)
+    names = {field.name for field in fields(Settings)}
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     settings = replace(earlier, **given) if earlier else make_settings(**given)
     choose_device(settings.device)  # a device that is missing is told before the data are fetched
     data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
-    _, history = train(settings, data, options.modelo, resume=goes_on)
-    return _tell_outcome(history, settings, data, options.modelo)
+    # The mirror image is no part of another network: twice the cost for each of a teacher's many answers.
+    model = build(replace(settings, symmetric=False), data, network) if network else None
+    _, history = train(settings, data, options.modelo, model, resume=goes_on)
+    _tell_outcome(history, settings, data, options.modelo)
+    return 128 + history.interrupted if history.interrupted else 0, history.to_dict()
 
 
 def teacher_command(options) -> tuple[int, dict]:
     """Train the teacher of the recipe `destilado`; stopped and resumed as in train_command."""
-    from classificador import build, load_data
     from classificador.network.teacher import Teacher
     from classificador.recipes import TEACHER
-    from classificador.training.fit import train
-    from classificador.training.resume import read_resume_point
-    from classificador.training.run_folder import Runs
 
-    earlier = read_resume_point(Runs(options.modelo)).settings if options.retomar else TEACHER
-    settings = replace(earlier, **_given(options))
-    data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
-    # The mirror image is no part of it: twice the cost for each of its many answers.
-    teacher = build(replace(settings, symmetric=False), data, Teacher)
-    _, history = train(settings, data, options.modelo, teacher, resume=options.retomar)
-    return _tell_outcome(history, settings, data, options.modelo)
+    return train_command(options, TEACHER, Teacher)
 
 
 def notebook_command(options) -> tuple[int, dict]:
@@ -96,16 +94,8 @@ def notebook_command(options) -> tuple[int, dict]:
     return 0, run_notebook(options.predicao, options.preset, options.retomar, options.gravar)
 
 
-def _given(options) -> dict:
-    """The settings that were given as options."""
-    from classificador import Settings
-
-    names = {field.name for field in fields(Settings)}
-    return {name: value for name, value in vars(options).items() if name in names and value is not None}
-
-
-def _tell_outcome(history, settings, data, path: str) -> tuple[int, dict]:
-    """Say how a training went; the exit code as train_command has it."""
+def _tell_outcome(history, settings, data, path: str) -> None:
+    """Say how a training went."""
     from classificador.portuguese import duration, number, percent
 
     if history.val_accuracy:
@@ -114,4 +104,3 @@ def _tell_outcome(history, settings, data, path: str) -> tuple[int, dict]:
         print(f"Melhor acurácia de validação: {best} ({details}), em {seconds}: {path}")
     if history.interrupted:
         print("Para continuar: o mesmo comando, com --retomar.")
-    return 128 + history.interrupted if history.interrupted else 0, history.to_dict()

@@ -57,7 +57,7 @@ def find_start(start_from: str, classes: tuple[str, ...], checkpoint: str | Path
 
 
 def _of_cifar10(checkpoint: str | Path) -> Iterator[tuple[Path, nn.Module]]:
-    """The networks like CNN that know CIFAR-10, with their files: the shipped one, then those set aside, newest first."""
+    """The networks like CNN that know CIFAR-10, with their files: the shipped one, then those set aside."""
     kept = (sorted(runs.holding(SHIPPED.name), reverse=True) for runs in (Runs(SHIPPED), Runs(checkpoint)))
     for path in [SHIPPED, *chain(*kept)]:
         try:
