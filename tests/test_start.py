@@ -78,6 +78,10 @@ def test_the_model_of_ones_own_classes_that_took_its_place_is_not_taken_for_it(w
     save_checkpoint("best_model.pth", make_network(CNN, **SIZES), INFO | {"classes": list(OWN)})
     assert find_start("auto", OWN).info.classes == CLASSES
     assert "runs/x-anterior/best_model.pth" in capsys.readouterr().out.replace("\\", "/")
+    edited = make_network(CNN, **SIZES)
+    unwrap(edited).third = torch.nn.Linear(3, 3)  # as of a class that was edited, which this one cannot be built from
+    save_checkpoint("best_model.pth", edited, INFO)
+    assert find_start("auto", OWN).info.epoch == 3
     (workplace / "runs" / "x-anterior" / "best_model.pth").write_bytes(b"damaged")
     assert find_start("auto", OWN) is None
     assert "os pesos começam ao acaso" in capsys.readouterr().out

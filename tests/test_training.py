@@ -15,7 +15,7 @@ from classificador.files import model_file
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN, unwrap
-from classificador.network.model_info import describe_checkpoint
+from classificador.network.model_info import describe_checkpoint, info_of
 from classificador.recipes import make_settings
 from classificador.results.metrics import evaluate
 from classificador.results.predict import fit_temperature, predict_logits
@@ -81,9 +81,50 @@ def test_what_is_written_in_the_class_is_what_trains_and_a_line_says_so(toy, cap
     assert "hidden = 99, escrito na classe da rede, vale; os pesos de que" in capsys.readouterr().out
 
 
-def test_a_class_without_arguments_is_built_trained_saved_and_opened(toy, small, tmp_path):
-    train(replace(small, epochs=1), toy, tmp_path / "best.pth", build(small, toy, WithoutArguments))
-    assert isinstance(unwrap(load_model(tmp_path / "best.pth", WithoutArguments)), WithoutArguments)
+class WithFixedSize(CNN):
+    """Takes any arguments, but for one that it sets itself."""
+
+    def __init__(self, **sizes):
+        super().__init__(hidden=20, **sizes)
+
+
+class Demanding(CNN):
+    """Asks for an argument that no recipe has."""
+
+    def __init__(self, depth, **sizes):
+        super().__init__(**sizes)
+
+
+def factory(hidden=8, classes=10):
+    return CNN(channels=(2, 4), hidden=hidden, classes=classes)
+
+
+@pytest.mark.parametrize("network", [WithoutArguments, WithFixedSize, factory])
+def test_whatever_makes_a_network_can_be_trained_saved_and_opened(toy, small, tmp_path, network):
+    settings = replace(small, epochs=1, seed=10**15, hidden=384)
+    train(settings, toy, tmp_path / "best.pth", build(settings, toy, network))
+    model = load_model(tmp_path / "best.pth", network)
+    assert model.info.seed == 10**15
+    compiled = torch.compile(model, backend="eager")
+    assert info_of(compiled) == model.info, "calibration and names hold for what torch.compile makes of it, too"
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "words"),
+    [
+        (WithoutArguments, {"classes": ("a", "b", "c")}, "dá 10 notas, e os dados têm 3 classes"),
+        (Demanding, {}, "pede o argumento depth"),
+    ],
+    ids=["outputs", "argument"],
+)
+def test_a_class_that_is_not_for_these_data_is_refused_before_the_training(
+    toy, small, tmp_path, network, changes, words
+):
+    few = Split(toy.train.images[:60], toy.train.labels[:60] % 3)
+    data = replace(toy, train=few, val=few, **changes) if changes else toy
+    with pytest.raises(SettingsError, match=words):
+        train(small, data, tmp_path / "best.pth", build(small, data, network))
+    assert not (tmp_path / "best.pth").exists()
 
 
 def test_a_network_that_does_not_say_its_sizes_is_sent_to_build(toy, small, tmp_path):
