@@ -253,6 +253,9 @@ class Linear(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(3072, 10))
 
+    def forward(self, images):
+        return super().forward(images / 255)
+
 
 class Swapped(CNN):
     """The same layers by name and shape, in another order, by which the optimizer knows them."""
