@@ -20,7 +20,7 @@ from classificador.errors import ExportError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.results.predict import predict, predict_image
-from conftest import INFO, ROOT
+from conftest import INFO, ROOT, noise
 
 pytestmark = pytest.mark.slow
 
@@ -36,10 +36,6 @@ def save_small(path, info=INFO, **sizes):
     network.fc2.weight.data *= 8
     save_checkpoint(path, network, info)
     return load_model(path)
-
-
-def noise(count: int, side: int = 32) -> torch.Tensor:
-    return torch.randint(256, (count, 3, side, side), dtype=torch.uint8)
 
 
 @pytest.fixture(scope="module")
