@@ -1,7 +1,6 @@
 """The page that classifies in a browser, opened as a file and used as a visitor would."""
 
 import http.server
-import io
 import re
 import threading
 
@@ -64,15 +63,6 @@ def odd(tmp_path_factory, data):
     return sorted(folder.iterdir())
 
 
-def with_thumbnail(photo: Image.Image) -> Image.Exif:
-    """The EXIF of a camera, with a small JPEG within, whose end must not be taken for the whole one's."""
-    small = io.BytesIO()
-    photo.resize((160, 107)).save(small, "JPEG")
-    exif = Image.Exif()
-    exif[0x927C] = small.getvalue()
-    return exif
-
-
 def answers(visitor) -> dict[str, tuple[str, float]]:
     """The class and its probability for each picture that has one, by the file's name."""
     cards = visitor.run(
@@ -116,7 +106,7 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
     (tmp_path / "a-texto.jpg").write_text("não sou uma imagem")
     (tmp_path / "b-vazia.png").write_bytes(b"")
     (tmp_path / "c-rasgada.png").write_bytes(whole[: len(whole) // 2])
-    photo.save(tmp_path / "inteira.jpg", exif=with_thumbnail(photo))
+    photo.save(tmp_path / "inteira.jpg")
     (tmp_path / "c-rasgada2.jpg").write_bytes((tmp_path / "inteira.jpg").read_bytes()[:-2000])
     photo.convert("P").save(tmp_path / "inteira.gif")
     photo.save(tmp_path / "inteira.webp", exif=b"II*\0\xff\xff\xff\x7f")  # which points nowhere
@@ -150,22 +140,6 @@ def test_dropped_and_pasted_pictures_and_what_is_none(visitor, shipped):
     visitor.drop([])
     visitor.wait("document.querySelector('[role=status]').textContent.startsWith('Isto não é um arquivo de foto')")
     assert visitor.run("return document.querySelector('[role=status]').checkVisibility()")
-
-
-def test_the_map_is_drawn_as_it_comes(visitor, shipped):
-    visitor.open(shipped.as_uri())
-    visitor.drop([ROOT / "docs" / "fotos" / "gato.png"])
-    states = visitor.run(
-        """const seen = new Set(), end = performance.now() + 30000;
-        while (performance.now() < end && seen.size < 5) {
-            const canvas = document.querySelectorAll("article canvas")[2];
-            if (canvas) seen.add(canvas.getContext("2d").getImageData(0, 0, 32, 32).data.join());
-            await new Promise((resolve) => setTimeout(resolve, 20));
-        }
-        return seen.size"""
-    )
-    assert states == 5
-    visitor.wait("!document.querySelector('[aria-busy]')")
 
 
 def test_what_is_cleared_is_not_waited_for(visitor, shipped):
