@@ -90,7 +90,7 @@ def documented_example() -> str:
     return example
 
 
-def write_pictures(folder) -> list:
+def write_odd_pictures(folder) -> list:
     """What phones, scanners and drawing programs write; no two parts of a picture are alike."""
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter
@@ -120,7 +120,7 @@ def test_the_documented_example_answers_as_prever_does(tmp_path, side, framing):
     model, answers = save_small(tmp_path / "modelo.pth", info, classes=3, side=side), set()
     export_model(model, noise(4, side), tmp_path / "best_model.onnx", "onnx")
     example = documented_example().replace("best_model.onnx", str(tmp_path / "best_model.onnx"))
-    for path in write_pictures(tmp_path):
+    for path in write_odd_pictures(tmp_path):
         found: dict = {}
         exec(example.replace("foto.jpg", str(path)), found)
         expected = predict_image(model, path)

@@ -73,13 +73,14 @@ def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symm
         lambda weights: {"epoch": 3, "optimizer_state_dict": {"state": {}}, "model_state_dict": weights},
         lambda weights: {f"module.{name}": value for name, value in weights.items()},
         lambda weights: {f"model.{name}": value for name, value in weights.items()} | {"n_averaged": torch.tensor(3)},
+        lambda weights: {name: nn.Parameter(value, value.is_floating_point()) for name, value in weights.items()},
         lambda weights: {
             name: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
             for name, value in weights.items()
         },
         lambda weights: {name: value.half() if value.is_floating_point() else value for name, value in weights.items()},
     ],
-    ids=["state_dict", "tutorial", "DataParallel", "Lightning", "channels last", "half precision"],
+    ids=["state_dict", "tutorial", "DataParallel", "Lightning", "parameters", "channels last", "half precision"],
 )
 def test_weights_are_found_however_they_are_packed(path, wrap):
     network = small()

@@ -15,6 +15,7 @@ from classificador import load_data, load_model, predict_image
 from classificador.apps.page import make_page
 from conftest import ROOT
 
+PHOTOS = ROOT / "docs" / "fotos"
 CARDS = "document.querySelectorAll('article').length"
 OPEN = "document.querySelectorAll('article .soft').length"  # cards that wait for their answer
 
@@ -131,7 +132,7 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
 
 def test_dropped_and_pasted_pictures_and_what_is_none(visitor, shipped):
     visitor.open(shipped.as_uri())
-    photos = [ROOT / "docs" / "fotos" / f"{name}.png" for name in ("gato", "navio", "sapo")]
+    photos = [PHOTOS / f"{name}.png" for name in ("gato", "navio", "sapo")]
     visitor.drop(photos[:2])
     visitor.wait(f"{CARDS} === 2 && !{OPEN}")
     visitor.drop(photos[2:], "paste", "clipboardData")
@@ -144,7 +145,7 @@ def test_dropped_and_pasted_pictures_and_what_is_none(visitor, shipped):
 
 def test_what_is_cleared_is_not_waited_for(visitor, shipped):
     visitor.open(shipped.as_uri())
-    photos = sorted((ROOT / "docs" / "fotos").glob("*.png"))
+    photos = sorted(PHOTOS.glob("*.png"))
     visitor.drop(photos * 10)  # whose maps take minutes
     visitor.wait(f"{CARDS} - {OPEN} > 3")
     visitor.run("document.getElementById('clear').click()")
@@ -178,7 +179,7 @@ def test_nothing_is_fetched_or_sent(visitor, shipped):
     server = http.server.HTTPServer(("127.0.0.1", 0), Listener)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     visitor.open(shipped.as_uri())
-    visitor.choose(ROOT / "docs" / "fotos" / "gato.png")
+    visitor.choose(PHOTOS / "gato.png")
     visitor.wait(f"{CARDS} === 1 && !{OPEN}")
     entries = visitor.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith(("data:", "blob:")) for name in entries), entries
@@ -217,7 +218,7 @@ def test_class_names_are_shown_as_text(visitor, data, tmp_path):
     path = tmp_path / "m.html"
     path.write_text(make_page(model, data), "utf-8")
     visitor.open(path.as_uri())
-    visitor.choose(*(ROOT / "docs" / "fotos").glob("*.png"))
+    visitor.choose(*PHOTOS.glob("*.png"))
     visitor.wait(f"{CARDS} === 6 && !{OPEN}")
     assert visitor.run("return [document.title, document.querySelectorAll('h1').length]") == [
         "Classificador de imagens",
@@ -255,12 +256,7 @@ def test_axe_finds_nothing_and_it_fits(browser, shipped, tmp_path, width, scheme
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, locale="pt-BR")
     page.goto(shipped.as_uri())
     found = [Axe().run(page)]
-    files = [
-        *tmp_path.glob("*.png"),
-        flower,
-        ROOT / "docs" / "fotos" / "navio.png",
-        ROOT / "docs" / "fotos" / "gato.png",
-    ]
+    files = [*tmp_path.glob("*.png"), flower, PHOTOS / "navio.png", PHOTOS / "gato.png"]
     page.locator("input[type=file]").set_input_files(files)
     page.locator("summary").click()
     expect(page.locator("article h2")).to_have_count(4, timeout=30_000)
