@@ -46,12 +46,7 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 8 --modelo meu.pth"
         ("", f"{TRAIN} --lr -1", r"(--lr): .* como ([\d.]+\d)", TRAIN + " {0} {1}"),
         ("", f"{TRAIN} --receita lenta", r"Use uma destas: (\w+)", TRAIN + " --receita {0}"),
         ("", f"{TRAIN} --retomar", r"no terminal, sem --retomar", TRAIN),
-        (
-            "",
-            f"{TRAIN} --partir-de nada.pth",
-            r"nada.pth não existe.*Confira o caminho",
-            TRAIN + " --partir-de best_model.pth",
-        ),
+        ("", f"{TRAIN} --partir-de nada.pth", r"nada.pth não existe.*Confira", TRAIN + " --partir-de best_model.pth"),
         ("", f"{TRAIN} --partir-de ''", r'(--partir-de): .* ou "(\w+)"', TRAIN + " {0} {1}"),
         ("", f"{TRAIN} --dispositivo tpu", r'(--dispositivo): .*"(cpu)"', TRAIN + " {0} {1}"),
         ("", "prever foto.heic --csv --json", r"Use --csv ou (--json)", "prever foto.heic {0}"),
@@ -110,13 +105,8 @@ def test_the_shipped_model_comes_back_as_the_message_says(workplace, capsys):
 
 def texts() -> list[tuple[str, str]]:
     """The code and the pages that people read commands from."""
-    files = [
-        *(ROOT / "classificador").rglob("*.py"),
-        ROOT / "README.md",
-        ROOT / "README.en.md",
-        *ROOT.glob("docs/*.md"),
-    ]
-    files += [ROOT / "CONTRIBUTING.md", ROOT / "RESULTADOS.md", ROOT / "Pytorch.ipynb"]
+    files = [*(ROOT / "classificador").rglob("*.py"), *ROOT.glob("docs/*.md"), ROOT / "Pytorch.ipynb"]
+    files += [ROOT / f"{name}.md" for name in ("README", "README.en", "CONTRIBUTING", "RESULTADOS")]
     return [(str(path.relative_to(ROOT)), path.read_text("utf-8")) for path in files]
 
 
