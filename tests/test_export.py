@@ -20,7 +20,7 @@ from classificador.errors import ExportError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.results.predict import predict, predict_image
-from conftest import INFO, ROOT
+from conftest import INFO, ROOT, noise
 
 pytestmark = pytest.mark.slow
 
@@ -36,10 +36,6 @@ def save_small(path, info=INFO, **sizes):
     network.fc2.weight.data *= 8
     save_checkpoint(path, network, info)
     return load_model(path)
-
-
-def noise(count: int, side: int = 32) -> torch.Tensor:
-    return torch.randint(256, (count, 3, side, side), dtype=torch.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +90,7 @@ def documented_example() -> str:
     return example
 
 
-def write_pictures(folder) -> list:
+def write_odd_pictures(folder) -> list:
     """What phones, scanners and drawing programs write; no two parts of a picture are alike."""
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter
@@ -124,7 +120,7 @@ def test_the_documented_example_answers_as_prever_does(tmp_path, side, framing):
     model, answers = save_small(tmp_path / "modelo.pth", info, classes=3, side=side), set()
     export_model(model, noise(4, side), tmp_path / "best_model.onnx", "onnx")
     example = documented_example().replace("best_model.onnx", str(tmp_path / "best_model.onnx"))
-    for path in write_pictures(tmp_path):
+    for path in write_odd_pictures(tmp_path):
         found: dict = {}
         exec(example.replace("foto.jpg", str(path)), found)
         expected = predict_image(model, path)

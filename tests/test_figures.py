@@ -46,7 +46,9 @@ def texts(figure) -> str:
     return " ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
 
 
-def test_training_curves_mark_the_best_epoch(history):
+def test_training_curves_draw_from_the_start_and_mark_the_best_epoch(history):
+    for begun in (History(), History(steps=[(0.5, 2.1, 0.2)])):
+        figures.training_curves(begun)
     figure = figures.training_curves(history)
     assert "melhor época (2)" in texts(figure)
     curves = ((history.train_loss, history.val_loss), (history.train_accuracy, history.val_accuracy))
@@ -56,11 +58,6 @@ def test_training_curves_mark_the_best_epoch(history):
         assert list(axis.lines[-1].get_xdata()) == [2, 2]
 
 
-@pytest.mark.parametrize("history", [History(), History(steps=[(0.5, 2.1, 0.2)])])
-def test_training_curves_draw_before_the_first_epoch_ends(history):
-    figures.training_curves(history)
-
-
 def test_both_confusion_matrices_name_every_class_and_show_the_counts(report):
     figure = figures.confusion_matrices(report)
     for axis, values in zip(figure.axes, (report.confusion, 10 * report.confusion), strict=True):
@@ -68,15 +65,18 @@ def test_both_confusion_matrices_name_every_class_and_show_the_counts(report):
         assert [t.get_text() for t in axis.texts] == [str(value) for value in values.flat]  # 10 images a class
 
 
-def test_right_and_wrong_differ_by_more_than_colour(report, toy):
-    right = int(np.flatnonzero(report.predictions == report.labels)[0])
-    wrong = int(np.flatnonzero(report.predictions != report.labels)[0])
-    figure = figures.prediction_grid(report, toy.test.images, [right, wrong])
-    first, second = figure.axes[:2]
-    assert first.get_title().startswith("✓")
-    assert second.get_title().startswith("✗")
+def test_right_and_wrong_differ_by_more_than_colour_also_under_heat_maps(report, toy):
+    right = report.predictions == report.labels
+    right_and_wrong = [int(np.flatnonzero(right)[0]), int(np.flatnonzero(~right)[0])]
+    grid = figures.prediction_grid(report, toy.test.images, right_and_wrong)
+    heat = torch.rand(2, 32, 32)
+    maps = figures.heat_maps(report, toy.test.images, right_and_wrong, list(heat))
+    for figure in (grid, maps):
+        assert [axis.get_title()[0] for axis in figure.axes[:2]] == ["✓", "✗"]
+    first, second = grid.axes[:2]
     assert first.spines["left"].get_linestyle() != second.spines["left"].get_linestyle()
-    assert report.classes[report.labels[wrong]] in second.get_title()
+    assert report.classes[report.labels[right_and_wrong[1]]] in second.get_title()
+    assert (maps.axes[3].images[1].get_array() == heat[1].numpy()).all()
 
 
 def test_confused_pairs_name_the_most_frequent_mistake(report, toy):
@@ -133,15 +133,6 @@ def test_typical_and_hardest_are_the_ends_of_each_classs_order(report, toy):
         for place, index in ((0, order[0]), (1, order[1]), (3, order[-1]), (4, order[-2])):
             assert (axes[place].images[0].get_array() == toy.test.images[index].permute(1, 2, 0).numpy()).all()
         assert axes[3].get_title() == report.classes[report.predictions[order[-1]]]
-
-
-def test_heat_maps_lie_over_their_images_and_tell_right_from_wrong(report, toy):
-    right = int(np.flatnonzero(report.predictions == report.labels)[0])
-    wrong = report.surest_mistakes(1)[0]
-    heat = torch.rand(2, 32, 32)
-    figure = figures.heat_maps(report, toy.test.images, [right, wrong], list(heat))
-    assert [axis.get_title()[0] for axis in figure.axes[:2]] == ["✓", "✗"]
-    assert (figure.axes[3].images[1].get_array() == heat[1].numpy()).all()
 
 
 @pytest.mark.parametrize("repeated", [False, True])

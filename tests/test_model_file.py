@@ -39,17 +39,16 @@ def rewrite(path, **changes):
     torch.save(content | changes, path)
 
 
-def test_what_is_saved_comes_back(model, saved):
+def test_what_is_saved_comes_back_and_nothing_but_the_file_is_left(model, saved):
+    assert [path.name for path in saved.parent.iterdir()] == ["best_model.pth"]
     loaded = load_model(saved)
     images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(loaded(images), model.eval()(images))
     assert not loaded.training
     assert loaded.info.val_accuracy == 0.5
     assert loaded.info.architecture["channels"] == [4, 8]
-
-
-def test_nothing_but_the_file_is_left(saved):
-    assert [path.name for path in saved.parent.iterdir()] == ["best_model.pth"]
+    text = describe_checkpoint(loaded.info)
+    assert "rapido, época 1 de 1" in text and "acurácia 50,00%" in text and "01/01/2026" in text
 
 
 def test_the_file_has_the_modes_of_any_new_file(saved):
@@ -57,14 +56,6 @@ def test_the_file_has_the_modes_of_any_new_file(saved):
         umask = os.umask(0)
         os.umask(umask)
         assert saved.stat().st_mode & 0o777 == 0o666 & ~umask
-
-
-@pytest.mark.parametrize("size", [0, 1, 0.5, -1])
-def test_a_truncated_file_is_refused(saved, size):
-    data = saved.read_bytes()
-    saved.write_bytes(data[: int(len(data) * size) if isinstance(size, float) else size])
-    with pytest.raises(CheckpointError, match="danificado"):
-        load_model(saved)
 
 
 def test_one_flipped_bit_in_the_weights_is_refused(saved):
@@ -114,10 +105,12 @@ def test_content_of_the_wrong_types_is_refused(saved, changes):
         load_model(saved)
 
 
-def test_metadata_that_no_reader_would_take_are_not_saved(model, tmp_path):
+@pytest.mark.parametrize("changes", [{"val_accuracy": "x"}, {"settings": {"epochs": 1, "x": {1, 2}}}])
+def test_metadata_that_no_reader_would_take_are_not_saved(model, saved, changes):
+    before = saved.read_bytes()
     with pytest.raises(CheckpointError, match="não pode ser salvo"):
-        save_checkpoint(tmp_path / "best_model.pth", model, INFO | {"val_accuracy": "x"})
-    assert files(tmp_path) == []
+        save_checkpoint(saved, model, INFO | changes)
+    assert saved.read_bytes() == before
 
 
 def test_an_impossible_architecture_is_one_line(model, saved):
@@ -140,11 +133,12 @@ def test_what_wrappers_put_before_names_is_taken_off(saved, prefix):
         ("fc2.weight", torch.full((10, 16), 1e300, dtype=torch.float64)),  # infinite as float32
         ("fc2.weight", torch.ones(10, 16, dtype=torch.int32)),
         ("norm2.running_var", torch.full((8,), -1.0)),
+        ("fc2.weight", torch.full((10, 16), torch.nan)),
     ],
 )
 def test_weights_that_the_network_cannot_hold_are_refused(saved, name, value):
     rewrite(saved, weights=torch.load(saved, weights_only=True)["weights"] | {name: value})
-    with pytest.raises(CheckpointError, match=f"Primeira diferença: {name}"):
+    with pytest.raises(CheckpointError, match=f"(Primeira diferença:|não finitos em) {name}"):
         load_model(saved)
 
 
@@ -162,14 +156,6 @@ def test_a_newer_format_is_refused(saved):
         load_model(saved)
 
 
-def test_weights_that_are_not_finite_are_refused(model, saved):
-    content = torch.load(saved, weights_only=True)
-    content["weights"]["fc1.weight"][0, 0] = float("nan")
-    rewrite(saved, weights=content["weights"])
-    with pytest.raises(CheckpointError, match="fc1.weight"):
-        load_model(saved)
-
-
 def test_another_network_is_refused_and_named(saved):
     class Wider(CNN):
         def __init__(self, **architecture):
@@ -178,12 +164,6 @@ def test_another_network_is_refused_and_named(saved):
 
     with pytest.raises(CheckpointError, match="Wider.*extra"):
         load_model(saved, Wider)
-
-
-def test_half_precision_weights_load_as_single(model, saved):
-    content = torch.load(saved, weights_only=True)
-    rewrite(saved, weights={k: v.half() if v.is_floating_point() else v for k, v in content["weights"].items()})
-    assert load_model(saved).conv1.weight.dtype == torch.float32
 
 
 def test_an_error_of_the_content_propagates_and_changes_nothing(saved):
@@ -196,13 +176,6 @@ def test_an_error_of_the_content_propagates_and_changes_nothing(saved):
         safe.write_file(saved, safe.BEST, {"more": Unsaveable()})
     assert saved.read_bytes() == before
     assert files(saved.parent) == [saved.name]
-
-
-def test_the_description_says_what_the_model_is(saved):
-    text = describe_checkpoint(load_model(saved).info)
-    assert "rapido, época 1 de 1" in text
-    assert "acurácia 50,00%" in text
-    assert "01/01/2026" in text
 
 
 def test_weights_saved_on_a_gpu_load_without_one(model, saved):
@@ -293,13 +266,6 @@ def test_a_network_that_could_not_be_opened_is_told_before_it_is_trained(toy, sm
     with pytest.raises(CheckpointError, match=words):
         train(small, toy, tmp_path / "best.pth", model)
     assert files(tmp_path) == []
-
-
-def test_what_read_would_refuse_is_not_written(model, saved):
-    before = saved.read_bytes()
-    with pytest.raises(CheckpointError, match="Isto não pode ser salvo"):
-        save_checkpoint(saved, model, INFO | {"settings": {"epochs": 1, "x": {1, 2}}})
-    assert saved.read_bytes() == before
 
 
 def test_texts_none_and_truth_values_may_describe_a_network(saved):

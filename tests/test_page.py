@@ -26,7 +26,7 @@ from classificador.network import cnn
 from classificador.network.cnn import CNN, OriginalFromPixels, make_network
 from classificador.results.explain import occlusion_map
 from classificador.results.predict import predict
-from conftest import INFO, ROOT
+from conftest import INFO, ROOT, noise, write_pictures
 
 SMALL = {"channels": (4, 8), "hidden": 16}
 
@@ -42,10 +42,6 @@ def engine(code: str = "") -> MiniRacer:
 
 def base64_of(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def noise(count: int, side: int) -> torch.Tensor:
-    return torch.randint(256, (count, 3, side, side), dtype=torch.uint8)
 
 
 def own_data(count: int = 6, side: int = 32, classes=CLASSES) -> ImageData:
@@ -164,12 +160,6 @@ def test_what_not_all_browsers_turn_is_known(form, turned):
     assert engine().eval(f"isTurned(decode('{base64_of(file.getvalue())}', Uint8Array))") is (turned > 1)
 
 
-class WithoutNormalisation(CNN):
-    def __init__(self, **sizes):
-        super().__init__(**sizes)
-        self.norm2 = nn.Identity()
-
-
 class ThirdConvolution(CNN):
     def __init__(self, **sizes):
         super().__init__(**sizes)
@@ -193,7 +183,7 @@ class OtherPoolings(CNN):
         return self.fc2(images)
 
 
-@pytest.mark.parametrize("network", [WithoutNormalisation, ThirdConvolution, OtherActivation, OtherPoolings])
+@pytest.mark.parametrize("network", [ThirdConvolution, OtherActivation, OtherPoolings])
 def test_an_edited_network_is_refused_for_what_it_is_before_hundreds_of_images(tmp_path, network, monkeypatch):
     seen, right = [], page.run_page
     monkeypatch.setattr(page, "run_page", lambda text, images: seen.append(len(images)) or right(text, images))
@@ -233,10 +223,7 @@ def test_the_page_and_the_package_agree_on_the_largest_picture():
 def test_the_command_names_the_file_after_the_model_and_opens_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     trained(tmp_path, names=["céu", "mato"], classes=2, **SMALL)
-    for name in ("céu", "mato"):
-        (tmp_path / "fotos" / name).mkdir(parents=True)
-        for i in range(10):
-            Image.fromarray(noise(1, 32)[0].permute(1, 2, 0).numpy()).save(tmp_path / "fotos" / name / f"{i}.png")
+    write_pictures(tmp_path / "fotos", 10, céu="blue", mato="green")
     opened = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or False)
     assert main(["pagina", "--modelo", "m.pth", "--dados", "fotos", "--abrir"]) == 0

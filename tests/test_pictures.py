@@ -83,7 +83,6 @@ def test_transparency_is_shown_on_white(tmp_path, picture, options, shown):
         (np.full(64, 32768, np.uint16), (127, 127)),
         (np.linspace(200, 3800, 64).astype(np.uint16), (12, 236)),  # a camera may fill 12 of 16 bits
         (np.linspace(200, 3800, 64).astype(np.int32), (12, 236)),
-        (np.linspace(0, 65535, 64).astype(np.int32), (0, 255)),
         (np.linspace(-3, 5, 64).astype(np.float32), (0, 255)),
     ],
 )
@@ -119,11 +118,14 @@ def test_a_truncated_picture_is_refused(tmp_path, form):
         open_image(tmp_path / "a")
 
 
-def test_a_picture_with_too_many_pixels_is_refused_before_decoding(tmp_path, monkeypatch):
+def test_a_picture_with_too_many_pixels_or_bytes_is_refused_before_decoding(tmp_path, monkeypatch):
     path = left_is_red(tmp_path / "a.png")
     monkeypatch.setattr(pictures, "MAX_PIXELS", 40 * 20 - 1)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(ImageError, match="40×20"):
+        open_image(path)
+    monkeypatch.setattr(pictures, "MAX_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ImageError, match="grande demais"):
         open_image(path)
 
 
@@ -138,13 +140,6 @@ def test_a_picture_cannot_ask_for_memory_it_does_not_fill(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
     finally:
         tracemalloc.stop()
-
-
-def test_a_file_too_large_is_refused(tmp_path, monkeypatch):
-    path = left_is_red(tmp_path / "a.png")
-    monkeypatch.setattr(pictures, "MAX_BYTES", path.stat().st_size - 1)
-    with pytest.raises(ImageError, match="grande demais"):
-        open_image(path)
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -175,11 +170,7 @@ def test_much_metadata_is_no_obstacle(tmp_path):
         assert open_image(left_is_red(tmp_path / "a.png", **options)).getpixel((4, 4)) == RED
 
 
-def test_avif_and_heic_are_read_and_heic_without_a_decoder_is_told(tmp_path, monkeypatch):
+def test_avif_and_heic_are_read(tmp_path):
     for name in ("a.avif", "a.heic"):
         Image.new("RGB", (64, 64), (0, 200, 0)).save(tmp_path / name)
         assert open_image(tmp_path / name).getpixel((8, 8))[1] > 180
-    monkeypatch.setattr(pictures, "FORMATS", [form for form in pictures.FORMATS if form != "HEIF"])
-    (tmp_path / "b.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    with pytest.raises(ImageError, match=r"b.HEIC é HEIC. .*pip install pillow-heif"):
-        open_image(tmp_path / "b.HEIC")

@@ -111,26 +111,15 @@ def test_the_command_line_takes_them(path, tmp_path, capsys):
     assert "só pesos" in json.loads(capsys.readouterr().out)["modelo"]["value"]
 
 
-class Borderless(nn.Module):
-    """A network of the same names as the original, from many a tutorial, whose convolutions lose the border."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 3)
-        self.fc1, self.fc2 = nn.Linear(64 * 6 * 6, 128), nn.Linear(128, 10)
-
-
 @pytest.mark.parametrize(
     "weights",
     [
         nn.Linear(2, 2).state_dict(),
         nn.ModuleDict({"conv1": nn.Conv2d(3, 4, 3)}).state_dict(),
-        Borderless().state_dict(),
         small(pools=(4, 4)).state_dict(),
         OriginalCNN().state_dict() | {"bn.weight": torch.ones(3)},
         OriginalCNN().state_dict() | {"fc2.bias": torch.zeros(9)},
         OriginalCNN().state_dict() | {"fc2.bias": 3},
-        OriginalCNN().state_dict() | {"conv1.weight": torch.zeros(32, 3, 5, 5)},
         {name: weight for name, weight in OriginalCNN().state_dict().items() if name != "fc1.weight"},
         {"format": 1, "weights": torch.zeros(3)},
         *[
@@ -149,7 +138,7 @@ def test_weights_of_another_network_are_refused_in_one_line_that_says_so(path, w
 
 def test_a_network_attribute_of_this_name_does_not_make_the_original_network_symmetric(path):
     torch.save({f"network.{name}": weight for name, weight in OriginalCNN().state_dict().items()}, path)
-    assert "symmetric" not in load_model(path).info.architecture or not load_model(path).info.architecture["symmetric"]
+    assert not load_model(path).info.architecture.get("symmetric")
 
 
 def test_in_an_evaluation_the_classes_are_those_of_the_data(path, toy, capsys):
@@ -173,15 +162,13 @@ def test_a_whole_pickled_network_is_refused_with_the_line_that_saves_it_right(pa
     assert torch.equal(load_model(right).fc1.weight, network.fc1.weight)
 
 
-@pytest.mark.parametrize("start", ["best_model.pth", "auto"])
-def test_a_training_starts_from_our_weights_and_not_from_the_original_ones(tmp_path, monkeypatch, capsys, start):
+def test_a_training_starts_from_our_weights_and_not_from_the_original_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.save(small().state_dict(), "best_model.pth")
-    assert find_start(start, ("a", "b")).info.start == "best_model.pth (só pesos)"
+    for start in ("best_model.pth", "auto"):
+        assert find_start(start, ("a", "b")).info.start == "best_model.pth (só pesos)"
     assert "validação" not in capsys.readouterr().out
     torch.save(OriginalCNN().state_dict(), "best_model.pth")
-    if start == "auto":
-        assert find_start(start, ("a", "b")) is None
-    else:
-        with pytest.raises(CheckpointError, match="não pode partir"):
-            find_start(start, ("a", "b"))
+    assert find_start("auto", ("a", "b")) is None
+    with pytest.raises(CheckpointError, match="não pode partir"):
+        find_start("best_model.pth", ("a", "b"))

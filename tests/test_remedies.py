@@ -6,20 +6,18 @@ import subprocess
 
 import pytest
 from PIL import Image
-from test_cli import write_pictures
 
 from classificador.apps import cli
 from classificador.data import pictures
 from classificador.files.model_file import save_checkpoint
 from classificador.network.cnn import CNN, make_network
-from conftest import INFO, ROOT
+from conftest import INFO, ROOT, write_pictures
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(tmp_path, monkeypatch, quick):
     """A folder with pictures of two classes, one of them as a phone writes them, and a model of CIFAR-10."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("classificador.training.batches.SHOWN", 20)  # or each is shown until they are a thousand
     write_pictures(tmp_path / "viagem" / "fotos", 12, céu="blue", mato="green")
     Image.new("RGB", (40, 50), "blue").save(tmp_path / "foto.heic", format="HEIF")
     save_checkpoint("best_model.pth", make_network(CNN, channels=(4, 8), hidden=16), INFO)
@@ -48,12 +46,7 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 8 --modelo meu.pth"
         ("", f"{TRAIN} --lr -1", r"(--lr): .* como ([\d.]+\d)", TRAIN + " {0} {1}"),
         ("", f"{TRAIN} --receita lenta", r"Use uma destas: (\w+)", TRAIN + " --receita {0}"),
         ("", f"{TRAIN} --retomar", r"no terminal, sem --retomar", TRAIN),
-        (
-            "",
-            f"{TRAIN} --partir-de nada.pth",
-            r"nada.pth não existe.*Confira o caminho",
-            TRAIN + " --partir-de best_model.pth",
-        ),
+        ("", f"{TRAIN} --partir-de nada.pth", r"nada.pth não existe.*Confira", TRAIN + " --partir-de best_model.pth"),
         ("", f"{TRAIN} --partir-de ''", r'(--partir-de): .* ou "(\w+)"', TRAIN + " {0} {1}"),
         ("", f"{TRAIN} --dispositivo tpu", r'(--dispositivo): .*"(cpu)"', TRAIN + " {0} {1}"),
         ("", "prever foto.heic --csv --json", r"Use --csv ou (--json)", "prever foto.heic {0}"),
@@ -73,7 +66,7 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 8 --modelo meu.pth"
         ),
     ],
 )
-def test_doing_what_the_message_says_works(workplace, no_cifar10, capsys, before, wrong, said, right):
+def test_doing_what_the_message_says_works(workplace, toy_as_cifar10, capsys, before, wrong, said, right):
     if before:
         assert run(before, capsys)[0] == 0
     code, error = run(wrong, capsys)
@@ -82,12 +75,6 @@ def test_doing_what_the_message_says_works(workplace, no_cifar10, capsys, before
     assert code == 1 and found, message
     code, error = run(right.format(*found.groups()), capsys)
     assert code == 0, error
-
-
-@pytest.fixture
-def no_cifar10(monkeypatch, toy):
-    """The toy data in place of CIFAR-10."""
-    monkeypatch.setattr("classificador.data.folders.load_cifar10", lambda root, source: toy)
 
 
 def test_a_heic_photo_opens_once_the_package_named_is_there(workplace, capsys, monkeypatch):
@@ -118,13 +105,8 @@ def test_the_shipped_model_comes_back_as_the_message_says(workplace, capsys):
 
 def texts() -> list[tuple[str, str]]:
     """The code and the pages that people read commands from."""
-    files = [
-        *(ROOT / "classificador").rglob("*.py"),
-        ROOT / "README.md",
-        ROOT / "README.en.md",
-        *ROOT.glob("docs/*.md"),
-    ]
-    files += [ROOT / "CONTRIBUTING.md", ROOT / "RESULTADOS.md", ROOT / "Pytorch.ipynb"]
+    files = [*(ROOT / "classificador").rglob("*.py"), *ROOT.glob("docs/*.md"), ROOT / "Pytorch.ipynb"]
+    files += [ROOT / f"{name}.md" for name in ("README", "README.en", "CONTRIBUTING", "RESULTADOS")]
     return [(str(path.relative_to(ROOT)), path.read_text("utf-8")) for path in files]
 
 

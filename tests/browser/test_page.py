@@ -1,7 +1,6 @@
 """The page that classifies in a browser, opened as a file and used as a visitor would."""
 
 import http.server
-import io
 import re
 import threading
 
@@ -16,6 +15,7 @@ from classificador import load_data, load_model, predict_image
 from classificador.apps.page import make_page
 from conftest import ROOT
 
+PHOTOS = ROOT / "docs" / "fotos"
 CARDS = "document.querySelectorAll('article').length"
 OPEN = "document.querySelectorAll('article .soft').length"  # cards that wait for their answer
 
@@ -64,15 +64,6 @@ def odd(tmp_path_factory, data):
     return sorted(folder.iterdir())
 
 
-def with_thumbnail(photo: Image.Image) -> Image.Exif:
-    """The EXIF of a camera, with a small JPEG within, whose end must not be taken for the whole one's."""
-    small = io.BytesIO()
-    photo.resize((160, 107)).save(small, "JPEG")
-    exif = Image.Exif()
-    exif[0x927C] = small.getvalue()
-    return exif
-
-
 def answers(visitor) -> dict[str, tuple[str, float]]:
     """The class and its probability for each picture that has one, by the file's name."""
     cards = visitor.run(
@@ -116,7 +107,7 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
     (tmp_path / "a-texto.jpg").write_text("não sou uma imagem")
     (tmp_path / "b-vazia.png").write_bytes(b"")
     (tmp_path / "c-rasgada.png").write_bytes(whole[: len(whole) // 2])
-    photo.save(tmp_path / "inteira.jpg", exif=with_thumbnail(photo))
+    photo.save(tmp_path / "inteira.jpg")
     (tmp_path / "c-rasgada2.jpg").write_bytes((tmp_path / "inteira.jpg").read_bytes()[:-2000])
     photo.convert("P").save(tmp_path / "inteira.gif")
     photo.save(tmp_path / "inteira.webp", exif=b"II*\0\xff\xff\xff\x7f")  # which points nowhere
@@ -141,7 +132,7 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
 
 def test_dropped_and_pasted_pictures_and_what_is_none(visitor, shipped):
     visitor.open(shipped.as_uri())
-    photos = [ROOT / "docs" / "fotos" / f"{name}.png" for name in ("gato", "navio", "sapo")]
+    photos = [PHOTOS / f"{name}.png" for name in ("gato", "navio", "sapo")]
     visitor.drop(photos[:2])
     visitor.wait(f"{CARDS} === 2 && !{OPEN}")
     visitor.drop(photos[2:], "paste", "clipboardData")
@@ -152,25 +143,9 @@ def test_dropped_and_pasted_pictures_and_what_is_none(visitor, shipped):
     assert visitor.run("return document.querySelector('[role=status]').checkVisibility()")
 
 
-def test_the_map_is_drawn_as_it_comes(visitor, shipped):
-    visitor.open(shipped.as_uri())
-    visitor.drop([ROOT / "docs" / "fotos" / "gato.png"])
-    states = visitor.run(
-        """const seen = new Set(), end = performance.now() + 30000;
-        while (performance.now() < end && seen.size < 5) {
-            const canvas = document.querySelectorAll("article canvas")[2];
-            if (canvas) seen.add(canvas.getContext("2d").getImageData(0, 0, 32, 32).data.join());
-            await new Promise((resolve) => setTimeout(resolve, 20));
-        }
-        return seen.size"""
-    )
-    assert states == 5
-    visitor.wait("!document.querySelector('[aria-busy]')")
-
-
 def test_what_is_cleared_is_not_waited_for(visitor, shipped):
     visitor.open(shipped.as_uri())
-    photos = sorted((ROOT / "docs" / "fotos").glob("*.png"))
+    photos = sorted(PHOTOS.glob("*.png"))
     visitor.drop(photos * 10)  # whose maps take minutes
     visitor.wait(f"{CARDS} - {OPEN} > 3")
     visitor.run("document.getElementById('clear').click()")
@@ -204,7 +179,7 @@ def test_nothing_is_fetched_or_sent(visitor, shipped):
     server = http.server.HTTPServer(("127.0.0.1", 0), Listener)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     visitor.open(shipped.as_uri())
-    visitor.choose(ROOT / "docs" / "fotos" / "gato.png")
+    visitor.choose(PHOTOS / "gato.png")
     visitor.wait(f"{CARDS} === 1 && !{OPEN}")
     entries = visitor.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith(("data:", "blob:")) for name in entries), entries
@@ -243,7 +218,7 @@ def test_class_names_are_shown_as_text(visitor, data, tmp_path):
     path = tmp_path / "m.html"
     path.write_text(make_page(model, data), "utf-8")
     visitor.open(path.as_uri())
-    visitor.choose(*(ROOT / "docs" / "fotos").glob("*.png"))
+    visitor.choose(*PHOTOS.glob("*.png"))
     visitor.wait(f"{CARDS} === 6 && !{OPEN}")
     assert visitor.run("return [document.title, document.querySelectorAll('h1').length]") == [
         "Classificador de imagens",
@@ -281,12 +256,7 @@ def test_axe_finds_nothing_and_it_fits(browser, shipped, tmp_path, width, scheme
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, locale="pt-BR")
     page.goto(shipped.as_uri())
     found = [Axe().run(page)]
-    files = [
-        *tmp_path.glob("*.png"),
-        flower,
-        ROOT / "docs" / "fotos" / "navio.png",
-        ROOT / "docs" / "fotos" / "gato.png",
-    ]
+    files = [*tmp_path.glob("*.png"), flower, PHOTOS / "navio.png", PHOTOS / "gato.png"]
     page.locator("input[type=file]").set_input_files(files)
     page.locator("summary").click()
     expect(page.locator("article h2")).to_have_count(4, timeout=30_000)
