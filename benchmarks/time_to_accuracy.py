@@ -14,7 +14,7 @@ import json
 import statistics
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
 
@@ -97,7 +97,7 @@ def settings_of(line: str) -> dict:
     """The settings of a line, as the JSON file keeps them; empty for the original, which has none of ours."""
     if line == ORIGINAL:
         return {}
-    settings = recipe_settings(line, seed=0).to_dict()
+    settings = json.loads(json.dumps(asdict(recipe_settings(line, seed=0))))  # lists, as in the file
     del settings["start_from"]  # CIFAR-10's classes begin with new weights
     return settings | {"images": IMAGES.get(line.removesuffix(FLOAT32), 45_000)}
 

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from classificador.errors import SettingsError
 
 LARGEST = 10_000  # of a network's sizes, as in the files of models
 MAX_EPOCHS = 10_000  # the history of more would not fit the files
+
+
+SIZES = ("channels", "kernels", "pools", "hidden")  # the settings that CNN takes as arguments
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,6 @@ class Settings:
             for name in names.split():
                 if not holds(getattr(self, name)):
                     raise SettingsError(f"{remedy}.", field=name)
-
-    @property
-    def sizes(self) -> dict[str, Any]:
-        """The keyword arguments with which CNN builds this run's network."""
-        return {name: getattr(self, name) for name in ("channels", "kernels", "pools", "hidden")}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values, for a checkpoint or a JSON file."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def _whole(value: object, least: int) -> bool:

@@ -9,6 +9,7 @@ from classificador.recipes import make_settings
 from classificador.training.batches import Batches, augment, cut_out, draw_moves
 
 ROWS = torch.arange(0, 60, 2)
+CPU = torch.device("cpu")
 SIDE = 8
 
 
@@ -47,7 +48,7 @@ def test_cutout_hides_a_square_of_each_image_and_nothing_else(images):
 
 
 def batch(toy, teacher=None, **changes):
-    return Batches(toy, make_settings(shift=0, symmetric=False, **changes), teacher).make(ROWS)
+    return Batches(toy, make_settings(shift=0, symmetric=False, **changes), CPU, teacher).make(ROWS)
 
 
 def test_unmixed_it_is_the_images_and_their_labels(toy):
@@ -73,7 +74,7 @@ def test_mixed_images_and_their_targets_have_the_same_shares(toy):
 
 
 def test_the_asked_fraction_of_the_batches_is_mixed(toy):
-    batches = Batches(toy, make_settings(mixup=0.25))
+    batches = Batches(toy, make_settings(mixup=0.25), CPU)
     mixed = [(batches.make(ROWS[:4])[1].max(1).values < 1).any().item() for _ in range(400)]
     assert 0.17 < sum(mixed) / 400 < 0.33
 
@@ -93,7 +94,7 @@ def test_a_teacher_answers_to_what_the_network_sees(toy):
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
 def test_the_parts_of_several_processes_make_up_the_whole(toy, monkeypatch, mixup):
     def make():
-        return Batches(toy, make_settings(mixup=mixup)).make(ROWS)
+        return Batches(toy, make_settings(mixup=mixup), CPU).make(ROWS)
 
     whole, parts = make(), []
     for part in (slice(0, 13), slice(13, len(ROWS))):

@@ -11,7 +11,7 @@ from torch import nn
 from classificador.files.model_file import copy_weights
 from classificador.network.build import build, whiten
 from classificador.network.cnn import CNN, OriginalCNN, Symmetric, contrast, max_and_mean, unwrap
-from classificador.recipes import PRESETS, make_settings
+from classificador.recipes import PRESETS, SIZES, make_settings
 from classificador.show.summary import layer_table
 from classificador.training.fit import train
 
@@ -30,7 +30,7 @@ def test_two_convolutions_and_two_linear_layers_hold_all_mixing_weights(preset, 
 
 def test_the_class_has_sizes_for_its_only_arguments_and_those_of_rapido_by_default():
     defaults = {name: p.default for name, p in inspect.signature(CNN).parameters.items()}
-    assert defaults == PRESETS["rapido"].sizes | {"classes": 10, "side": 32}
+    assert defaults == {name: getattr(PRESETS["rapido"], name) for name in SIZES} | {"classes": 10, "side": 32}
     assert len(inspect.getsource(CNN).splitlines()) <= 24
 
 

@@ -4,7 +4,7 @@ import csv
 import errno
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
@@ -55,7 +55,7 @@ def test_a_run_leaves_its_history_settings_versions_data_and_metrics_and_at_the_
     assert [float(row["val_loss"]) for row in rows] == history.val_loss
     facts = record(folder)
     assert facts["status"] == "finished"
-    assert facts["settings"] == facts["settings"] | settings.to_dict()
+    assert facts["settings"] == facts["settings"] | json.loads(json.dumps(asdict(settings)))
     assert facts["versions"]["torch"].startswith("2.")
     assert (facts["data"]["train"], len(facts["data"]["crc32"])) == (520, 8)
     assert facts["metrics"]["val_accuracy"] == max(history.val_accuracy)

@@ -14,7 +14,7 @@ from classificador.errors import SettingsError
 from classificador.network.cnn import CNN, make_network, unwrap
 from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import tell
-from classificador.recipes import Settings
+from classificador.recipes import SIZES, Settings
 
 
 def build(
@@ -61,9 +61,9 @@ def _arguments(
     learnt = info_of(pretrained).architecture if pretrained else {}
     arguments: dict[str, Any] = {"classes": len(data.classes), "side": data.train.images.shape[-1]}
     arguments = {name: size for name, size in arguments.items() if name in taken or size != original[name].default}
-    for name, size in settings.sizes.items():
+    for name in SIZES:
         default = original[name].default
-        own, wanted = taken[name].default if name in taken else default, learnt.get(name, size)
+        own, wanted = taken[name].default if name in taken else default, learnt.get(name, getattr(settings, name))
         own, wanted = (tuple(value) if isinstance(value, list) else value for value in (own, wanted))
         origin = "os pesos de que se parte pediriam" if name in learnt else f"a receita {settings.preset} pediria"
         if repr(own) not in (repr(default), repr(inspect.Parameter.empty)):  # the class was edited

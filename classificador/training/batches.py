@@ -20,15 +20,16 @@ class Batches:
     """The batches of a run, in a random order that is new in each epoch. Iterating yields what is left of the epoch.
 
     Its state is all that decides the batches still to come. Each of several processes gets its share of every batch.
+    device: where the images are kept, and the batches are made.
     """
 
-    def __init__(self, data: ImageData, settings: Settings, teacher: Teacher | None = None):
-        self.data, self.settings, self.teacher = data, settings, teacher
-        split, self.device = data.train, data.train.images.device
-        self.generator = torch.Generator(self.device).manual_seed(settings.seed)
-        self.mirrored_first = torch.randint(2, (len(split.labels),), generator=self.generator, device=self.device) > 0
-        self.rows = balanced_rows(split.labels)
-        self.order = torch.arange(len(self.rows), device=self.device)
+    def __init__(self, data: ImageData, settings: Settings, device: torch.device, teacher: Teacher | None = None):
+        self.data, self.settings, self.device, self.teacher = data, settings, device, teacher
+        self.images, self.labels = data.train.images.to(device), data.train.labels.to(device)
+        self.generator = torch.Generator(device).manual_seed(settings.seed)
+        self.mirrored_first = torch.randint(2, (len(self.labels),), generator=self.generator, device=device) > 0
+        self.rows = balanced_rows(self.labels)
+        self.order = torch.arange(len(self.rows), device=device)
         self.steps_per_epoch = len(self.rows) // settings.batch_size  # the last, incomplete batch is left out
         self.done = 0  # since the run began
 
@@ -59,7 +60,7 @@ class Batches:
         them, mixed ones too (Beyer et al. 2022, arXiv 2106.05237).
         """
         settings, generator, mine = self.settings, self.generator, processes.shard(len(rows))
-        images, targets = self.data.train.images[rows], self.data.train.labels[rows]
+        images, targets = self.images[rows], self.labels[rows]
         # Each image and its mirror image in turn, which learns faster than chance (Keller Jordan, airbench, 2024).
         mirrored = self.mirrored_first[rows] ^ bool(self.epoch % 2) if settings.symmetric else None
         images = augment(images, draw_moves(len(rows), settings.shift, generator), mirrored)

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from classificador import processes
-from classificador.data.dataset import ImageData, Split
+from classificador.data.dataset import ImageData
 from classificador.device import choose_device, keep_freed_memory
 from classificador.errors import DivergenceError, SettingsError
 from classificador.files.model_file import check_saveable
@@ -183,8 +183,7 @@ def _make_batches(data: ImageData, settings: Settings) -> Batches:
     teacher = load_teacher(settings.teacher, data, device) if settings.teacher else None
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # on NVIDIA: tries which algorithm is quickest for each size of batch
-    train, val = (Split(split.images.to(device), split.labels.to(device)) for split in (data.train, data.val))
-    return Batches(replace(data, train=train, val=val), settings, teacher)
+    return Batches(data, settings, device, teacher)
 
 
 def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool) -> None:

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,7 @@ from classificador.device import describe_device, precision
 from classificador.errors import WriteError
 from classificador.network.model_info import info_of
 from classificador.portuguese import number, tell
+from classificador.recipes import SIZES
 from classificador.results.predict import fit_doubt, fit_temperature
 from classificador.training.history import COLUMNS
 from classificador.training.trainer import Trainer
@@ -103,12 +105,13 @@ def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict[str, Any]:
 def trained_with(trainer: Trainer) -> dict[str, Any]:
     """The settings, read from the things that train wherever they know: whatever a settings cell says by now."""
     info, group, settings = info_of(trainer.model), trainer.optimizer.param_groups[0], trainer.settings
-    read = {name: info.architecture[name] for name in ("symmetric", *settings.sizes) if name in info.architecture}
+    read = {name: info.architecture[name] for name in ("symmetric", *SIZES) if name in info.architecture}
     read |= {"optimizer": type(trainer.optimizer).__name__, "lr": group["initial_lr"]}
     read |= {name: group[name] for name in ("weight_decay", "betas") if name in group}
     read |= {"loss": type(trainer.criterion).__name__, "network_seed": info.seed, "start_from": info.start or "zero"}
     read |= {name: value for name, value in vars(trainer.criterion).items() if name == "label_smoothing"}
-    return settings.to_dict() | {name: list(v) if isinstance(v, tuple) else v for name, v in read.items()}
+    values = asdict(settings) | read
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The resume point that an interrupted run leaves in its folder, `best_model.retomar.pth`."""
 
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class ResumePoint(NamedTuple):
 
 def save_resume_point(point: ResumePoint) -> None:
     """Write a point to its file. Raises CheckpointError for numbers that are not finite, and WriteError."""
-    content = point._asdict() | {"settings": point.settings.to_dict()}
+    content = point._asdict() | {"settings": asdict(point.settings)}
     del content["path"]
     write_file(point.path, RESUME, _as_files_hold_it(content))
 
@@ -61,8 +62,8 @@ def unusable(path: Path, error: Exception) -> CheckpointError:
 
 def check_settings(point: ResumePoint, settings: Settings) -> None:
     """Raise SettingsError naming the first setting that is not what it was."""
-    now = settings.to_dict()
-    for name, value in point.settings.to_dict().items():
+    now = asdict(settings)
+    for name, value in asdict(point.settings).items():
         if value != now[name]:
             problem = f"{now[name]} aqui, {printable(str(value))} no treino interrompido; use o mesmo valor."
             raise SettingsError(problem, f"{REMEDY}.", name)

@@ -114,7 +114,7 @@ class Trainer:
         processes.broadcast_statistics(self.model)
         with autocast(self.device):
             logits = predict_logits(self.model, self.data.val.images)
-        val_loss = self.criterion(logits, labels := self.data.val.labels).item()
+        val_loss = self.criterion(logits, labels := self.data.val.labels.to(self.device)).item()
         _check_loss(self, val_loss)
         val_accuracy = (logits.argmax(1) == labels).sum().item() / len(labels)
         self.history.add(self.tally.loss, self.tally.accuracy, val_loss, val_accuracy, self.clock.seconds)
