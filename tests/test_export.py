@@ -20,14 +20,14 @@ from classificador.errors import ExportError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.results.predict import predict, predict_image
-from conftest import INFO, ROOT, noise
+from conftest import INFO, ROOT, model_of, noise
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shipped():
-    return load_model(ROOT / "best_model.pth")
+def shipped(tmp_path_factory):
+    return load_model(model_of("docs/avancado.md", tmp_path_factory.mktemp("shipped")))
 
 
 def save_small(path, info=INFO, **sizes):
