@@ -26,8 +26,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory):
-    return load_model(model_of("docs/avancado.md", tmp_path_factory.mktemp("shipped")))
+def shipped_path(tmp_path_factory):
+    return model_of("docs/avancado.md", tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.fixture(scope="module")
+def shipped(shipped_path):
+    return load_model(shipped_path)
 
 
 def save_small(path, info=INFO, **sizes):
@@ -39,10 +44,10 @@ def save_small(path, info=INFO, **sizes):
 
 
 @pytest.fixture(scope="module")
-def exported(shipped, cifar10, tmp_path_factory):
+def exported(shipped_path, cifar10, tmp_path_factory):
     """The shipped model as ONNX, by the command; checked on fewer images than by default."""
     path = tmp_path_factory.mktemp("onnx") / "best_model.onnx"
-    options = ["--modelo", str(ROOT / "best_model.pth"), "--dados", str(ROOT / "data"), "--saida", str(path)]
+    options = ["--modelo", str(shipped_path), "--dados", str(ROOT / "data"), "--saida", str(path)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "CHECKED", 100)
         assert main(["exportar", *options]) == 0
