@@ -151,6 +151,7 @@ def test_the_example_teaches_handwritten_digits(tmp_path, capsys):
     assert result_of(capsys, "avaliar", "--dados", root, *model)["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_teacher_is_trained_and_taught_from(tmp_path, monkeypatch, capsys, quick):
     monkeypatch.chdir(tmp_path)  # where the recipe looks for its teacher
     write_pictures(Path("fotos"), 8, céu="blue", mato="green")

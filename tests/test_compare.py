@@ -12,6 +12,9 @@ from classificador.apps.cli import main
 from classificador.recipes import make_settings
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def trained(toy, tmp_path_factory):
     """Runs of one epoch and of two, the second for another file and on fewer images of other classes."""

@@ -191,6 +191,7 @@ def test_a_tensor_cannot_reach_beyond_its_bytes(path, size):
     assert "out of bounds" in str(refused(path))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_changed_pickle_whose_check_sums_hold_is_refused_or_opens(path, sound, data):

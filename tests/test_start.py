@@ -87,6 +87,7 @@ def test_the_model_of_ones_own_classes_that_took_its_place_is_not_taken_for_it(w
     assert "os pesos começam ao acaso" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_file_and_the_card_say_where_the_weights_come_from(workplace):
     own = ["--dados", "cores", "--modelo", "cores.pth"]
     assert cli.main(["treinar", *own, "--epocas", "1", "--partir-de", "best_model.pth"]) == 0
