@@ -11,7 +11,6 @@ from test_run_folder import run
 from classificador.apps.cli import main
 from classificador.recipes import make_settings
 
-
 pytestmark = pytest.mark.slow
 
 
