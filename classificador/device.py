@@ -3,6 +3,8 @@
 import ctypes
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -115,3 +117,17 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_threshold, gigabyte = -1, -3, 1 << 30  # option numbers of <malloc.h>
     mallopt(mmap_threshold, gigabyte) or mallopt(mmap_threshold, gigabyte // 32)  # older versions allow 32 MiB
     mallopt(trim_threshold, gigabyte)
+
+
+@contextmanager
+def explain_out_of_memory(batch_size: int) -> Iterator[None]:
+    """Turn a full memory into a SettingsError with a batch size to try."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On a CPU torch says so with a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        smaller = max(2, batch_size // 2)
+        problem = f"a memória do dispositivo não basta com lotes de {batch_size}; tente {smaller}."
+        raise SettingsError(problem, field="batch_size") from error

@@ -1,11 +1,8 @@
 """fit(): a whole training, from the checks before it to the files it leaves."""
 
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,24 +13,21 @@ from tqdm import tqdm
 
 from classificador import processes
 from classificador.data.dataset import ImageData
-from classificador.device import choose_device, keep_freed_memory
+from classificador.device import choose_device, explain_out_of_memory, keep_freed_memory
 from classificador.errors import DivergenceError, SettingsError
 from classificador.files.model_file import check_saveable
 from classificador.network.build import build, make_optimizer
-from classificador.network.model_info import info_of, set_info
+from classificador.network.model_info import info_of
 from classificador.portuguese import number, percent, tell
 from classificador.recipes import Settings
 from classificador.results.predict import predict_logits
 from classificador.training.batches import Batches, balanced_rows
 from classificador.training.history import History
-from classificador.training.record import Record, model_facts
+from classificador.training.record import Record, model_facts, recording
 from classificador.training.resume import check_fingerprint, check_settings, read_resume_point, unusable
 from classificador.training.run_folder import RunFolder, Runs
 from classificador.training.start import find_start, load_teacher
-from classificador.training.trainer import Trainer
-
-# Ctrl-C, a polite end, and a terminal that was closed (which Windows has not).
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+from classificador.training.trainer import Trainer, stop_requests
 
 
 def train(
@@ -72,19 +66,20 @@ def fit(
     from at most a minute before; on a CPU the result is that of an uninterrupted run, bit for bit.
     Called by several processes (processes.py) it trains in all of them, and the first writes the files.
     watch: called with the history a few times an epoch and after each one, to draw it.
-    Raises SettingsError (batch larger than an epoch or the memory, device missing, resumed with other settings),
+    Raises SettingsError (batch larger than an epoch or the memory, device missing, network not for these classes or
+    images, resumed with other settings),
     WriteError (file cannot be written, or in use), CheckpointError (network cannot be saved, nothing to resume) and
     DivergenceError (loss NaN or infinite; the file keeps the best weights reached before).
     """
     _check(model, data, optimizer, settings)
     runs = Runs(checkpoint)
     files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
-    with _stop_requests() as stop_signal, files as folder, _explain_out_of_memory(settings):
+    with stop_requests() as stop_signal, files as folder, explain_out_of_memory(settings.batch_size):
         _check_outputs(model, data)
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
         record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
-        with _recording(trainer, record):
+        with recording(trainer, record):
             if watch:
                 watch(trainer.history)  # before the bar, so that in a notebook the curves stand above it
             with _attach_callbacks(trainer, record, watch) as bar:
@@ -123,58 +118,6 @@ def _check_outputs(model: nn.Module, data: ImageData) -> None:
         raise SettingsError(problem, "Dê à classe da rede o argumento classes.")
     if info_of(model).side != side:
         raise SettingsError(f"As imagens têm lado {side}, que a classe da rede não sabe.", "Dê a ela o argumento side.")
-
-
-@contextmanager
-def _recording(trainer: Trainer, record: Record | None) -> Iterator[None]:
-    """Let the record say how the training under way ended, and the model for how many epochs it has learnt."""
-    if record:
-        record.write()
-    status = "failed"
-    try:
-        yield
-        status = "interrupted" if trainer.history.interrupted else "finished"
-    finally:
-        earlier, epoch = trainer.history.earlier_epochs, trainer.batches.done / trainer.batches.steps_per_epoch
-        info = replace(info_of(trainer.model), classes=trainer.data.classes, framing=trainer.data.framing)
-        set_info(trainer.model, replace(info, earlier_epochs=earlier, epoch=epoch))
-        if record:
-            record.write(status)
-
-
-@contextmanager
-def _explain_out_of_memory(settings: Settings) -> Iterator[None]:
-    """Turn a full memory into a SettingsError with a batch size to try."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # On a CPU torch says so with a plain RuntimeError.
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
-            raise
-        smaller = max(2, settings.batch_size // 2)
-        problem = f"a memória do dispositivo não basta com lotes de {settings.batch_size}; tente {smaller}."
-        raise SettingsError(problem, field="batch_size") from error
-
-
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], int]]:
-    """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing, but are noted.
-
-    The block gets a function that returns the number of the first of them that came, 0 while none has.
-
-    An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
-    there as if nothing had happened. A signal that was ignored before stays so, as under nohup. Outside the main thread
-    signals cannot be caught, and none is noted.
-    """
-    noted: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    heeded = [number for number in STOPPING if main and signal.getsignal(number) != signal.SIG_IGN]
-    handlers = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
-    try:
-        yield lambda: noted[0] if noted else 0
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _make_batches(data: ImageData, settings: Settings) -> Batches:
@@ -227,12 +170,14 @@ def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[
         return f"Época {min(len(history.val_loss) + 1, epochs)}/{epochs}"
 
     def on_report(history: History) -> None:
+        """Show the means so far."""
         means = f"perda {number(trainer.tally.loss, 3)}, acurácia {percent(trainer.tally.accuracy)}"
         bar.set_postfix_str(means, refresh=False)
         if watch:
             watch(history)
 
     def on_epoch(logits: torch.Tensor, history: History) -> None:
+        """Save the weights if they are the best so far; then record and show the epoch."""
         folder = trainer.folder
         if folder and (
             folder.score is None or history.is_at_its_best

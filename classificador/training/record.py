@@ -5,8 +5,9 @@ import io
 import json
 import platform
 import subprocess
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ from classificador import processes
 from classificador.atomic import write_bytes
 from classificador.device import describe_device, precision
 from classificador.errors import WriteError
-from classificador.network.model_info import info_of
+from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, tell
 from classificador.recipes import SIZES
 from classificador.results.predict import fit_doubt, fit_temperature
@@ -57,6 +58,23 @@ class Record:
         except WriteError as error:
             self.is_written = False
             tell(f"O treino segue, mas sem registro: {error}")
+
+
+@contextmanager
+def recording(trainer: Trainer, record: Record | None) -> Iterator[None]:
+    """Let the record say how the training under way ended, and the model for how many epochs it has learnt."""
+    if record:
+        record.write()
+    status = "failed"
+    try:
+        yield
+        status = "interrupted" if trainer.history.interrupted else "finished"
+    finally:
+        earlier, epoch = trainer.history.earlier_epochs, trainer.batches.done / trainer.batches.steps_per_epoch
+        info = replace(info_of(trainer.model), classes=trainer.data.classes, framing=trainer.data.framing)
+        set_info(trainer.model, replace(info, earlier_epochs=earlier, epoch=epoch))
+        if record:
+            record.write(status)
 
 
 def run_facts(trainer: Trainer) -> dict[str, Any]:

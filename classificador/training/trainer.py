@@ -1,7 +1,10 @@
 """A training: its epochs, each followed by a validation, and the resume point that it keeps meanwhile."""
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,6 +33,10 @@ from classificador.training.run_folder import RunFolder
 WARM_UP = 0.2  # of a run, in which the learning rate rises; a tenth was no better (validation, one seed)
 HOPELESS = 1e12  # a loss from which no training comes back
 KEEP_EVERY = 60.0  # seconds of training, at most, that a process that is killed loses
+
+
+# Ctrl-C, a polite end, and a terminal that was closed (which Windows has not).
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Trainer:
@@ -172,3 +179,24 @@ def lr_factor(step: int, total_steps: int) -> float:
     if step < rise:
         return (step + 1) / rise
     return (total_steps - step) / (total_steps - rise + 1)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """While the block runs, SIGINT, SIGTERM and SIGHUP end nothing, but are noted.
+
+    The block gets a function that returns the number of the first of them that came, 0 while none has.
+
+    An exception in the middle of an optimizer step would leave half of the weights updated: no run could go on from
+    there as if nothing had happened. A signal that was ignored before stays so, as under nohup. Outside the main thread
+    signals cannot be caught, and none is noted.
+    """
+    noted: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    heeded = [number for number in STOPPING if main and signal.getsignal(number) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
+    try:
+        yield lambda: noted[0] if noted else 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
