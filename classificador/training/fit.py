@@ -66,10 +66,9 @@ def fit(
     from at most a minute before; on a CPU the result is that of an uninterrupted run, bit for bit.
     Called by several processes (processes.py) it trains in all of them, and the first writes the files.
     watch: called with the history a few times an epoch and after each one, to draw it.
-    Raises SettingsError (batch larger than an epoch or the memory, device missing, network not for these classes or
-    images, resumed with other settings),
-    WriteError (file cannot be written, or in use), CheckpointError (network cannot be saved, nothing to resume) and
-    DivergenceError (loss NaN or infinite; the file keeps the best weights reached before).
+    Raises SettingsError (batch larger than an epoch or the memory, device missing, network of other classes or side,
+    other settings than those resumed), WriteError (file cannot be written, or in use), CheckpointError (network cannot
+    be saved, nothing to resume) and DivergenceError (loss NaN or infinite; the file keeps the best weights before).
     """
     _check(model, data, optimizer, settings)
     runs = Runs(checkpoint)
