@@ -95,9 +95,16 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and instructions() in ("AMX", "AVX512_BF16")
+
+
+def instructions() -> str:
+    """Name the kind of processor: the widest of its instructions for products that torch uses, "AVX2" for example."""
+    widest = torch.backends.cpu.get_cpu_capability()  # the variable ATEN_CPU_CAPABILITY makes it less
     ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.10 lacks it
-    abilities: dict[str, bool] = ask() if device.type == "cpu" else {}
-    return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    abilities: dict[str, bool] = ask() if widest == "AVX512" else {}
+    found = [name for name, key in (("AMX", "amx_bf16"), ("AVX512_BF16", "avx512_bf16")) if abilities.get(key)]
+    return found[0] if found else widest
 
 
 @cache

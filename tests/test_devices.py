@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from classificador import device
 from classificador.data.dataset import ImageData, Split
-from classificador.device import autocast, choose_device
+from classificador.device import autocast, choose_device, instructions, precision
 from classificador.errors import SettingsError
 from classificador.network.cnn import make_network
 from classificador.network.teacher import Teacher
@@ -112,13 +112,26 @@ def test_a_gpu_that_this_torch_knows_is_used(gpu, capability, capsys):
 
 @pytest.mark.parametrize(
     ("ability", "expected"),
-    [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": 1}, True), (None, False)],  # None: torch cannot tell
+    [
+        ({}, "AVX512"),
+        ({"avx512_bf16": True}, "AVX512_BF16"),
+        ({"amx_bf16": 1, "avx512_bf16": True}, "AMX"),
+        (None, "AVX512"),  # torch cannot tell
+    ],
 )
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch, ability, expected):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     if ability is None:
         monkeypatch.delattr(torch.cpu, "get_capabilities")
     else:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ability)
     with autocast(torch.device("cpu")):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype == (torch.bfloat16 if expected else torch.float32)
+    assert instructions() == expected
+    assert product.dtype == (torch.float32 if expected == "AVX512" else torch.bfloat16)
+
+
+def test_a_processor_that_is_told_to_do_without_its_widest_instructions_counts_as_one_without(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert (instructions(), precision(torch.device("cpu"))) == ("AVX2", "float32")

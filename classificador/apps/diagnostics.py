@@ -52,15 +52,11 @@ def _package(name: str) -> Found:
 
 def _device() -> Found:
     try:
-        import torch
+        from classificador.device import choose_device, describe_device, instructions, precision
     except (ImportError, OSError) as error:  # OSError: on Windows, a library that torch needs is missing
         return "torch não carrega", " ".join(str(error).split())[:200]
-
-    from classificador.device import choose_device, describe_device, has_bf16
-
-    device, capability = choose_device(), torch.backends.cpu.get_cpu_capability()
-    text = f"{describe_device(device)}, {os.cpu_count()} núcleos, {capability}"
-    return text + (", bfloat16" if has_bf16(device) else ""), ""
+    device = choose_device()
+    return f"{describe_device(device)}, {os.cpu_count()} núcleos, {instructions()}, {precision(device)}", ""
 
 
 def _data(root: Path, source: str | None) -> Found:
