@@ -55,7 +55,6 @@ bench: .venv/.pronto .venv/.pronto-onnx .venv/.pronto-pagina  ## mede tempo até
 	@$(BIN)/python -m benchmarks.export
 	@$(BIN)/python -m benchmarks.page
 	@$(BIN)/python -m benchmarks.time_to_accuracy
-	@$(BIN)/python -m benchmarks.time_to_accuracy --float32 --seeds 2 "alvo 75%" "alvo 80%" "alvo 85%" rapido
 	@$(BIN)/python -m benchmarks.ratio
 
 notebook: .venv/.pronto  ## executa a seção de predição e grava as saídas dela no caderno

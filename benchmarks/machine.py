@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from classificador.data.dataset import ImageData, Split
-from classificador.device import choose_device, describe_device
+from classificador.device import choose_device, describe_device, instructions, precision
 from classificador.files.model_file import read_checkpoint
 from classificador.network.cnn import OriginalCNN
 from classificador.results.predict import predict_logits
@@ -96,6 +96,11 @@ def accuracy(model: nn.Module, split: Split) -> float:
     return (predict_logits(FromPixels(model), split.images).argmax(1) == split.labels).double().mean().item()
 
 
+def kind() -> str:
+    """The kind of processor a figure is told for, "AVX2, float32" for example."""
+    return f"{instructions()}, {precision(torch.device('cpu'))}"
+
+
 def describe() -> dict[str, str | int | None]:
     """The machine and the versions a figure was measured with, and this process's largest memory so far."""
     processor = platform.processor() or platform.machine()
@@ -106,7 +111,7 @@ def describe() -> dict[str, str | int | None]:
         "processor": processor,
         "cores": os.cpu_count(),
         "device": describe_device(choose_device()),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "kind": kind(),
         "torch": str(torch.__version__),
     } | _peak_memory()
 
@@ -125,6 +130,12 @@ def describe_shipped() -> dict[str, str | float]:
     """Which best_model.pth a figure was measured with: its recipe, validation accuracy and date."""
     info = read_checkpoint(ROOT / "best_model.pth").info
     return {name: getattr(info, name) for name in ("preset", "val_accuracy", "created")}
+
+
+def stored(script: str) -> dict:
+    """The results that benchmarks/<script>.py wrote so far; empty where it has not."""
+    path = Path(__file__).with_name(f"{script}.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def save(script: str, results: dict) -> None:

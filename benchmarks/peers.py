@@ -6,7 +6,6 @@ learns, trained our way. Validation is outside the others' clock and inside ours
 Needs `pip install -e ".[peers]"`. Prints a table, writes benchmarks/peers.json and docs/vizinhos.png.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -172,10 +171,9 @@ def draw(results: dict, path: Path) -> None:
 
 def main() -> None:
     """Train all that is missing and print the table."""
-    data, path = load_cifar10(machine.ROOT / "data"), Path(__file__).with_suffix(".json")
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    here = machine.describe()["processor"]
-    results = stored["courses"] if stored and stored["machine"]["processor"] == here else {}
+    data, stored = load_cifar10(machine.ROOT / "data"), machine.stored("peers")
+    here = stored.setdefault(machine.kind(), {"courses": {}})
+    results = here["courses"]
     for name, train in PEERS.items():
         if name in results:
             continue
@@ -186,8 +184,10 @@ def main() -> None:
             if entry[0] > 60 * MINUTES:
                 break
         results[name] = course
-        machine.save("peers", {"machine": machine.describe(), "courses": results})
-    print(f"\n{'segundos até (validação)':<30}" + "".join(f"{target:>8.0%}" for target in TARGETS) + f"{'melhor':>10}")
+        here["machine"] = machine.describe()
+        machine.save("peers", stored)
+    print(f"\n{machine.kind()}")
+    print(f"{'segundos até (validação)':<30}" + "".join(f"{target:>8.0%}" for target in TARGETS) + f"{'melhor':>10}")
     for name, course in results.items():
         times = [next((seconds for seconds, accuracy in course if accuracy >= target), None) for target in TARGETS]
         best = max(accuracy for _, accuracy in course)

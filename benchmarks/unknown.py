@@ -1,6 +1,6 @@
 """Which score tells pictures of no known class: `python -m benchmarks.unknown`.
 
-For each pair of CIFAR-10's classes in PAIRS a network of the recipe "alvo 80%" learns the other eight; the pair's test
+For each pair of CIFAR-10's classes in PAIRS a network of the recipe `relampago` learns the other eight; the pair's test
 images are then the unknown. The threshold of each score warns of 5 % of the validation images of the known classes.
 Prints, for each score, the mean over the pairs of the warnings about known and unknown test images and of the area
 under the ROC curve; writes benchmarks/unknown.json.
@@ -15,8 +15,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from benchmarks import machine
-from benchmarks.time_to_accuracy import recipe_settings
-from classificador import build, fit, load_cifar10, load_model, make_optimizer
+from classificador import build, fit, load_cifar10, load_model, make_optimizer, make_settings
 from classificador.data.dataset import ImageData, Split
 from classificador.network.model_info import info_of
 from classificador.results.predict import FALSE_WARNINGS, predict_logits
@@ -45,7 +44,7 @@ def without(data: ImageData, unknown: tuple[int, int]) -> tuple[ImageData, torch
 def measure(data: ImageData, unknown: tuple[int, int]) -> dict[str, dict[str, float]]:
     """For each score: the share of known and of unknown test images that it warns of, and its area under the ROC."""
     part, unseen = without(data, unknown)
-    settings = recipe_settings("alvo 80%", seed=0)
+    settings = make_settings("relampago", seed=0)
     with tempfile.TemporaryDirectory() as folder:
         model, criterion = build(settings, part), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         fit(model, part, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))

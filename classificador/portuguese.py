@@ -51,6 +51,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{number(seconds, 1)} s" if seconds < 10 else f"{rest} s"
 
 
+def about(seconds: float) -> str:
+    """Return roughly how long, e.g. "uns 40 s", "uns 13 min" or "umas 3 h"."""
+    if seconds < 57.5:
+        return f"uns {max(5, 5 * round(seconds / 5))} s"
+    return f"uns {round(seconds / 60)} min" if seconds < 90 * 60 else f"umas {round(seconds / 3600)} h"
+
+
 def tell(text: str) -> None:
     """Tell the user one line, above a progress bar if there is one; the front doors direct sys.stdout."""
     tqdm.write(text)

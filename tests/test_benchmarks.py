@@ -35,23 +35,25 @@ def test_a_target_is_reached_by_the_mean_over_the_seeds():
 
 def test_a_result_of_other_settings_is_not_taken_for_todays():
     settings = time_to_accuracy.settings_of("rapido")
-    result = {"settings": settings, "runs": [[]], "machine": time_to_accuracy.machine.describe()}
+    result = {"settings": settings, "runs": [[]]}
     assert time_to_accuracy.still_true(result, "rapido")
     assert not time_to_accuracy.still_true(result | {"settings": settings | {"epochs": 99}}, "rapido")
     assert not time_to_accuracy.still_true(result | {"runs": []}, "rapido")
-    assert not time_to_accuracy.still_true(result | {"machine": {"processor": "outro"}}, "rapido")
 
 
-def test_the_ratio_ends_with_a_line_a_target(toy, monkeypatch, capsys):
-    def trained(data, line, seed):
+def test_the_ratio_ends_with_a_line_for_the_processor_and_one_a_target(toy, monkeypatch, capsys):
+    def trained(data, line, seed, epochs):
         model = build(make_settings(channels=(4, 8), hidden=16), data)
         model.info = info_for(model)
-        return model, {"alvo 75%": 2.0, "alvo 80%": 4.0, "alvo 85%": 8.0}[line]
+        return model, {"alvo 75%": 2.0, "relampago": 4.0, "alvo 85%": 8.0 * (epochs or 100)}[line]
 
     monkeypatch.setattr(ratio, "load_cifar10", lambda root: toy)
     monkeypatch.setattr(ratio, "train_ours", trained)
     ratio.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[-3:]] == ["85%", "80%", "75%"]
+    assert lines[-4].startswith(f"processador: {ratio.machine.kind()}")
     ratios = [float(line.split()[1].replace(",", ".")) for line in lines[-3:]]
-    assert ratios[0] * 4 == pytest.approx(ratios[1] * 2, abs=0.5)
+    assert ratios[1] * 4 == pytest.approx(ratios[2] * 2, abs=0.5)
+    epochs = time_to_accuracy.recipe_settings("alvo 85%", 0).epochs
+    assert ratios[0] * 8 * epochs == pytest.approx(ratios[2] * 2, rel=0.1, abs=8 * epochs * 0.05)

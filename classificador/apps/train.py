@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 from classificador.apps.arguments import DATA, MODEL, add_command
 
-RECIPES = "rapido, completo ou destilado (padrão: rapido)"
+RECIPES = "relampago, rapido, completo ou destilado (padrão: rapido)"
 
 
 def add_commands(commands) -> None:

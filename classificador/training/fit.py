@@ -22,6 +22,7 @@ from classificador.portuguese import number, percent, tell
 from classificador.recipes import Settings
 from classificador.results.predict import predict_logits
 from classificador.training.batches import Batches, balanced_rows
+from classificador.training.estimate import foretell
 from classificador.training.history import History
 from classificador.training.record import Record, model_facts, recording
 from classificador.training.resume import check_fingerprint, check_settings, read_resume_point, unusable
@@ -77,6 +78,8 @@ def fit(
         _check_outputs(model, data)
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
+        if outlook := foretell(trainer):
+            tell(outlook)
         record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
         with recording(trainer, record):
             if watch:
