@@ -34,6 +34,14 @@ def test_every_result_is_a_shift_of_the_mirrored_or_plain_image(images):
     assert len({(y, x) for *_, y, x in found}) == 25  # every shift occurs
 
 
+def test_images_that_are_only_mirrored_are_as_if_they_were_moved_by_nothing(images):
+    turned = torch.arange(len(images)) % 3 == 0
+    nowhere = torch.zeros(2, len(images), 1, dtype=torch.int64)
+    assert draw_moves(len(images), 0, torch.Generator()) is None
+    assert torch.equal(augment(images, None, turned), augment(images, nowhere, turned))
+    assert torch.equal(augment(images, None, None), images)
+
+
 def test_cutout_hides_a_square_of_each_image_and_nothing_else(images):
     centres = torch.randint(SIDE, (2, len(images), 1), generator=torch.Generator().manual_seed(0))
     assert (centres.min(), centres.max()) == (0, SIDE - 1)

@@ -109,19 +109,23 @@ def balanced_rows(labels: torch.Tensor) -> torch.Tensor:
     return rows.repeat(-(-SHOWN // len(rows))).sort().values
 
 
-def draw_moves(count: int, shift: int, generator: torch.Generator) -> torch.Tensor:
-    """Return random moves of so many images, pixels down and right, 2×N×1, at most `shift` each way; 0 draws none."""
+def draw_moves(count: int, shift: int, generator: torch.Generator) -> torch.Tensor | None:
+    """Return random moves of so many images, pixels down and right, 2×N×1, at most `shift` each way; None for 0."""
     if shift == 0:
-        return torch.zeros(2, count, 1, dtype=torch.int64, device=generator.device)
+        return None
     return torch.randint(-shift, shift + 1, (2, count, 1), generator=generator, device=generator.device)
 
 
-def augment(images: torch.Tensor, moves: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
-    """Return a shifted and, where asked for, mirrored copy of a batch.
+def augment(images: torch.Tensor, moves: torch.Tensor | None, mirrored: torch.Tensor | None) -> torch.Tensor:
+    """Return a shifted and mirrored copy of a batch, channels last; None: not shifted, not mirrored.
 
     images: uint8 or float, N×C×S×S. moves: of draw_moves(); what they uncover is filled by reflection.
-    mirrored: bool, N: which images to turn left to right; None: none. The result has the shape and type of `images`.
+    mirrored: bool, N: which images to turn left to right. The result has the shape and type of `images`.
     """
+    if moves is None:  # without the work of finding each pixel's place
+        if mirrored is not None:
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return images.contiguous(memory_format=torch.channels_last)
     n, side, device = len(images), images.shape[-1], images.device
     position = torch.arange(side, device=device)
     rows, columns = (_reflect(position + move, side) for move in moves)

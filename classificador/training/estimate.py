@@ -21,7 +21,7 @@ from classificador.training.trainer import Trainer
 
 STEPS, WARM_UP = 12, 3  # how many are tried, and how many of them do not count
 PATIENCE = 5.0  # seconds after which no further step is tried
-WORTH = 10 * STEPS  # steps below which a training would be over before it is known how long it takes
+WORTH = 50 * STEPS  # steps below which a training would be over before it is known how long it takes
 LONG = 300.0  # seconds of a training beside which a shorter recipe is named
 
 
