@@ -16,7 +16,7 @@ def test_multiply_adds_of_the_original_network():
 
 
 def test_a_frozen_first_layer_needs_no_backward_pass_before_the_second(toy):
-    model = build(make_settings(channels=(4, 8), hidden=16), toy)
+    model = build(make_settings(channels=(4, 8), pools=(2, 4), hidden=16), toy)
     conv1, conv2, linear = 3 * 25 * 4 * 32**2, 4 * 9 * 8 * 16**2, 256 * 16 + 160
     assert multiply_adds(model) == (conv1 + conv2 + linear, conv2 + 2 * linear)
 

@@ -110,7 +110,7 @@ def test_the_layer_table_counts_every_parameter(model):
     table = layer_table(model)
     total = sum(p.numel() for p in model.parameters())
     assert f"{total:,}".replace(",", ".") in table.splitlines()[-1]
-    assert "256×4×4" in table
+    assert "384×3×3" in table
     assert "fixos" not in table
     assert model.training
 

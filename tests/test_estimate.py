@@ -56,14 +56,12 @@ def test_beside_a_long_training_a_shorter_recipe_is_named_with_its_time_and_what
         monkeypatch.setattr(estimate, "seconds_left", lambda trainer: seconds)
         batches = SimpleNamespace(steps_per_epoch=100, done=0)
         data = replace(toy, classes=classes)
-        return estimate.foretell(SimpleNamespace(settings=PRESETS[preset], batches=batches, data=data))
+        return estimate.outlook(SimpleNamespace(settings=PRESETS[preset], batches=batches, data=data))
 
-    reached = f"{100 * REACHES['rapido']:.0f}% no teste"
-    assert told("completo", 1300) == (
-        f"Este treino leva uns 22 min neste computador; a receita rapido, uns 5 min (PRESET ou --receita; {reached})."
-    )
+    other = f"uns 4 min e meio (PRESET ou --receita; {100 * REACHES['rapido']:.0f}% no teste)"
+    assert told("completo", 1300) == f"Este treino leva uns 22 min neste computador; a receita rapido, {other}."
     assert "a receita relampago, uns 35 s" in told("rapido", 480)  # on a slower machine
-    assert told("rapido", 280) == "Este treino leva uns 5 min neste computador."
+    assert told("rapido", 280) == "Este treino leva uns 4 min e meio neste computador."
     assert told("completo", 1300, ("a", "b")) == "Este treino leva uns 22 min neste computador."
 
 
@@ -75,7 +73,14 @@ def test_a_training_that_diverges_at_once_says_so_itself(toy, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0.2, "uns 5 s"), (38, "uns 40 s"), (57.6, "uns 1 min"), (770, "uns 13 min"), (10_000, "umas 3 h")],
+    [
+        (0.2, "uns 5 s"),
+        (38, "uns 40 s"),
+        (57.6, "uns 1 min"),
+        (215, "uns 3 min e meio"),
+        (770, "uns 13 min"),
+        (10_000, "umas 3 h"),
+    ],
 )
 def test_a_time_is_told_roughly(seconds, expected):
     assert about(seconds) == expected

@@ -95,7 +95,7 @@ def test_a_missing_file_and_a_folder_say_so(tmp_path):
         {"info": {}},
         {"info": {"architecture": {}}},
         {"info": INFO | {"device": "CPU", "architecture": {}, "classes": None}},
-        *[{"format": version} for version in ("2", 1, 0, -5, True, 0.5)],
+        *[{"format": version} for version in ("3", True, 0.5)],
         {"weights": {"conv1.weight": "x"}},
     ],
 )
@@ -156,6 +156,12 @@ def test_a_newer_format_is_refused(saved):
         load_model(saved)
 
 
+def test_an_older_format_is_refused_because_its_weights_would_answer_otherwise(saved):
+    rewrite(saved, format=safe.FORMAT - 1)
+    with pytest.raises(CheckpointError, match=r"versão anterior deste projeto.* Treine de novo\."):
+        load_model(saved)
+
+
 def test_another_network_is_refused_and_named(saved):
     class Wider(CNN):
         def __init__(self, **architecture):
@@ -210,13 +216,13 @@ def test_the_first_difference_is_named(model, saved):
 
 
 def test_a_file_of_before_still_loads_and_predicts_the_same():
-    """Made once, on 27/11/2026, by save_checkpoint; it must never be made anew."""
-    loaded = load_model(ROOT / "tests" / "fixtures" / "formato-2.pth")
+    """Made once, on 30/11/2026, by save_checkpoint; it must never be made anew."""
+    loaded = load_model(ROOT / "tests" / "fixtures" / "formato-3.pth")
     images = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(251).to(torch.uint8)
     expected = torch.tensor(
         [
-            [-0.348027, 0.271654, 0.669166, 0.13766, -0.019027, -0.067556, 0.167963, -0.067944, -0.056179, -0.670741],
-            [-0.33955, 0.282945, 0.68071, 0.133919, -0.024731, -0.069154, 0.163416, -0.066182, -0.045777, -0.678867],
+            [-0.342747, 0.279409, 0.677300, 0.135580, -0.023053, -0.068975, 0.165309, -0.066704, -0.049652, -0.676256],
+            [-0.336356, 0.288106, 0.686242, 0.132824, -0.027474, -0.070288, 0.161926, -0.065339, -0.041798, -0.682497],
         ]
     )
     assert torch.allclose(loaded(images), expected, atol=1e-5)

@@ -59,7 +59,7 @@ def with_parameters(notebook, channels=(8, 16), **values):
     place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
     source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(source))
-    edit(notebook, "class CNN", "channels=(64, 128)", f"channels={channels}")
+    edit(notebook, "class CNN", "channels=(64, 192)", f"channels={channels}")
     return notebook
 
 
@@ -196,7 +196,7 @@ def test_on_cifar10_an_edited_network_trains_is_stopped_goes_on_and_predicts(wor
     checkpoint = str(tmp_path / "b.pth")
     small = {"channels": (4, 8), "EPOCHS": 1, "BATCH_SIZE": 1024, "DEVICE": "cpu"}
     notebook = with_parameters(read_notebook(), CHECKPOINT=checkpoint, **small)
-    edit(notebook, "class CNN", "hidden=384", "hidden=24", "self.conv2", "self.segunda", "F.relu", "F.silu")
+    edit(notebook, "class CNN", "hidden=256", "hidden=24", "self.conv2", "self.segunda", "F.relu", "F.silu")
     place = next(i for i, cell in enumerate(notebook.cells) if "history = fit(" in cell.source)
     # What the stop button does, once training is under way.
     stop = """

@@ -169,7 +169,7 @@ class ThirdConvolution(CNN):
 class OtherActivation(CNN):
     def forward(self, images):
         x = self.conv1((images / 255 - 0.5) / 0.5)
-        x = F.silu(F.max_pool2d(cnn.contrast(x), self.pools[0]))
+        x = F.silu(cnn.contrast(F.max_pool2d(x, self.pools[0])))
         x = F.silu(self.norm2(cnn.max_and_mean(self.conv2(x), self.pools[1])))
         return self.fc2(F.silu(self.norm3(self.fc1(x.flatten(1)))))
 

@@ -51,6 +51,7 @@ def test_the_original_networks_weights_open_and_answer_as_it_does(path, capsys):
         (False, {"classes": 3, "side": 64}),
         (True, {"channels": (6, 10), "hidden": 12, "kernels": (3, 5)}),
         (True, {"side": 96}),
+        (False, {"side": 48, "pools": (2, 4)}),
     ],
 )
 def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symmetric, capsys):
@@ -63,7 +64,8 @@ def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symm
     assert loaded.info.side == side
     assert len(loaded.info.classes) == sizes.get("classes", 10)
     assert ("sem nome" in (said := capsys.readouterr().out)) == ("classes" in sizes)
-    assert f"{'com' if symmetric else 'sem'} a média do espelho" in said
+    poolings = "poolings de {} e {}".format(*sizes.get("pools", (3, 3)))
+    assert f"{poolings}, {'com' if symmetric else 'sem'} a média do espelho" in said
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_where_the_side_differs_only_the_convolutions_come_from_it(workplace, to
     start = find_start("best_model.pth", CLASSES)
     model = unwrap(build(small, replace(toy, train=larger), pretrained=start))
     assert model.conv2.weight.shape[:2] == (10, 6) and torch.equal(model.conv2.weight, unwrap(start).conv2.weight)
-    assert model.fc1.weight.shape == (12, 2 * 10 * 8 * 8)
+    assert model.fc1.weight.shape == (12, 2 * 10 * 7 * 7)
     assert model(larger.images[:2]).shape == (2, 10)
 
 
@@ -97,7 +97,8 @@ def test_the_file_and_the_card_say_where_the_weights_come_from(workplace):
     assert "Partiu de:   best_model.pth (rapido, 2026-01-01), 3,0 épocas" in describe_checkpoint(info)
     assert cli.main(["ficha", *own]) == 0
     assert "Partiu dos pesos de best_model.pth (rapido, 2026-01-01)." in (workplace / "ficha.md").read_text("utf-8")
-    assert "Começou de pesos novos." in (ROOT / "docs" / "ficha.md").read_text("utf-8")
+    card = (ROOT / "docs" / "ficha.md").read_text("utf-8")
+    assert "Partiu dos pesos de best_model.pth (destilado, 2026-11-27; benchmarks.refit: 117 × 128)." in card
     assert cli.main(["treinar", *own, "--epocas", "1", "--partir-de", "zero"]) == 0
     info = read_checkpoint("cores.pth").info
     assert (info.start, info.settings["start_from"]) == ("", "zero")

@@ -101,7 +101,7 @@ def factory(hidden=8, classes=10):
 
 @pytest.mark.parametrize("network", [WithoutArguments, WithFixedSize, factory])
 def test_whatever_makes_a_network_can_be_trained_saved_and_opened(toy, small, tmp_path, network):
-    settings = replace(small, epochs=1, seed=10**15, hidden=384)
+    settings = replace(small, epochs=1, seed=10**15, hidden=256)
     train(settings, toy, tmp_path / "best.pth", build(settings, toy, network))
     model = load_model(tmp_path / "best.pth", network)
     assert model.info.seed == 10**15
@@ -274,7 +274,7 @@ def test_few_pictures_are_learnt_with_the_recipes_own_settings(toy, count, tmp_p
         return Split(split.images[rows], split.labels[rows] // 4)
 
     data = ImageData(few(toy.train, count), few(toy.val, 2), few(toy.test, 10), ("a", "b", "c"))
-    sizes = {"channels": (8, 16), "hidden": 32}  # the batch and the rate as they are
+    sizes = {"channels": (8, 16), "hidden": 32, "pools": (2, 4)}  # the batch and the rate as they are
     train(make_settings(epochs=3, **sizes, start_from="zero", device="cpu"), data, tmp_path / "best.pth")
     assert evaluate(load_model(tmp_path / "best.pth"), data.test, data.classes).accuracy >= 0.95
 

@@ -120,8 +120,8 @@ def describe_layers(network: nn.Module) -> list[dict[str, Any]]:
             pools: Any = network.pools
             layers = [
                 _weighted(weights, "conv1"),
-                {"kind": "contrast"},
                 {"kind": "maximum", "size": pools[0]},
+                {"kind": "contrast"},
                 relu,
                 _weighted(weights, "conv2"),
                 {"kind": "maximum_and_mean", "size": pools[1]},

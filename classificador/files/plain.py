@@ -1,5 +1,6 @@
 """Weights without a word about them: the plain state_dict of this project's network, or of the original one."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from classificador.constants import CLASSES, SIDES
 from classificador.network.cnn import CNN, OriginalFromPixels
 from classificador.network.model_info import ModelInfo
 
+POOLS = ((3, 3), (2, 4))  # of the recipes' networks: no two make as many regions, whatever the side of the images
 LAYERS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
 
 
@@ -40,23 +42,25 @@ def recognise(weights: dict[str, torch.Tensor], prefix: str) -> tuple[type, dict
         raise ValueError(f"{LAYERS[0]}: {shapes[0]}, {LAYERS[2]}: {shapes[2]}")
     first, second, hidden, last = shapes
     ours = "norm2.weight" in weights
-    # Of each channel: how many numbers its poolings make of a region, whose side is so many pixels by CNN's defaults.
-    kinds, region = (2, 2 * 4) if ours else (1, 2 * 2)
-    side = next((side for side in SIDES if kinds * second[0] * (side // region) ** 2 == hidden[1]), None)
-    if side is None:
+    kinds = 2 if ours else 1  # of each channel, how many numbers the second pooling makes of a region
+    for side, pools in itertools.product(SIDES, POOLS if ours else [(2, 2)]):
+        if kinds * second[0] * (side // pools[0] // pools[1]) ** 2 == hidden[1]:
+            break
+    else:
         raise ValueError(f"fc1.weight: {hidden} não vem de imagens de {', '.join(map(str, SIDES))} pixels")
     sizes = {"channels": [first[0], second[0]], "hidden": hidden[0], "classes": last[0], "side": side}
     if not ours:
         return OriginalFromPixels, sizes
-    return CNN, sizes | {"kernels": [first[2], second[2]], "symmetric": prefix.endswith("network.")}
+    kernels, symmetric = [first[2], second[2]], prefix.endswith("network.")
+    return CNN, sizes | {"kernels": kernels, "pools": list(pools), "symmetric": symmetric}
 
 
 def assumptions(network: type, info: ModelInfo) -> str:
     """Return in Portuguese, in one line, what is taken for granted of such weights."""
-    whose, poolings = ("deste projeto", "2 e 4") if network is CNN else ("original", "2 e 2")
+    whose, pools = ("deste projeto", info.architecture["pools"]) if network is CNN else ("original", (2, 2))
     mirror = f", {'com' if info.architecture.get('symmetric') else 'sem'} a média do espelho" if network is CNN else ""
     names = "as do CIFAR-10, na ordem dele" if info.classes == CLASSES else "sem nome, numeradas desde 0"
     return (
         f"só pesos, da rede {whose}. Suponho imagens de {info.side} pixels, normalizadas com média 0,5 e desvio padrão "
-        f"0,5; poolings de {poolings}{mirror}; classes {names}; probabilidades sem calibração."
+        f"0,5; poolings de {pools[0]} e {pools[1]}{mirror}; classes {names}; probabilidades sem calibração."
     )

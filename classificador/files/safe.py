@@ -17,7 +17,7 @@ from classificador.errors import CheckpointError, NotFiniteError, brief
 from classificador.files.reader import read_entries, unpickle
 from classificador.portuguese import reason
 
-FORMAT = 2
+FORMAT = 3  # 2: the network of until 30/11/2026, whose contrast came before the pooling
 BEST, RESUME = "classificador/best", "classificador/resume"
 NAMES = {BEST: "um modelo pronto", RESUME: "um treino interrompido, para retomar"}
 MAX_BYTES = 512 * 2**20  # what a file can make us hold; far above what any network of this shape needs
@@ -58,8 +58,8 @@ def model_remedy(path: Path) -> str:
 def read_file(path: Path, kind: str, remedy: str) -> dict[str, Any]:
     """Return the content of a file that write_file wrote; for BEST, also of another dict of plain values and tensors.
 
-    Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign or newer, or whose
-    tensors are not finite.
+    Raises CheckpointError, one line with the remedy, for a file that is missing, damaged, foreign, newer or older, or
+    whose tensors are not finite.
     """
     try:
         if not os.path.exists(path):
@@ -91,7 +91,7 @@ def deserialise(data: bytes, kind: str) -> dict[str, Any]:
         content = unpickle(entries)
         ours = kind != BEST or "kind" in content
         found, version = (content["kind"], content["format"]) if ours else (BEST, FORMAT)
-        if type(found) is not str or found not in NAMES or type(version) is not int or version < FORMAT:
+        if type(found) is not str or found not in NAMES or type(version) is not int:
             raise ValueError("kind, format")
     except Exception as error:
         if b"torch.nn.modules." in data:
@@ -101,6 +101,9 @@ def deserialise(data: bytes, kind: str) -> dict[str, Any]:
         raise CheckpointError(FOREIGN) from error
     if version > FORMAT:
         raise CheckpointError("foi gravado por uma versão mais nova deste projeto: atualize-o.")
+    if version < FORMAT:
+        problem = "foi gravado por uma versão anterior deste projeto, cuja rede fazia outras contas."
+        raise CheckpointError(problem, "Treine de novo.")
     if found != kind:
         raise CheckpointError(f"é {NAMES[found]}, e aqui se esperava {NAMES[kind]}.")
     total = 0

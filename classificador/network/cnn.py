@@ -30,7 +30,7 @@ def max_and_mean(x: torch.Tensor, size: int) -> torch.Tensor:
 class CNN(nn.Module):
     """Two convolutions and two linear layers; the arguments are sizes."""
 
-    def __init__(self, channels=(64, 128), kernels=(5, 3), pools=(2, 4), hidden=384, classes=10, side=32):
+    def __init__(self, channels=(64, 192), kernels=(5, 3), pools=(3, 3), hidden=256, classes=10, side=32):
         super().__init__()
         self.pools = pools
         self.conv1 = nn.Conv2d(3, channels[0], kernels[0], padding="same", bias=False)
@@ -45,7 +45,7 @@ class CNN(nn.Module):
         """Return logits, N×classes, for images of N×3×side×side (uint8, or float in [0, 1])."""
         x = images / 255 if images.dtype == torch.uint8 else images
         x = self.conv1((x - 0.5) / 0.5)
-        x = F.relu(F.max_pool2d(contrast(x), self.pools[0]))
+        x = F.relu(contrast(F.max_pool2d(x, self.pools[0])))
         x = max_and_mean(self.conv2(x), self.pools[1])
         x = F.relu(self.norm2(x))
         x = F.relu(self.norm3(self.fc1(x.flatten(1))))

@@ -13,19 +13,25 @@ from classificador.constants import CLASSES
 from classificador.device import EVAL_BATCH
 from classificador.errors import DivergenceError
 from classificador.network.build import build, make_optimizer
-from classificador.portuguese import about, number
+from classificador.portuguese import about, number, tell
 from classificador.recipes import REACHES, make_settings
 from classificador.results.predict import predict_logits
 from classificador.training.batches import Batches
 from classificador.training.trainer import Trainer
 
-STEPS, WARM_UP = 12, 3  # how many are tried, and how many of them do not count
+STEPS, WARM_UP = 20, 4  # how many are tried, and how many of them, at the beginning, do not count
 PATIENCE = 5.0  # seconds after which no further step is tried
-WORTH = 50 * STEPS  # steps below which a training would be over before it is known how long it takes
+WORTH = 30 * STEPS  # steps below which a training would be over before it is known how long it takes
 LONG = 300.0  # seconds of a training beside which a shorter recipe is named
 
 
-def foretell(trainer: Trainer) -> str:
+def foretell(trainer: Trainer) -> None:
+    """Say how long the rest of a training will take here, unless it is not worth a trial."""
+    if text := outlook(trainer):
+        tell(text)
+
+
+def outlook(trainer: Trainer) -> str:
     """Return what to say of the time that the rest of a training takes here; empty where it is not worth a trial."""
     settings, batches = trainer.settings, trainer.batches
     if processes.world_size() > 1 or settings.epochs * batches.steps_per_epoch - batches.done < WORTH:
@@ -59,10 +65,12 @@ def seconds_left(trainer: Trainer) -> float:
     trainer.load_state_dict(before)
     times = [end - begin for begin, end in zip([started, *ends], ends, strict=False)]
     images = trainer.data.val.images[: 2 * EVAL_BATCH]
-    started = time.perf_counter()
-    predict_logits(trainer.model, images).sum().item()
-    validation = (time.perf_counter() - started) * len(trainer.data.val) / len(images)
-    return steps * statistics.median(times[WARM_UP:] or times or [0.0]) + epochs * validation
+    for _ in range(2):  # the first is slower
+        started = time.perf_counter()
+        predict_logits(trainer.model, images).sum().item()
+        validation = (time.perf_counter() - started) * len(trainer.data.val) / len(images)
+    # The mean, because a training, too, has its slow steps.
+    return steps * statistics.mean(times[WARM_UP:] or times or [0.0]) + epochs * validation
 
 
 def _seconds_of(preset: str, trainer: Trainer) -> float:

@@ -78,8 +78,6 @@ def fit(
         _check_outputs(model, data)
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
-        if outlook := foretell(trainer):
-            tell(outlook)
         record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
         with recording(trainer, record):
             if watch:
@@ -134,8 +132,8 @@ def _make_batches(data: ImageData, settings: Settings) -> Batches:
 def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool) -> None:
     """Bring the training to where it begins: the weights of its network, or the point where it was interrupted.
 
-    Raises SettingsError naming the first setting that is not what it was at that point, and CheckpointError for one
-    that is not ours or belongs to other data, another network, optimizer or loss.
+    Says how long the rest will take. Raises SettingsError naming the first setting that is not what it was at that
+    point, and CheckpointError for one that is not ours or belongs to other data, another network, optimizer or loss.
     """
     point = processes.on_rank_0(lambda: read_resume_point(runs)) if resume else None
     if point:
@@ -158,6 +156,7 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
         if left := runs.interrupted():
             tell(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
         folder.begin(trainer.settings.preset)
+    foretell(trainer)
 
 
 def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[History], None] | None) -> tqdm:
