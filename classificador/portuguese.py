@@ -52,13 +52,13 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return roughly how long, e.g. "uns 40 s", "uns 3 min e meio", "uns 13 min" or "umas 3 h"."""
+    """Return roughly how long, e.g. "cerca de 40 s", "cerca de 3 min e meio" or "cerca de 3 h"."""
     if seconds < 57.5:
-        return f"uns {max(5, 5 * round(seconds / 5))} s"
+        return f"cerca de {max(5, 5 * round(seconds / 5))} s"
     if seconds < 5 * 60:
         minutes, half = divmod(round(seconds / 30), 2)
-        return f"uns {minutes} min" + " e meio" * half
-    return f"uns {round(seconds / 60)} min" if seconds < 90 * 60 else f"umas {round(seconds / 3600)} h"
+        return f"cerca de {minutes} min" + " e meio" * half
+    return f"cerca de {round(seconds / 60)} min" if seconds < 90 * 60 else f"cerca de {round(seconds / 3600)} h"
 
 
 def tell(text: str) -> None:

@@ -87,7 +87,7 @@ _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
 PRESETS = {
     # Chosen for processors without bfloat16, which readers have.
     "relampago": Settings("relampago", epochs=2, batch_size=96, lr=1e-2, channels=(32, 128), kernels=(3, 3), shift=0),
-    "rapido": Settings("rapido", epochs=8, batch_size=128, lr=1e-2, weight_decay=0.05),
+    "rapido": Settings("rapido", epochs=9, batch_size=128, lr=1e-2, weight_decay=0.05),
     "completo": Settings(
         "completo",
         epochs=23,

@@ -35,10 +35,11 @@ def test_a_target_is_reached_by_the_mean_over_the_seeds():
 
 def test_a_result_of_other_settings_is_not_taken_for_todays():
     settings = time_to_accuracy.settings_of("rapido")
-    result = {"settings": settings, "runs": [[]]}
+    result = {"settings": settings, "runs": [[]], "machine": time_to_accuracy.machine.describe()}
     assert time_to_accuracy.still_true(result, "rapido")
     assert not time_to_accuracy.still_true(result | {"settings": settings | {"epochs": 99}}, "rapido")
     assert not time_to_accuracy.still_true(result | {"runs": []}, "rapido")
+    assert not time_to_accuracy.still_true(result | {"machine": {"processor": "outro"}}, "rapido")
 
 
 def test_the_ratio_ends_with_a_line_for_the_processor_and_one_a_target(toy, monkeypatch, capsys):

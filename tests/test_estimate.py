@@ -6,15 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from classificador.constants import CLASSES
 from classificador.device import EVAL_BATCH
 from classificador.errors import DivergenceError
+from classificador.network.build import build, make_optimizer
 from classificador.portuguese import about
-from classificador.recipes import PRESETS, REACHES, make_settings
+from classificador.recipes import PRESETS, REACHES, TEACHER, Settings, make_settings
 from classificador.training import estimate
-from classificador.training.batches import balanced_rows
+from classificador.training.batches import Batches, balanced_rows
 from classificador.training.fit import train
+from classificador.training.trainer import Trainer
 
 SMALL = {"channels": (4, 8), "hidden": 16, "batch_size": 16, "epochs": 3}
 
@@ -26,43 +29,60 @@ def clock(monkeypatch):
     monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
 
 
+def go_on() -> int:
+    return 0
+
+
 def test_a_training_is_the_same_to_the_bit_whether_its_time_was_tried_or_not(toy, tmp_path, monkeypatch, capsys):
-    settings, models = make_settings(**SMALL), []
+    settings, trained = make_settings(**SMALL), []
     for worth, name in ((0, "tried.pth"), (10**9, "not.pth")):
         monkeypatch.setattr(estimate, "WORTH", worth)
-        models.append(train(settings, toy, tmp_path / name))
-        assert ("Este treino leva uns 5 s neste computador." in capsys.readouterr().out) == (worth == 0)
-    (tried, history), (other, expected) = models
+        trained.append(train(settings, toy, tmp_path / name))
+        assert ("Este treino leva cerca de" in capsys.readouterr().out) == (worth == 0)
+    (tried, history), (other, expected) = trained
     weights = zip(tried.state_dict().values(), other.state_dict().values(), strict=True)
     assert all(torch.equal(*pair) for pair in weights)
     assert (history.val_loss, history.steps) == (expected.val_loss, expected.steps)
 
 
-def test_the_time_is_that_of_all_steps_and_all_validations(toy, tmp_path, clock, monkeypatch, capsys):
-    monkeypatch.setattr(estimate, "WORTH", 0)
-    monkeypatch.setattr(estimate, "about", lambda seconds: f"{seconds} s")
-    train(make_settings(**SMALL), toy, tmp_path / "m.pth")
-    steps, validations = 3 * (len(balanced_rows(toy.train.labels)) // 16), 3  # each takes a second, by this clock
-    told = float(capsys.readouterr().out.split("leva ")[1].split(" s")[0])
-    assert told == steps + validations * max(1, len(toy.val) / (2 * EVAL_BATCH))
+@pytest.mark.parametrize("batch_size", [16, 700])  # 700: an epoch of one step, after which nobody asks for a stop
+def test_the_time_is_that_of_all_steps_and_all_validations(toy, clock, batch_size):
+    settings = make_settings(**SMALL | {"batch_size": batch_size})
+    seconds = estimate.seconds_left(trainer_of(settings, toy), go_on)
+    steps, validations = 3 * (len(balanced_rows(toy.train.labels)) // batch_size), 3  # by this clock, a second each
+    assert seconds == steps + validations * max(1, len(toy.val) / (2 * EVAL_BATCH))
+
+
+def trainer_of(settings, data) -> Trainer:
+    model, criterion = build(settings, data), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    batches = Batches(data, settings, torch.device("cpu"))
+    return Trainer(model, batches, criterion, make_optimizer(model, settings))
 
 
 def test_beside_a_long_training_a_shorter_recipe_is_named_with_its_time_and_what_it_reaches(toy, monkeypatch):
-    took = {"relampago": 35.0, "rapido": 280.0, "completo": 1300.0}
-    monkeypatch.setattr(estimate, "_seconds_of", lambda name, trainer: took[name])
-    monkeypatch.setattr(estimate, "WORTH", 0)
+    took = {"relampago": 35.0, "rapido": 280.0}
+    monkeypatch.setattr(estimate, "_seconds_of", lambda name, trainer, stop_signal: took[name])
 
-    def told(preset: str, seconds: float, classes=CLASSES) -> str:
-        monkeypatch.setattr(estimate, "seconds_left", lambda trainer: seconds)
-        batches = SimpleNamespace(steps_per_epoch=100, done=0)
-        data = replace(toy, classes=classes)
-        return estimate.outlook(SimpleNamespace(settings=PRESETS[preset], batches=batches, data=data))
+    def told(settings: Settings, seconds: float, classes=CLASSES, done=0) -> str:
+        monkeypatch.setattr(estimate, "seconds_left", lambda trainer, stop_signal: seconds)
+        batches, data = SimpleNamespace(done=done), replace(toy, classes=classes)
+        return estimate.outlook(SimpleNamespace(settings=settings, batches=batches, data=data), go_on)
 
-    other = f"uns 4 min e meio (PRESET ou --receita; {100 * REACHES['rapido']:.0f}% no teste)"
-    assert told("completo", 1300) == f"Este treino leva uns 22 min neste computador; a receita rapido, {other}."
-    assert "a receita relampago, uns 35 s" in told("rapido", 480)  # on a slower machine
-    assert told("rapido", 280) == "Este treino leva uns 4 min e meio neste computador."
-    assert told("completo", 1300, ("a", "b")) == "Este treino leva uns 22 min neste computador."
+    long, usual = PRESETS["completo"], PRESETS["rapido"]
+    other = f"cerca de 4 min e meio (PRESET ou --receita; {100 * REACHES['rapido']:.0f}% no teste)"
+    assert told(long, 1300) == f"Este treino leva cerca de 22 min neste computador; a receita rapido, {other}."
+    assert "a receita relampago, cerca de 35 s" in told(usual, 480)  # on a slower machine
+    assert told(usual, 280) == "Este treino leva cerca de 4 min e meio neste computador."
+    alone = "leva cerca de 22 min neste computador."
+    assert (
+        told(long, 1300, ("a", "b"))
+        == told(TEACHER, 1300)
+        == told(PRESETS["relampago"], 1300)
+        == f"Este treino {alone}"
+    )
+    assert told(long, 1300, done=7) == f"O que falta deste treino {alone}"
+    took["rapido"] = took["relampago"] = float("inf")  # they do not fit into the memory
+    assert told(long, 1300) == f"Este treino {alone}"
 
 
 def test_a_training_that_diverges_at_once_says_so_itself(toy, tmp_path, monkeypatch):
@@ -71,16 +91,15 @@ def test_a_training_that_diverges_at_once_says_so_itself(toy, tmp_path, monkeypa
         train(make_settings(**SMALL, lr=1e200), toy, tmp_path / "m.pth")
 
 
+def test_whoever_stops_during_the_trial_does_not_wait_for_its_end(toy):
+    trainer = trainer_of(make_settings(**SMALL), toy)
+    estimate.seconds_left(trainer, lambda: 2)
+    assert trainer.batches.done == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [
-        (0.2, "uns 5 s"),
-        (38, "uns 40 s"),
-        (57.6, "uns 1 min"),
-        (215, "uns 3 min e meio"),
-        (770, "uns 13 min"),
-        (10_000, "umas 3 h"),
-    ],
+    [(0.2, "5 s"), (38, "40 s"), (57.6, "1 min"), (215, "3 min e meio"), (770, "13 min"), (10_000, "3 h")],
 )
 def test_a_time_is_told_roughly(seconds, expected):
-    assert about(seconds) == expected
+    assert about(seconds) == f"cerca de {expected}"

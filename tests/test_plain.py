@@ -65,7 +65,7 @@ def test_our_own_weights_open_with_sizes_read_off_their_shapes(path, sizes, symm
     assert len(loaded.info.classes) == sizes.get("classes", 10)
     assert ("sem nome" in (said := capsys.readouterr().out)) == ("classes" in sizes)
     poolings = "poolings de {} e {}".format(*sizes.get("pools", (3, 3)))
-    assert f"{poolings}, {'com' if symmetric else 'sem'} a média do espelho" in said
+    assert f"{poolings}, contraste depois do primeiro, {'com' if symmetric else 'sem'} a média do espelho" in said
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,9 @@ def assumptions(network: type, info: ModelInfo) -> str:
     """Return in Portuguese, in one line, what is taken for granted of such weights."""
     whose, pools = ("deste projeto", info.architecture["pools"]) if network is CNN else ("original", (2, 2))
     mirror = f", {'com' if info.architecture.get('symmetric') else 'sem'} a média do espelho" if network is CNN else ""
+    order = ", contraste depois do primeiro" if network is CNN else ""
     names = "as do CIFAR-10, na ordem dele" if info.classes == CLASSES else "sem nome, numeradas desde 0"
     return (
         f"só pesos, da rede {whose}. Suponho imagens de {info.side} pixels, normalizadas com média 0,5 e desvio padrão "
-        f"0,5; poolings de {pools[0]} e {pools[1]}{mirror}; classes {names}; probabilidades sem calibração."
+        f"0,5; poolings de {pools[0]} e {pools[1]}{order}{mirror}; classes {names}; probabilidades sem calibração."
     )

@@ -50,7 +50,7 @@ def serialise(kind: str, content: dict[str, Any]) -> bytes:
 def model_remedy(path: Path) -> str:
     """Return what to do about a model file that cannot be used."""
     if path.name != "best_model.pth":
-        return f"Confira o caminho; de outro programa, traga pesos: {SAVE_WEIGHTS}"
+        return f"Confira o caminho, ou treine de novo; de outro programa, traga pesos: {SAVE_WEIGHTS}"
     original = "traga o original: `git checkout best_model.pth`" if Path(".git").exists() else "ponha aqui o do projeto"
     return f"Treine de novo (a seção 1 do caderno, ou `python -m classificador treinar`), ou {original}"
 
@@ -102,8 +102,7 @@ def deserialise(data: bytes, kind: str) -> dict[str, Any]:
     if version > FORMAT:
         raise CheckpointError("foi gravado por uma versão mais nova deste projeto: atualize-o.")
     if version < FORMAT:
-        problem = "foi gravado por uma versão anterior deste projeto, cuja rede fazia outras contas."
-        raise CheckpointError(problem, "Treine de novo.")
+        raise CheckpointError("foi gravado por uma versão anterior deste projeto, em outro formato.")
     if found != kind:
         raise CheckpointError(f"é {NAMES[found]}, e aqui se esperava {NAMES[kind]}.")
     total = 0

@@ -75,9 +75,9 @@ def fit(
     runs = Runs(checkpoint)
     files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
     with stop_requests() as stop_signal, files as folder, explain_out_of_memory(settings.batch_size):
-        _check_outputs(model, data)
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
+        foretell(trainer, stop_signal)
         record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
         with recording(trainer, record):
             if watch:
@@ -108,6 +108,7 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
     if not any(weight.requires_grad and id(weight) in trained for weight in model.parameters()):
         problem = "O otimizador é de outra rede, e esta não aprenderia nada."
         raise SettingsError(problem, "Crie-o de novo, para esta.")
+    _check_outputs(model, data)
 
 
 def _check_outputs(model: nn.Module, data: ImageData) -> None:
@@ -132,8 +133,8 @@ def _make_batches(data: ImageData, settings: Settings) -> Batches:
 def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, resume: bool) -> None:
     """Bring the training to where it begins: the weights of its network, or the point where it was interrupted.
 
-    Says how long the rest will take. Raises SettingsError naming the first setting that is not what it was at that
-    point, and CheckpointError for one that is not ours or belongs to other data, another network, optimizer or loss.
+    Raises SettingsError naming the first setting that is not what it was at that point, and CheckpointError for one
+    that is not ours or belongs to other data, another network, optimizer or loss.
     """
     point = processes.on_rank_0(lambda: read_resume_point(runs)) if resume else None
     if point:
@@ -156,7 +157,6 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
         if left := runs.interrupted():
             tell(f"Há um treino interrompido em {left.parent}, que fica lá para retomar; este começa do zero.")
         folder.begin(trainer.settings.preset)
-    foretell(trainer)
 
 
 def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[History], None] | None) -> tqdm:
