@@ -120,7 +120,7 @@ PRESETS = {
     ),
 }
 
-# The accuracy of recipes on CIFAR-10's test images, five seeds each (benchmarks/time_to_accuracy.json).
+# The accuracy of recipes on CIFAR-10's test images, in whole percents (benchmarks/time_to_accuracy.json).
 REACHES = {"relampago": 0.80, "rapido": 0.86, "completo": 0.88}
 
 # The recipe of the teacher, which is another network: see teacher.py. Label smoothing would blur which
