@@ -108,7 +108,8 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
     if not any(weight.requires_grad and id(weight) in trained for weight in model.parameters()):
         problem = "O otimizador é de outra rede, e esta não aprenderia nada."
         raise SettingsError(problem, "Crie-o de novo, para esta.")
-    _check_outputs(model, data)
+    with explain_out_of_memory(settings.batch_size):
+        _check_outputs(model, data)
 
 
 def _check_outputs(model: nn.Module, data: ImageData) -> None:
