@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision import models, transforms
 
 from benchmarks import machine
-from benchmarks.time_to_accuracy import RECIPES, train_ours
+from benchmarks.time_to_accuracy import RECIPES, recipe_settings, train_ours
 from classificador import ImageData, build, fit, load_cifar10, make_optimizer
 from classificador.network.model_info import info_of
 from classificador.network.teacher import Teacher
@@ -135,7 +135,7 @@ def recipe(line: str) -> Callable[[ImageData], Course]:
     """One of this project's recipes; only its end counts, for which its schedule is made."""
 
     def course(data: ImageData) -> Course:
-        best, seconds = train_ours(data, line, seed=0)
+        best, seconds = train_ours(data, line, recipe_settings(line, seed=0))
         yield seconds, info_of(best).val_accuracy
 
     return course
@@ -172,8 +172,8 @@ def draw(results: dict, path: Path) -> None:
 def main() -> None:
     """Train all that is missing and print the table."""
     data, stored = load_cifar10(machine.ROOT / "data"), machine.stored("peers")
-    here = stored.setdefault(machine.kind(), {"courses": {}})
-    results = here["courses"]
+    here, this = stored.get(machine.kind()), machine.describe()
+    results = here["courses"] if here and here["machine"]["processor"] == this["processor"] else {}
     for name, train in PEERS.items():
         if name in results:
             continue
@@ -184,7 +184,7 @@ def main() -> None:
             if entry[0] > 60 * MINUTES:
                 break
         results[name] = course
-        here["machine"] = machine.describe()
+        stored[machine.kind()] = {"machine": this, "courses": results}
         machine.save("peers", stored)
     print(f"\n{machine.kind()}")
     print(f"{'segundos até (validação)':<30}" + "".join(f"{target:>8.0%}" for target in TARGETS) + f"{'melhor':>10}")

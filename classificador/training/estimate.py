@@ -11,7 +11,7 @@ from torch import nn
 
 from classificador import processes
 from classificador.constants import CLASSES
-from classificador.device import EVAL_BATCH, autocast
+from classificador.device import EVAL_BATCH, autocast, explain_out_of_memory
 from classificador.errors import DivergenceError, SettingsError
 from classificador.network.build import build, make_optimizer
 from classificador.portuguese import about, number, tell
@@ -89,7 +89,8 @@ def _seconds_of(preset: str, trainer: Trainer, stop_signal: Callable[[], int]) -
     settings, data = make_settings(preset, device=trainer.settings.device), trainer.data
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     try:
-        model, batches = build(settings, data), Batches(data, settings, trainer.device)
-        return seconds_left(Trainer(model, batches, criterion, make_optimizer(model, settings)), stop_signal)
-    except (RuntimeError, MemoryError, SettingsError):
+        with explain_out_of_memory(settings.batch_size):
+            model, batches = build(settings, data), Batches(data, settings, trainer.device)
+            return seconds_left(Trainer(model, batches, criterion, make_optimizer(model, settings)), stop_signal)
+    except SettingsError:
         return math.inf
