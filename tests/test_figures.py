@@ -1,8 +1,6 @@
+import base64
+
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -15,12 +13,20 @@ from classificador.training.history import History
 
 
 @pytest.fixture(autouse=True)
-def afresh():
-    """Each test's figures are laid out, warnings being errors, as of a glyph that no font has."""
+def drawn(monkeypatch):
+    """Each test's figures are laid out at its end, warnings being errors, as of a glyph that no font has."""
+    made = []
+
+    def new_figure(*shape, **look):
+        made.append(original(*shape, **look))
+        return made[-1]
+
+    original = style.new_figure
+    for module in (style, figures):
+        monkeypatch.setattr(module, "new_figure", new_figure)
     yield
-    for number in plt.get_fignums():
-        plt.figure(number).draw_without_rendering()
-    plt.close("all")
+    for figure, _ in made:
+        figure.draw_without_rendering()
 
 
 @pytest.fixture
@@ -44,6 +50,12 @@ def history() -> History:
 
 def texts(figure) -> str:
     return " ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
+
+
+def test_a_notebook_shows_a_picture_and_keeps_the_text_that_stands_for_it(history):
+    data, metadata = figures.training_curves(history)._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"])[:4] == b"\x89PNG"
+    assert "Curvas de perda" in metadata["image/png"]["alt"] == data["text/plain"]
 
 
 def test_training_curves_draw_from_the_start_and_mark_the_best_epoch(history):

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from classificador.network.cnn import CNN, make_network
 from classificador.show import own_pictures
 from classificador.show.own_pictures import DOUBT, explain_picture, upload_box
+from classificador.show.style import Described
 from conftest import info_for
 
 
@@ -20,8 +20,8 @@ def model() -> CNN:
     return model
 
 
-def texts(figure: Figure) -> str:
-    figure.canvas.draw()
+def texts(figure: Described) -> str:
+    figure.draw_without_rendering()
     return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
@@ -62,7 +62,7 @@ def test_the_box_shows_every_picture_once_it_is_whole_and_names_the_bad_ones(mod
         send("boa.png", len(good.getvalue()), start, good.getvalue()[start : start + 60])
     send("ruim.png", 5, 0, b"texto")
     send("vazia.png", 0, 0, b"")
-    assert [type(figure) for figure in shown] == [Figure]
+    assert [type(figure) for figure in shown] == [Described]
     out = capsys.readouterr().out
     assert "boa.png: " in out and "ruim.png não é uma imagem" in out and "vazia.png está vazio" in out
     assert len(results.children) == 4

@@ -14,7 +14,7 @@ from classificador.errors import CheckpointError, DivergenceError, SettingsError
 from classificador.files import model_file
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
-from classificador.network.cnn import CNN, unwrap
+from classificador.network.cnn import CNN, Symmetric, unwrap
 from classificador.network.model_info import describe_checkpoint, info_of
 from classificador.recipes import make_settings
 from classificador.results.metrics import evaluate
@@ -127,9 +127,41 @@ def test_a_class_that_is_not_for_these_data_is_refused_before_the_training(
     assert not (tmp_path / "best.pth").exists()
 
 
-def test_a_network_that_does_not_say_its_sizes_is_sent_to_build(toy, small, tmp_path):
-    with pytest.raises(CheckpointError, match=r"Crie-a com build\(…\)"):
-        train(small, toy, tmp_path / "best.pth", CNN(channels=(4, 8), hidden=16))
+class Told(nn.Module):
+    """Takes an argument that nothing of it shows afterwards."""
+
+    def __init__(self, slope=0.5, classes=10):
+        super().__init__()
+        self.layers, self.answer = nn.Sequential(nn.Flatten(), nn.Linear(3072, classes)), lambda x: slope * x
+
+    def forward(self, images):
+        return self.answer(self.layers(images / 255))
+
+
+class Softer(Told):
+    """The same weights, another computation."""
+
+    def forward(self, images):
+        return super().forward(images).tanh()
+
+
+def test_a_network_made_by_its_class_alone_is_known_by_what_it_answers(toy, small, tmp_path):
+    settings = replace(small, epochs=1, channels=(8, 8))
+    torch.manual_seed(7)
+    for number, network in enumerate([CNN(channels=(4, 8), hidden=16), Told(), Symmetric(Told())]):
+        path = tmp_path / f"{number}.pth"
+        train(settings, toy, path, network)
+        model = load_model(path, type(unwrap(network)))
+        assert torch.equal(predict_logits(model, toy.val.images), predict_logits(network, toy.val.images))
+        assert info_of(network).seed == (7 if number == 0 else settings.seed)
+    with pytest.raises(CheckpointError, match=r"ou crie-a com build\(…\)"):
+        train(settings, toy, tmp_path / "best.pth", Told(slope=2.0))
+
+
+def test_another_computation_with_the_same_weights_is_refused(toy, small, tmp_path):
+    train(replace(small, epochs=1), toy, tmp_path / "best.pth", Told())
+    with pytest.raises(CheckpointError, match="execute antes a célula que a define.* de outro modo a uma mesma imagem"):
+        load_model(tmp_path / "best.pth", Softer)
 
 
 class Failing(nn.CrossEntropyLoss):

@@ -107,13 +107,13 @@ def draw_comparison(records: list[RunRecord], path: str) -> str:
 
     path: with ".png" added where it has no suffix. Raises WriteError when it cannot be written.
     """
-    import matplotlib.pyplot as plt
+    from matplotlib import rc_context
 
-    from classificador.show.style import COMMA, PERCENT, styled
+    from classificador.show.style import COMMA, PERCENT, STYLE, new_figure
 
     place = path if Path(path).suffix else f"{path}.png"
-    with styled():
-        figure, axes = plt.subplots(1, 2, figsize=(10, 3.6 + 0.2 * len(records)), sharey=True)
+    with rc_context(STYLE):
+        figure, axes = new_figure(1, 2, figsize=(10, 3.6 + 0.2 * len(records)), sharey=True)
         for axis, name, label in zip(axes, ("epoch", "seconds"), ("época", "segundos"), strict=True):
             for index, run in enumerate(records):
                 moments, accuracy = ([row[column] for row in run.epochs] for column in (name, "val_accuracy"))
@@ -129,6 +129,4 @@ def draw_comparison(records: list[RunRecord], path: str) -> str:
             figure.savefig(place)
         except (OSError, ValueError) as error:  # ValueError: a suffix it does not know
             raise WriteError(f"A figura não pôde ser gravada em {place}: {reason(error)}.") from error
-        finally:
-            plt.close(figure)
     return place

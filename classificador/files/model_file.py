@@ -1,21 +1,29 @@
 """The file of a trained network, `best_model.pth`: its weights, and what is known of it."""
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from classificador.constants import SIDES
+from classificador.data.dataset import ImageData
 from classificador.device import describe_device
 from classificador.errors import CheckpointError, brief
 from classificador.files.plain import assumptions, find_weights, recognise
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
-from classificador.network.cnn import CNN, OriginalFromPixels, make_network, unwrap
-from classificador.network.model_info import ModelInfo, info_of, set_info
+from classificador.network.build import sizes_and_notes
+from classificador.network.cnn import CNN, OriginalFromPixels, architecture_of, make_network, unwrap
+from classificador.network.model_info import PROBED, ModelInfo, info_of, set_info
 from classificador.portuguese import tell
+from classificador.recipes import Settings
 
+ALIKE = 0.02  # of the largest logit: processors differ by a thousandth, another activation by much more
 RESUME_SIZE = 4  # of a resume point, in model files: the weights, Adam's two averages, and as much again for the rest
 
 
@@ -47,7 +55,8 @@ def pack(model: nn.Module, facts: dict[str, Any]) -> Checkpoint:
     Raises CheckpointError for what no reader would take.
     """
     known, device = info_of(model), describe_device(next(model.parameters()).device)
-    facts = known.to_dict() | facts | {"architecture": known.architecture, "device": device}
+    own = {"architecture": known.architecture, "device": device, "probe": _probe(model).tolist()}
+    facts = known.to_dict() | facts | own
     weights = copy_weights(unwrap(model))
     try:
         return Checkpoint(ModelInfo.from_dict(facts), weights)
@@ -61,6 +70,56 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
 
 
+@torch.no_grad()
+def _probe(model: nn.Module) -> torch.Tensor:
+    """Return what the network answers to an image that is always the same: with other computations it is another.
+
+    The first PROBED logits; none where the weights overflow, which whoever uses them is told.
+    """
+    side, training = info_of(model).side, model.training
+    image = (37 * torch.arange(3 * side**2) % 256).to(torch.uint8).reshape(1, 3, side, side)
+    try:
+        answer = model.eval()(image.to(next(model.parameters()).device)).flatten()[:PROBED].float().cpu()
+    finally:
+        model.train(training)
+    return answer if answer.isfinite().all() else answer[:0]
+
+
+def identify(model: nn.Module, settings: Settings, data: ImageData) -> None:
+    """Note in its info with which arguments the network's class makes it, unless that is known.
+
+    Tried are the sizes that network_sizes() gives, none, and those that its layers have: with the right ones the class
+    makes a network of the same weights that answers alike. Where none are right its architecture stays unknown.
+    """
+    if "made_by" in vars(model) or info_of(model).architecture:
+        return
+    network = unwrap(model)
+    network_class, known = type(network), replace(info_of(model), seed=torch.initial_seed() % 2**63)
+    set_info(model, known)
+    with torch.random.fork_rng(devices=[]):
+        for sizes in _likely_sizes(network, settings, data):
+            with suppress(Exception):  # whatever the class raises, it is not made so
+                architecture = architecture_of(model, network_class, sizes)
+                info = replace(known, architecture=architecture, classes=data.classes)
+                set_info(model, info)
+                _make(network_class, replace(info, probe=_probe(model).tolist()), copy_weights(network))
+                set_info(model, replace(known, architecture=architecture))
+                return
+            set_info(model, known)
+
+
+def _likely_sizes(network: nn.Module, settings: Settings, data: ImageData) -> Iterator[dict[str, Any]]:
+    """The arguments with which the class of the network may have made it."""
+    taken = inspect.signature(type(network)).parameters
+    sizes = sizes_and_notes(settings, data, type(network), None)[0]
+    yield sizes
+    yield {}
+    seen = {name: getattr(network, name) for name in taken if hasattr(network, name)}
+    with suppress(ValueError):
+        seen = recognise(network.state_dict(), "")[1] | seen
+    yield sizes | {name: size for name, size in seen.items() if name in taken}
+
+
 def check_saveable(model: nn.Module, facts: dict[str, Any]) -> None:
     """Raise CheckpointError, before a long training rather than after it, if `model` could not be saved and opened.
 
@@ -70,7 +129,7 @@ def check_saveable(model: nn.Module, facts: dict[str, Any]) -> None:
         raise CheckpointError(
             "Esta rede não pode ser salva: não se sabe com que argumentos foi feita, ou não são números, textos "
             "curtos, None ou listas deles.",
-            "Crie-a com build(…).",
+            "Escreva os tamanhos como valores padrão no __init__ da classe, ou crie-a com build(…).",
         )
     try:
         saved = pack(model, facts)
@@ -129,7 +188,7 @@ def load_model(path: str | Path = "best_model.pth", network_class: Callable[...,
         if not saved.info.preset:
             raise _of_another_network(path, error) from error
         raise CheckpointError(
-            f"Os pesos de {path} não combinam com a rede {network_class.__name__}.",
+            f"Os pesos de {path} não combinam com a rede {getattr(network_class, '__name__', 'dada')}.",
             "Se você editou a rede no caderno, execute antes a célula que a define, ou treine de novo. "
             f"Primeira diferença: {brief(error)}",
         ) from error
@@ -153,6 +212,10 @@ def _make(network_class: Callable[..., nn.Module], info: ModelInfo, weights: dic
         if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
             raise ValueError(f"{name}: valores impossíveis")
     set_info(model, info)
+    if info.probe and info.side <= max(SIDES):  # a larger one, which nobody's is, could ask for any memory
+        answer, then = _probe(model), torch.tensor(info.probe)
+        if len(answer) and (len(answer) != len(then) or (answer - then).abs().max() > ALIKE * (1 + then.abs().max())):
+            raise ValueError("ela responde de outro modo a uma mesma imagem")
     return model
 
 

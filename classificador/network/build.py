@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from classificador.data.dataset import ImageData
 from classificador.errors import SettingsError
@@ -23,42 +24,51 @@ def build(
     network_class: Callable[..., nn.Module] = CNN,
     pretrained: nn.Module | None = None,
 ) -> nn.Module:
-    """Return a network of class `network_class` with this run's reproducible starting weights.
+    """Return a network of class `network_class` with this run's reproducible starting weights; the notebook does the same.
 
     pretrained: a trained network, as of find_start(), whose sizes and weights the new one takes: see take_weights().
-    The class gets those sizes that it takes as arguments. One whose default was edited keeps that default, whatever the
-    recipe or `pretrained` has; a line says so. Symmetric stands around the network unless the classes change their
-    meaning in a mirror.
+    Symmetric stands around the network unless the classes change their meaning in a mirror. Raises as network_sizes().
     """
+    sizes = network_sizes(settings, data, network_class, pretrained)
     torch.manual_seed(settings.seed)
-    model = make_network(network_class, settings.symmetric, **_arguments(network_class, settings, data, pretrained))
-    first = getattr(unwrap(model), "conv1", None)
-    if isinstance(first, nn.Conv2d):
-        whiten(first, data.train.images)
-        first.weight.requires_grad_(settings.train_first)
-    info = replace(info_of(model), seed=settings.seed)
+    model = make_network(network_class, settings.symmetric, **sizes)
+    set_info(model, replace(info_of(model), seed=settings.seed))
+    network = unwrap(model)
+    if whiten(getattr(network, "conv1", None), data.train.images):
+        network.conv1.requires_grad_(settings.train_first)
     if pretrained:
-        take_weights(unwrap(model), unwrap(pretrained))
-        known = info_of(pretrained)
-        info = replace(info, start=known.start, earlier_epochs=known.epochs_trained)
-    set_info(model, info)
+        take_weights(model, pretrained)
     return model
 
 
-def _arguments(
-    network_class: Callable[..., nn.Module], settings: Settings, data: ImageData, pretrained: nn.Module | None
+def network_sizes(
+    settings: Settings,
+    data: ImageData,
+    network_class: Callable[..., nn.Module] = CNN,
+    pretrained: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Return the sizes that build() passes to the class, and say which others it does not get.
+    """Return the sizes of the recipe, of the data and of `pretrained` that the class takes as arguments.
 
-    Raises SettingsError for a class that asks for what no recipe has.
+    One whose default was edited keeps that default, whatever the recipe or `pretrained` has; of what the class does not
+    get, a line says so. Raises SettingsError for a class that asks for what no recipe has.
     """
+    sizes, notes = sizes_and_notes(settings, data, network_class, pretrained)
+    for note in notes:
+        tell(note)
+    return sizes
+
+
+def sizes_and_notes(
+    settings: Settings, data: ImageData, network_class: Callable[..., nn.Module], pretrained: nn.Module | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what network_sizes() returns, and the lines that it says."""
     taken, original = (inspect.signature(one).parameters for one in (network_class, CNN))
     takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
     for one in taken.values():
         if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD and one.name not in original:
             problem = f"A classe da rede pede o argumento {one.name}, que nenhuma receita tem."
             raise SettingsError(problem, "Dê a ele um valor padrão.")
-    learnt = info_of(pretrained).architecture if pretrained else {}
+    notes, learnt = [], info_of(pretrained).architecture if pretrained else {}
     arguments: dict[str, Any] = {"classes": len(data.classes), "side": data.train.images.shape[-1]}
     arguments = {name: size for name, size in arguments.items() if name in taken or size != original[name].default}
     for name in SIZES:
@@ -68,29 +78,32 @@ def _arguments(
         origin = "os pesos de que se parte pediriam" if name in learnt else f"a receita {settings.preset} pediria"
         if repr(own) not in (repr(default), repr(inspect.Parameter.empty)):  # the class was edited
             if repr(own) != repr(wanted):
-                tell(f"{name} = {own}, escrito na classe da rede, vale; {origin} {wanted}.")
+                notes.append(f"{name} = {own}, escrito na classe da rede, vale; {origin} {wanted}.")
         elif name in taken or (takes_any and wanted != default):
             arguments[name] = wanted
         elif wanted != default:
-            tell(f"{name} fica como está na classe da rede, que não tem esse argumento; {origin} {wanted}.")
-    return {name: size for name, size in arguments.items() if name in taken or takes_any}
+            notes.append(f"{name} fica como está na classe da rede, que não tem esse argumento; {origin} {wanted}.")
+    return {name: size for name, size in arguments.items() if name in taken or takes_any}, notes
 
 
 def take_weights(model: nn.Module, pretrained: nn.Module) -> None:
     """Copy into `model` the weights of `pretrained` that fit by name and shape; freeze convolutions that got theirs.
 
+    Where they come from is noted in the model's info.
     The last layer, fc2, stays new, because its classes are others; so does fc1 where the images have another side. Of
     pictures too few to learn to see from, only the linear layers and the normalisation between them learn:
     benchmarks/start.py has what that is worth.
     """
-    own = model.state_dict()
+    network, known = unwrap(model), info_of(pretrained)
+    set_info(model, replace(info_of(model), start=known.start, earlier_epochs=known.epochs_trained))
+    own = network.state_dict()
     fitting = {
         name: weight
-        for name, weight in pretrained.state_dict().items()
-        if name in own and own[name].shape == weight.shape and not name.startswith("fc2.")
+        for name, weight in unwrap(pretrained).state_dict().items()
+        if name in own and not is_lazy(own[name]) and own[name].shape == weight.shape and not name.startswith("fc2.")
     }
-    model.load_state_dict(own | fitting)
-    for name, weight in model.named_parameters():
+    network.load_state_dict(fitting, strict=False)
+    for name, weight in network.named_parameters():
         if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2"):
             weight.requires_grad_(False)
 
@@ -112,15 +125,20 @@ RIDGE = 1e-2  # added to the eigenvalues, so that directions of mere noise are n
 
 
 @torch.no_grad()
-def whiten(conv: nn.Conv2d, images: torch.Tensor) -> None:
+def whiten(conv: nn.Module | None, images: torch.Tensor) -> bool:
     """Set half of the filters of `conv` to the strongest whitening filters of `images`, the rest to their negatives.
 
     images: uint8, N×C×S×S. The filters are eigenvectors of the covariance of the k×k patches, divided by the square
     root of their eigenvalues, so that their responses are uncorrelated and of like size. Filters beyond twice the patch
-    dimension (C·k²) keep their random start. The layer is frozen, so that nothing in front of the
-    second convolution needs a backward pass; build() unfreezes it for settings.train_first.
+    dimension (C·k²) keep their random start. Returns whether it did: a layer that is no convolution of such images, as
+    in a network of one's own, stays as it is, and a line says so.
     """
-    size = conv.kernel_size[0]
+    channels = images.shape[1]
+    if not isinstance(conv, nn.Conv2d) or is_lazy(conv.weight) or conv.weight.shape[1] != channels:
+        if conv is not None:
+            tell(f"conv1 não é uma nn.Conv2d sobre as {channels} cores: fica com os pesos sorteados, e aprende.")
+        return False
+    size = conv.kernel_size
     images = images[: IMAGES * 32**2 // images[0, 0].numel()]
     patches = F.unfold((images.cpu().float() / 255 - 0.5) / 0.5, size, stride=2).transpose(1, 2).flatten(0, 1)
     eigenvalues, eigenvectors = torch.linalg.eigh(torch.cov(patches.T))
@@ -128,4 +146,4 @@ def whiten(conv: nn.Conv2d, images: torch.Tensor) -> None:
     count = min(conv.out_channels // 2, len(filters))
     pairs = torch.cat([filters[:count], -filters[:count]]).reshape(2 * count, *conv.weight.shape[1:])
     conv.weight[: 2 * count] = pairs.to(conv.weight)
-    conv.weight.requires_grad_(False)
+    return True

@@ -3,12 +3,15 @@
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from classificador.network.model_info import ModelInfo, set_info
+from classificador.network.model_info import ModelInfo, info_of, set_info
 
 
 def contrast(x: torch.Tensor) -> torch.Tensor:
@@ -63,6 +66,9 @@ class Symmetric(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
+        if (info := info_of(network)).architecture:
+            info = replace(info, architecture=info.architecture | {"symmetric": True})
+        set_info(self, info)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits, N×classes, for images as `network` takes them."""
@@ -83,14 +89,30 @@ def make_network(network_class: Callable[..., nn.Module], symmetric: bool = Fals
     The architecture in `info`: all arguments of the class, its defaults included, and "symmetric"; empty where a file
     could not hold them. Raises what the class raises.
     """
-    model = Symmetric(network_class(**sizes)) if symmetric else network_class(**sizes)
+    network = network_class(**sizes)
+    settle(network, sizes.get("side", 32))
+    model = Symmetric(network) if symmetric else network
+    vars(model)["made_by"] = network_class
+    with suppress(ValueError):
+        set_info(model, ModelInfo(architecture_of(model, network_class, sizes)))
+    return model
+
+
+def architecture_of(model: nn.Module, network_class: Callable[..., nn.Module], sizes: dict[str, Any]) -> dict[str, Any]:
+    """Return the architecture in the info of a network that `network_class(**sizes)` made, as make_network() has it."""
     parameters = inspect.signature(network_class).parameters.values()
     arguments = {one.name: one.default for one in parameters if one.default is not one.empty} | sizes
     arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
-    vars(model)["made_by"] = network_class
-    with suppress(ValueError):
-        set_info(model, ModelInfo(arguments | {"symmetric": symmetric}))
-    return model
+    return arguments | {"symmetric": isinstance(model, Symmetric)}
+
+
+@torch.no_grad()
+def settle(network: nn.Module, side: int) -> None:
+    """Show the network a black image of that side if it has lazy layers, which take their sizes from the first one."""
+    if any(map(is_lazy, network.parameters())):
+        training = network.training
+        network.eval()(torch.zeros(1, 3, side, side))
+        network.train(training)
 
 
 class OriginalCNN(nn.Module):

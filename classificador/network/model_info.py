@@ -13,6 +13,7 @@ from classificador.recipes import LARGEST
 LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures beyond which a softmax is certain, or says the same of every class
 HUGE = 1e12  # no number of a training comes near
+PROBED = 10  # logits, at most, that are kept of the answer to the probe image
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ModelInfo:
     teacher: dict[str, Any] = field(default_factory=dict)  # empty for a network that learnt labels
     run: str = ""  # the name of the run's folder
     framing: str = "centro"  # how pictures are made square, as in to_tensor()
+    probe: list[float] = field(default_factory=list)  # what it answers to a certain image, by which it is known again
 
     def __post_init__(self) -> None:
         kind_of: dict[Any, Any] = {float: int | float, int | None: int | None}
@@ -66,6 +68,8 @@ class ModelInfo:
             and 0 <= self.doubt_below <= 1
             and self.framing in FRAMINGS
             and COLDEST <= self.temperature <= HOTTEST
+            and len(self.probe) <= PROBED
+            and all(isinstance(value, float) and abs(value) < HUGE for value in self.probe)
             and (not self.teacher or isinstance(self.teacher.get("val_accuracy"), float))
         ):
             raise ValueError("metadados impossíveis")

@@ -1,9 +1,7 @@
-"""The notebook's figures. Each function returns a Figure."""
+"""The notebook's figures. Each function returns a figure that a notebook shows."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from classificador.data.dataset import Split
@@ -17,7 +15,9 @@ from classificador.show.style import (
     MOST,
     ORANGE,
     PERCENT,
+    Described,
     label_row,
+    new_figure,
     picture_grid,
     show,
     show_heat,
@@ -27,8 +27,8 @@ from classificador.show.style import (
 from classificador.training.history import History
 
 
-@styled()
-def sample_grid(split: Split, classes: tuple[str, ...], columns: int = 8) -> Figure:
+@styled("Fotos de treino, uma linha por classe")
+def sample_grid(split: Split, classes: tuple[str, ...], columns: int = 8) -> Described:
     """The first `columns` images of each class (at most MOST), one row a class, the class name at the left."""
     rows = min(MOST, len(classes))
     figure, axes, names = picture_grid(classes, "as primeiras", (rows, columns), (5.2, 0.48))
@@ -40,8 +40,8 @@ def sample_grid(split: Split, classes: tuple[str, ...], columns: int = 8) -> Fig
     return figure
 
 
-@styled()
-def class_counts(splits: dict[str, Split], classes: tuple[str, ...]) -> Figure:
+@styled("Barras com o número de imagens de cada classe no treino, na validação e no teste")
+def class_counts(splits: dict[str, Split], classes: tuple[str, ...]) -> Described:
     """Bars with the number of images in each named split of each class, or of the MOST with the fewest."""
     counts = torch.stack([torch.bincount(split.labels, minlength=len(classes)) for split in splits.values()])
     shown = counts.sum(0).argsort(stable=True)[:MOST].sort().values
@@ -56,18 +56,20 @@ def class_counts(splits: dict[str, Split], classes: tuple[str, ...]) -> Figure:
         axis.bar_label(bars, [number(value, 0) for value in values], fontsize=7)
     axis.set_xticks(range(len(shown)), [names[i] for i in shown.tolist()])
     if len(shown) * max(map(len, names)) > 100:  # side by side they would run into each other
-        plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+        axis.tick_params(axis="x", rotation=45)
+        for text in axis.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
     axis.set_ylabel("imagens")
     axis.yaxis.set_major_formatter(lambda value, position: number(value, 0))
     axis.legend(ncols=len(splits), loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
-@styled()
-def normalisation_effect(images: torch.Tensor) -> Figure:
+@styled("Uma foto e dois histogramas dos pixels: de 0 a 255 e, normalizados, de −1 a 1")
+def normalisation_effect(images: torch.Tensor) -> Described:
     """Histograms of the pixel values before (0 … 255) and after normalising to mean 0.5, standard deviation 0.5."""
     values = images.flatten().numpy()
-    figure, (image, before, after) = plt.subplots(1, 3, figsize=(9, 2.6), width_ratios=(1, 2, 2))
+    figure, (image, before, after) = new_figure(1, 3, figsize=(9, 2.6), width_ratios=(1, 2, 2))
     show(image, images[0], "uma delas")
     before.hist(values, bins=64, range=(0, 256), color=BLUE)
     before.set(title=f"pixels de {len(images)} imagens, de 0 a 255", xlabel="valor", yticks=[])
@@ -77,10 +79,10 @@ def normalisation_effect(images: torch.Tensor) -> Figure:
     return figure
 
 
-@styled()
-def training_curves(history: History) -> Figure:
+@styled("Curvas de perda e de acurácia por época, do treino e da validação, com a melhor época marcada")
+def training_curves(history: History) -> Described:
     """Loss and accuracy for training and validation, the best epoch marked."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    figure, axes = new_figure(1, 2, figsize=(9, 3.4))
     fractions, *measured = np.array(history.steps).reshape(-1, 3).T  # also where there are none yet
     views = (
         ("perda", COMMA, history.train_loss, history.val_loss),
@@ -103,8 +105,8 @@ def training_curves(history: History) -> Figure:
     return figure
 
 
-@styled()
-def confusion_matrices(report: Report) -> Figure:
+@styled("Matriz de confusão: classes verdadeiras nas linhas, respostas da rede nas colunas")
+def confusion_matrices(report: Report) -> Described:
     """Counts and row percentages side by side, rows the true class; of many classes the MOST with the most mistakes."""
     shown = _most_mistaken(report)
     counts = report.confusion[shown]
@@ -125,12 +127,12 @@ def confusion_matrices(report: Report) -> Figure:
     return figure
 
 
-@styled()
-def reliability_diagram(report: Report, temperature: float) -> Figure:
+@styled("Acurácia das respostas para cada faixa de confiança, antes e depois da calibração")
+def reliability_diagram(report: Report, temperature: float) -> Described:
     """Accuracy against confidence before and after the temperature, with the expected calibration error of each."""
     raw = uncalibrated(report.probabilities, temperature)
     looks = ((raw, "sem calibração"), (report.probabilities, f"calibrada (temperatura {number(temperature, 2)})"))
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    figure, axes = new_figure(1, 2, figsize=(9, 3.6), sharey=True)
     for axis, (probabilities, name) in zip(axes, looks, strict=True):
         confidence, accuracy, counts = reliability(probabilities, report.labels).T
         centres = (np.arange(len(counts)) + 0.5) / len(counts)
@@ -146,8 +148,8 @@ def reliability_diagram(report: Report, temperature: float) -> Figure:
     return figure
 
 
-@styled()
-def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], columns: int = 6) -> Figure:
+@styled("Fotos com a resposta da rede, a confiança dela e, nos erros, a classe verdadeira")
+def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], columns: int = 6) -> Described:
     """Images with predicted class, probability and true class; a wrong one has a ✗ and a dashed frame."""
     rows = -(-len(indices) // columns)
     figure, axes, names = picture_grid(report.classes, "", (rows, columns), (9, 2.15))
@@ -161,8 +163,8 @@ def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], co
     return figure
 
 
-@styled()
-def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns: int = 8) -> Figure:
+@styled("Os pares de classes mais trocados, com os erros mais confiantes de cada um")
+def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns: int = 8) -> Described:
     """The most frequent mistakes, a row each: how often, and the pictures the model was surest and wrong about."""
     found = report.most_confused(pairs)
     figure, axes, names = picture_grid(report.classes, "", (len(found), columns), (9, 1.3))
@@ -176,8 +178,8 @@ def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns
     return figure
 
 
-@styled()
-def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) -> Figure:
+@styled("De cada classe, as fotos reconhecidas com mais confiança e as mais difíceis")
+def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) -> Described:
     """A row for each class: the pictures surest to belong to it, and those least, under what they were taken for."""
     shown = _most_mistaken(report)
     widths = [1] * columns + [0.3] + [1] * columns
@@ -195,8 +197,8 @@ def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) 
     return figure
 
 
-@styled()
-def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: list[torch.Tensor]) -> Figure:
+@styled("Fotos e, abaixo, as mesmas em cinza, claras onde a resposta depende delas")
+def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: list[torch.Tensor]) -> Described:
     """Images above, and below them the same in grey under their maps (S×S, 0 … 1): bright is where the answer hangs."""
     figure, axes, names = picture_grid(report.classes, "", (2, len(indices)), (9, 1.25))
     for (above, below), (index, heat) in zip(axes.T, zip(indices, maps, strict=True), strict=False):
@@ -206,8 +208,8 @@ def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: li
     return figure
 
 
-@styled()
-def first_filters(model: nn.Module, columns: int = 16) -> Figure:
+@styled("Os filtros da primeira convolução como quadrados coloridos")
+def first_filters(model: nn.Module, columns: int = 16) -> Described:
     """The filters of the first convolution as small colour pictures; grey is zero.
 
     Where the second half repeats the first with the signs turned, as whitening makes them, only the first is shown.
@@ -221,10 +223,10 @@ def first_filters(model: nn.Module, columns: int = 16) -> Figure:
     return figure
 
 
-@styled()
-def robustness(scores: dict[str, list[float]], undamaged: float) -> Figure:
+@styled("Acurácia conforme a força de cada tipo de dano nas imagens")
+def robustness(scores: dict[str, list[float]], undamaged: float) -> Described:
     """A line for each kind of damage: accuracy without it and at five strengths; `scores` as made by robustness.py."""
-    figure, axis = plt.subplots(figsize=(7, 3.6))
+    figure, axis = new_figure(figsize=(7, 3.6))
     looks = zip("osD^v", (BLUE, ORANGE, BLACK, "#009E73", "#CC79A7"), strict=True)
     for (name, row), (marker, colour) in zip(scores.items(), looks, strict=True):
         axis.plot(range(6), [undamaged, *row], marker=marker, color=colour, label=name.partition(" (")[0])

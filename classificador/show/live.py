@@ -2,7 +2,6 @@
 
 import time
 
-import matplotlib.pyplot as plt
 from IPython.display import display
 
 from classificador.show.figures import training_curves
@@ -31,7 +30,6 @@ class LiveCurves:
         """Redraw now."""
         started = time.perf_counter()
         figure = training_curves(history)
-        plt.close(figure)  # else the inline backend would show it once more at the end of the cell
         if self.handle is None:
             self.handle = display(figure, display_id=True)
         else:

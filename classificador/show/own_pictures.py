@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from anywidget import AnyWidget
 from IPython.display import display
 from ipywidgets import Output, VBox
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
@@ -17,13 +15,13 @@ from classificador.network.model_info import info_of
 from classificador.portuguese import percent
 from classificador.results.explain import occlusion_map
 from classificador.results.predict import is_doubtful, predict_image
-from classificador.show.style import BLUE, ORANGE, show, show_heat, styled, subplots
+from classificador.show.style import BLUE, ORANGE, Described, show, show_heat, styled, subplots
 
 DOUBT = "Confiança baixa: talvez a imagem não seja de nenhuma das classes que a rede conhece."
 
 
-@styled()
-def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Figure:
+@styled("A imagem, o que a rede vê dela, as respostas mais prováveis e de onde elas vêm")
+def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Described:
     """Return the picture, what the network sees of it, its three likeliest classes and where it looks, side by side.
 
     picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
@@ -132,7 +130,6 @@ def upload_box(model: nn.Module) -> VBox:
                 display(explain_picture(model, image))
             except ImageError as error:
                 print(error)
-            plt.close("all")
 
     box.on_msg(receive)
     return VBox([box, results])

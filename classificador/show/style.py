@@ -1,12 +1,13 @@
 """How the project's figures look: one style, colour-blind-safe, legible in print; how they show pictures and names."""
 
-from collections.abc import Sequence
-from functools import cache, partial
+import base64
+import io
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
@@ -31,23 +32,60 @@ NO_MISTAKE = "Nenhum erro nestas imagens."
 MOST = 20  # classes in a figure: a hundred rows of pictures take long to draw and longer to look at
 COMMA = FuncFormatter(lambda value, position: f"{value:g}".replace(".", ","))
 PERCENT = FuncFormatter(lambda value, position: f"{100 * value:g}%".replace(".", ","))
-styled = partial(rc_context, STYLE)  # gives what is drawn the style: in a `with` block, or in a function it decorates
 
 
-def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Figure, Any, list[str]]:
-    """Return a figure, its axes as plt.subplots() does, and the classes' names, the long ones without their middle.
+class Described(Figure):
+    """A figure with a text in place of it, `alt`, for who does not see it; a notebook shows it without pyplot."""
+
+    alt = ""
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """What IPython shows: the picture, and beside it the text under the name that nbconvert reads."""
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", bbox_inches="tight")
+        data = {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+
+def styled(alt: str) -> Callable[[Callable[..., Described]], Callable[..., Described]]:
+    """Give the figure that a function returns the project's style and a text in place of it, in Portuguese."""
+
+    def decorate(draw: Callable[..., Described]) -> Callable[..., Described]:
+        @wraps(draw)
+        def drawn(*arguments: Any, **options: Any) -> Described:
+            with rc_context(STYLE):
+                figure = draw(*arguments, **options)
+            figure.alt = figure.alt or alt
+            return figure
+
+        return drawn
+
+    return decorate
+
+
+def new_figure(rows: int = 1, columns: int = 1, **look: Any) -> tuple[Described, Any]:
+    """Return a figure and its axes as plt.subplots() does, which pyplot knows nothing of and need not close.
+
+    look: of it, "figsize" is the figure's, and the rest is for Figure.subplots().
+    """
+    figure = Described(figsize=look.pop("figsize", None))
+    return figure, figure.subplots(rows, columns, **look)
+
+
+def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> tuple[Described, Any, list[str]]:
+    """Return a figure, its axes as new_figure() does, and the classes' names, the long ones without their middle.
 
     One that is then another's, or has letters that no font has, becomes its number, from 1. A line below the figure
     says so. which: the classes that are shown of many, which it says, too; "" where the figure is not by class.
     """
-    plt.rcParams["font.family"], drawable = fonts_for("".join(classes))  # before there are texts
+    rcParams["font.family"], drawable = fonts_for("".join(classes))  # before there are texts
     half = LONGEST // 2
     names = [f"{name[: half - 1]}…{name[-half:]}" if len(name) > LONGEST else name for name in classes]
     numbers = [place for place, name in enumerate(names) if names.count(name) > 1 or not drawable.issuperset(name)]
     notes = [f"{MOST} das {len(classes)} classes: {which}"] if which and len(classes) > MOST else []
     if numbers:
         notes.append("nº: o lugar da classe na lista, onde o nome não cabe ou falta uma fonte com as letras dele")
-    figure, axes = plt.subplots(*shape, **look)
+    figure, axes = new_figure(*shape, **look)
     if notes:
         figure.supxlabel(". ".join(notes), fontsize=8)
     return figure, axes, [f"nº {place + 1}" if place in numbers else name for place, name in enumerate(names)]
@@ -55,7 +93,7 @@ def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> 
 
 def picture_grid(
     classes: tuple[str, ...], which: str, shape: tuple[int, int], size: tuple[float, float], **look: Any
-) -> tuple[Figure, Any, list[str]]:
+) -> tuple[Described, Any, list[str]]:
     """Return the same as subplots() for rows and columns of pictures: axes always rows×columns, without lines.
 
     shape: rows and columns; of no rows, one without pictures says that there is no mistake to be shown.

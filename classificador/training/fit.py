@@ -15,7 +15,7 @@ from classificador import processes
 from classificador.data.dataset import ImageData
 from classificador.device import choose_device, explain_out_of_memory, keep_freed_memory
 from classificador.errors import DivergenceError, SettingsError
-from classificador.files.model_file import check_saveable
+from classificador.files.model_file import check_saveable, identify
 from classificador.network.build import build, make_optimizer
 from classificador.network.model_info import info_of
 from classificador.portuguese import number, percent, tell
@@ -103,13 +103,14 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
     if not all(torch.isfinite(value).all() for value in weights):
         problem = "A rede começa com pesos não finitos, talvez de um treino que divergiu."
         raise DivergenceError(problem, "Crie-a de novo.")
-    check_saveable(model, {"preset": settings.preset, "classes": list(data.classes)})
+    identify(model, settings, data)
+    with explain_out_of_memory(settings.batch_size):
+        _check_outputs(model, data)
+        check_saveable(model, {"preset": settings.preset, "classes": list(data.classes)})
     trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     if not any(weight.requires_grad and id(weight) in trained for weight in model.parameters()):
         problem = "O otimizador é de outra rede, e esta não aprenderia nada."
         raise SettingsError(problem, "Crie-o de novo, para esta.")
-    with explain_out_of_memory(settings.batch_size):
-        _check_outputs(model, data)
 
 
 def _check_outputs(model: nn.Module, data: ImageData) -> None:
@@ -148,7 +149,9 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
             raise unusable(point.path, error) from error
     elif trainer.history.earlier_epochs:
         epochs = number(trainer.history.earlier_epochs, 1)
-        tell(f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; build(…) a cria de novo.")
+        tell(
+            f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; crie-a de novo para começar do zero."
+        )
     if folder is None:
         return
     trainer.folder = folder
