@@ -24,7 +24,7 @@ def build(
     network_class: Callable[..., nn.Module] = CNN,
     pretrained: nn.Module | None = None,
 ) -> nn.Module:
-    """Return a network of class `network_class` with this run's reproducible starting weights; the notebook does the same.
+    """Return a network of class `network_class` with this run's reproducible starting weights, made as in the notebook.
 
     pretrained: a trained network, as of find_start(), whose sizes and weights the new one takes: see take_weights().
     Symmetric stands around the network unless the classes change their meaning in a mirror. Raises as network_sizes().

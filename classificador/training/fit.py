@@ -149,9 +149,7 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
             raise unusable(point.path, error) from error
     elif trainer.history.earlier_epochs:
         epochs = number(trainer.history.earlier_epochs, 1)
-        tell(
-            f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; crie-a de novo para começar do zero."
-        )
+        tell(f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; crie-a de novo para evitar isso.")
     if folder is None:
         return
     trainer.folder = folder
