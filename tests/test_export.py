@@ -156,7 +156,7 @@ def test_weights_alone_open_again_here_and_with_the_documented_lines(shipped, ci
     again, expected = load_model(path), predict(shipped, images)
     assert again.info.architecture | {"pools": [2, 4]} == shipped.info.architecture
     cells = nbformat.read(ROOT / "Pytorch.ipynb", as_version=4).cells
-    network = "\n".join(cell.source for cell in cells if re.match("class CNN|def contrast", cell.source))
+    network = "\n".join(cell.source for cell in cells if re.match("class CNN|def (contrast|max_and_mean)", cell.source))
     (example,) = re.findall(r"```python\n(weights = .*?)```", (ROOT / "docs" / "avancado.md").read_text(), re.DOTALL)
     names = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional, "images": images}
     exec(network + "\n" + example, names)

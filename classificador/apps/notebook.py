@@ -21,6 +21,7 @@ from classificador.training.run_folder import NAME_VARIABLE, Runs
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "Pytorch.ipynb"
 PARAMETERS_TAG = "parameters"  # papermill's name
+PICTURES = "](docs/"  # with which the link to a picture begins in a text
 PREDICTION_TAG = "predicao"  # of the heading where the prediction section begins
 # Run in the kernel after the last cell, to hand the figures over.
 METRICS = """
@@ -80,6 +81,14 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run
     finally:
         question = notebook.cells.pop()
     return question.outputs[0].data["application/json"]
+
+
+def _write_to(folder: Path, notebook: nbformat.NotebookNode) -> None:
+    """Write the notebook to a folder, from which the links to pictures in its texts are made to lead."""
+    up = Path(os.path.relpath(NOTEBOOK.parent, folder)).as_posix()
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(PICTURES, f"]({up}/docs/")
+    nbformat.write(notebook, folder / NOTEBOOK.name)
 
 
 def save_figures(notebook: nbformat.NotebookNode, folder: Path) -> int:
@@ -146,7 +155,7 @@ def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write:
             failure = f"{error.ename}: {brief(error.evalue)}".rstrip(".")
         raise ClassificadorError(f"{failure}.", f"O caderno até aqui ficou em {shown}.") from error
     finally:
-        nbformat.write(notebook, folder / NOTEBOOK.name)
+        _write_to(folder, notebook)
         figures = save_figures(notebook, folder / "figuras")
     (folder / "metricas.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=2), encoding="utf-8")
     if write:

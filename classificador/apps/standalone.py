@@ -16,7 +16,7 @@ from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, open_notebook
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
 LEFT_OUT = {"jupyter", "nbclient", "nbformat"}  # only the terminal needs them
-REMEDY = "abra o caderno na pasta do projeto, ou use o avulso (README.md, Colab)"  # in the ordinary notebook
+REMEDY = "Abra o caderno na pasta do projeto, ou use o avulso"  # in the ordinary notebook
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 CARRIER = """\
 # @title O pacote `classificador`: execute esta célula antes das outras
@@ -71,7 +71,8 @@ def make_standalone() -> nbformat.NotebookNode:
     cells = []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        cell.source = cell.source.replace(REMEDY, "execute a célula de cima, que o traz")
+        cell.source = cell.source.replace(REMEDY, "Execute a célula de cima, que o traz")
+        cell.source = re.sub(r"\]\((docs/[^)]*\.png)\)", _inline, cell.source)
         if PACKAGE_TAG not in tags:
             cells.append(cell)
         if {PACKAGE_TAG, PREDICTION_TAG} & set(tags):
@@ -82,12 +83,18 @@ def make_standalone() -> nbformat.NotebookNode:
     return notebook
 
 
+def _inline(link: re.Match) -> str:
+    """A link to a picture, with the picture in it."""
+    picture = base64.b64encode(NOTEBOOK.parent.joinpath(link[1]).read_bytes()).decode()
+    return f"](data:image/png;base64,{picture})"
+
+
 def _carrier(dependencies: list[str]) -> str:
     """The source of the cell that brings the package."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:xz") as tar:
         for file in sorted(PACKAGE.rglob("*")):
-            if file.suffix in (".py", ".md", ".html", ".js", ".typed"):
+            if file.suffix in (".py", ".md", ".html", ".js", ".json", ".typed"):
                 entry = tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix())
                 entry.size = file.stat().st_size
                 with file.open("rb") as content:

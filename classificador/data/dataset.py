@@ -28,6 +28,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, rows: slice | torch.Tensor) -> "Split":
+        """Return some of them: `split[:500]` the first 500."""
+        return Split(self.images[rows], self.labels[rows])
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -41,6 +45,11 @@ class ImageData:
     test: Split
     classes: tuple[str, ...] = CLASSES
     framing: str = "centro"
+
+    @property
+    def side(self) -> int:
+        """Of the images, pixels."""
+        return self.train.images.shape[-1]
 
 
 def load_cifar10(root: str | Path = "data", source: str | Path | None = None) -> ImageData:

@@ -69,7 +69,7 @@ def sizes_and_notes(
             problem = f"A classe da rede pede o argumento {one.name}, que nenhuma receita tem."
             raise SettingsError(problem, "Dê a ele um valor padrão.")
     notes, learnt = [], info_of(pretrained).architecture if pretrained else {}
-    arguments: dict[str, Any] = {"classes": len(data.classes), "side": data.train.images.shape[-1]}
+    arguments: dict[str, Any] = {"classes": len(data.classes), "side": data.side}
     arguments = {name: size for name, size in arguments.items() if name in taken or size != original[name].default}
     for name in SIZES:
         default = original[name].default

@@ -21,7 +21,7 @@ def contrast(x: torch.Tensor) -> torch.Tensor:
     split, keeps faint noise in flat areas faint. (One pass over the responses: vector_norm writes no squares. What they
     are divided by is computed in float32: rounded to bfloat16 at each step, it would be wrong for all channels alike.)
     """
-    power = torch.linalg.vector_norm(x, dim=1, keepdim=True).float().square() / x.shape[1]
+    power = torch.linalg.vector_norm(x, dim=1, keepdim=True).float() ** 2 / x.shape[1]
     return x * (power + 0.1).rsqrt().to(x.dtype)
 
 
@@ -37,7 +37,7 @@ class CNN(nn.Module):
         super().__init__()
         self.pools = pools
         self.conv1 = nn.Conv2d(3, channels[0], kernels[0], padding="same", bias=False)
-        self.conv2 = nn.Conv2d(channels[0], channels[1], kernels[1], padding="same", bias=False)
+        self.conv2 = nn.Conv2d(*channels, kernels[1], padding="same", bias=False)  # type: ignore[misc,call-arg]
         self.norm2 = nn.BatchNorm2d(2 * channels[1])
         regions = (side // pools[0] // pools[1]) ** 2
         self.fc1 = nn.Linear(2 * channels[1] * regions, hidden, bias=False)
@@ -49,8 +49,7 @@ class CNN(nn.Module):
         x = images / 255 if images.dtype == torch.uint8 else images
         x = self.conv1((x - 0.5) / 0.5)
         x = F.relu(contrast(F.max_pool2d(x, self.pools[0])))
-        x = max_and_mean(self.conv2(x), self.pools[1])
-        x = F.relu(self.norm2(x))
+        x = F.relu(self.norm2(max_and_mean(self.conv2(x), self.pools[1])))
         x = F.relu(self.norm3(self.fc1(x.flatten(1))))
         return self.fc2(x)
 

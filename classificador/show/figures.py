@@ -89,7 +89,7 @@ def training_curves(history: History) -> Described:
         ("acurácia", PERCENT, history.train_accuracy, history.val_accuracy),
     )
     for axis, values, (title, formatter, train, val) in zip(axes, measured, views, strict=True):
-        axis.plot(fractions, values, color=BLUE, alpha=0.25, lw=1)
+        axis.plot(fractions, values, color=BLUE, alpha=0.25, lw=1, label="treino, dentro da época")
         epochs = range(1, len(val) + 1)
         axis.plot(epochs, train, "o-", color=BLUE, markersize=4, label="treino")
         axis.plot(epochs, val, "s--", color=ORANGE, markersize=4, label="validação")
@@ -137,7 +137,8 @@ def reliability_diagram(report: Report, temperature: float) -> Described:
         confidence, accuracy, counts = reliability(probabilities, report.labels).T
         centres = (np.arange(len(counts)) + 0.5) / len(counts)
         axis.bar(centres, confidence, 0.94 / len(counts), color="#dddddd", label="confiança")
-        axis.bar(centres, accuracy, 0.5 / len(counts), color=BLUE, label="acurácia")
+        bars = axis.bar(centres, accuracy, 0.5 / len(counts), color=BLUE, label="acurácia")
+        axis.bar_label(bars, [number(count, 0) if count else "" for count in counts], fontsize=7)
         axis.plot((0, 1), (0, 1), color=BLACK, lw=1, ls=":")
         gap = percent(calibration_error(probabilities, report.labels))
         axis.set(title=f"{name}: erro de {gap}", xlabel="confiança na resposta", xlim=(0, 1), ylim=(0, 1))

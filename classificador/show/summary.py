@@ -9,12 +9,13 @@ from classificador.portuguese import number
 
 
 @torch.no_grad()
-def layer_table(model: nn.Module) -> str:
-    """Return an aligned table (Portuguese) of layer, output shape and parameters for one image of the model's side.
+def layer_table(model: nn.Module, side: int | None = None) -> str:
+    """Return an aligned table (Portuguese) of layer, output shape and parameters for one image of a side, in pixels.
 
+    side: None for the one that the model knows.
     A layer with frozen weights is marked: they do not learn. What is computed without weights is not in it.
     """
-    rows, hooks, side = [], [], info_of(model).side
+    rows, hooks, side = [], [], side or info_of(model).side
     for name, layer in unwrap(model).named_children():
         hooks.append(
             layer.register_forward_hook(lambda layer, _, out, name=name: rows.append((name, layer, out.shape[1:])))

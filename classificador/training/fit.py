@@ -115,7 +115,7 @@ def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Se
 
 def _check_outputs(model: nn.Module, data: ImageData) -> None:
     """Raise SettingsError for a network that was made for another number of classes or another side of the images."""
-    given, side = predict_logits(model, data.train.images[:2]).shape[1], data.train.images.shape[-1]
+    given, side = predict_logits(model, data.train.images[:2]).shape[1], data.side
     if given != len(data.classes):
         problem = f"A rede dá {given} notas, e os dados têm {len(data.classes)} classes."
         raise SettingsError(problem, "Dê à classe da rede o argumento classes.")

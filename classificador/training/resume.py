@@ -102,7 +102,7 @@ def data_fingerprint(data: ImageData) -> list[Any]:
     for split in (data.train, data.val):
         for tensor in (split.images, split.labels):
             total = zlib.crc32(tensor.cpu().contiguous().numpy().data, total)
-    side = data.train.images.shape[-1]
+    side = data.side
     return [list(data.classes), len(data.train.labels), len(data.val.labels), side, f"{total:08x}"]
 
 

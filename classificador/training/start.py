@@ -76,7 +76,7 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
     if not Path(path).exists():
         raise CheckpointError(f"Falta o professor ({path}).", "Treine-o antes: `python -m classificador professor`.")
     teacher = cast(Teacher, load_model(path, Teacher))
-    info, side = info_of(teacher), data.train.images.shape[-1]
+    info, side = info_of(teacher), data.side
     if not info.preset:
         raise CheckpointError(f"{path} traz só pesos, e não os de um professor.", "Treine um, ou dê o arquivo dele.")
     if info.classes != tuple(data.classes):
