@@ -1,11 +1,18 @@
 """The arithmetic of the benchmarks; what they measure is not for a test."""
 
-import pytest
+import re
+import statistics
 
-from benchmarks import ratio, time_to_accuracy
+import nbformat
+import pytest
+import torch
+
+from benchmarks import exercises, ideas, ratio, time_to_accuracy
 from benchmarks.step import multiply_adds
-from classificador import build, make_settings
+from classificador import Symmetric, build, make_settings
+from classificador.apps.notebook import NOTEBOOK
 from classificador.network.cnn import OriginalCNN
+from classificador.portuguese import percent
 from classificador.recipes import REACHES
 from conftest import info_for
 
@@ -71,3 +78,29 @@ def test_what_a_recipe_is_said_to_reach_was_measured_with_its_settings_of_today(
         REACHES[preset] <= time_to_accuracy.summarise(line["runs"])[0]["accuracy"][0] < REACHES[preset] + 0.01
         for line in today
     )
+
+
+def test_the_notebook_tells_what_came_out_of_its_exercises():
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    answers = "".join(cell.source for cell in cells if cell.cell_type == "markdown").partition("### Exercícios")[2]
+    told = re.findall(r"sem mudar nada, (\d+,\d%)|</summary>\n\n(\d+,\d%)", answers)
+    results = exercises.machine.stored("exercises")
+    assert list(results) == list(exercises.EXERCISES)
+    means = [statistics.mean(run["val_accuracy"] for run in runs) for runs in results.values()]
+    assert ["".join(pair) for pair in told] == [percent(mean) for mean in means]
+
+
+def test_the_ladder_begins_with_the_notebooks_network_and_ends_with_every_idea(toy, monkeypatch):
+    plain, whole = ideas.Ladder([]), ideas.Ladder(ideas.LADDER)
+    original = OriginalCNN().state_dict()
+    assert {name: value.shape for name, value in plain.state_dict().items()} == {
+        n: v.shape for n, v in original.items()
+    }
+    assert isinstance(whole.norm2, torch.nn.BatchNorm2d) and whole.fc1.in_features == 2 * plain.fc1.in_features
+    monkeypatch.setattr(ideas, "IMAGES", len(toy.train))
+    monkeypatch.setattr(ideas, "EPOCHS", 1)
+    monkeypatch.setattr(ideas, "BATCH", 20)
+    once, again = (ideas.accuracy(toy, ideas.LADDER, 3) for _ in range(2))
+    assert once == again
+    *_, model = ideas.train(toy, ideas.LADDER, 3)
+    assert isinstance(model, Symmetric) and not model.network.conv1.weight.requires_grad

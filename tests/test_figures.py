@@ -1,4 +1,5 @@
 import base64
+import json
 
 import matplotlib
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from classificador.results.metrics import Report, calibration_error
 from classificador.results.predict import uncalibrated
 from classificador.results.robustness import DAMAGES
-from classificador.show import figures, live, style
+from classificador.show import figures, lesson, live, style
 from classificador.training.history import History
 
 
@@ -22,7 +23,7 @@ def drawn(monkeypatch):
         return made[-1]
 
     original = style.new_figure
-    for module in (style, figures):
+    for module in (style, figures, lesson):
         monkeypatch.setattr(module, "new_figure", new_figure)
     yield
     for figure, _ in made:
@@ -214,3 +215,29 @@ def test_names_without_a_font_or_alike_at_both_ends_are_numbers_and_the_figure_s
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels[:3] == ["nº 1", "nº 2", "nº 3"] and labels[3:] == list(toy.classes[3:])
     assert "nº: o lugar da classe na lista" in figure.get_supxlabel()
+
+
+def test_a_convolution_is_shown_in_numbers_with_frames_around_what_the_first_answer_is_made_of(toy):
+    corner, kernel, answers = torch.arange(25.0).reshape(5, 5), torch.eye(3), torch.full((3, 3), -7.0)
+    figure = lesson.convolution(toy.train.images[0], (4, 6), corner, kernel, answers)
+    assert [axis.get_title() for axis in figure.axes] == ["a foto", "5×5 pixels, em cinza", "o filtro", "as respostas"]
+    assert [text.get_text() for text in figure.axes[3].texts] == ["−7"] * 9
+    frames = [[(one.get_x(), one.get_y(), one.get_width()) for one in axis.patches] for axis in figure.axes]
+    assert frames == [[(5.5, 3.5, 5)], [(-0.5, -0.5, 3)], [], [(-0.5, -0.5, 1)]]
+
+
+def test_the_table_of_ideas_tells_what_each_adds(tmp_path, monkeypatch):
+    results = {"settings": {"images": 10_000, "epochs": 3}, "seconds": {"rede": 2.0, "ideia": 3.06, "outra": 3}}
+    results["accuracy"] = {"rede": [0.5, 0.52], "ideia": [0.61, 0.59], "outra": [0.58, 0.6]}
+    monkeypatch.setattr(lesson, "IDEAS", tmp_path / "ideas.json")
+    lesson.IDEAS.write_text(json.dumps(results), encoding="utf-8")
+    said = texts(lesson.ideas())
+    for word in ("rede", "+ ideia", "51,0%", "60,0%", "+9,0", "−1,0", "3,1 s", "10.000 imagens de treino, 3 épocas"):
+        assert word in said
+
+
+def test_the_learning_rate_rises_to_the_recipes_and_falls_and_alterations_stand_beside_the_photo(toy):
+    (line,) = lesson.learning_rate(0.01, 5).axes[0].lines
+    assert max(line.get_ydata()) == pytest.approx(0.01) and line.get_xdata()[-1] == pytest.approx(5, abs=0.02)
+    figure = lesson.alterations(toy.train.images[0], toy.train.images[1:4])
+    assert len(figure.axes) == 4 and figure.axes[0].get_title() == "a foto"
