@@ -25,10 +25,12 @@ from PIL import Image
 from benchmarks.step import multiply_adds
 from classificador.apps import cli
 from classificador.apps.notebook import NOTEBOOK, execute, read_notebook, save_figures, write_outputs
+from classificador.data.folders import load_data
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.network import build, cnn, model_info
-from classificador.recipes import PRESETS
+from classificador.recipes import PRESETS, make_settings
 from classificador.show.summary import layer_table
+from classificador.training.fit import train
 from conftest import INFO, ROOT, model_of
 
 pytestmark = pytest.mark.slow
@@ -192,6 +194,19 @@ def test_the_prediction_section_runs_in_a_tree_that_cannot_be_written(workplace,
     assert ran.stdout.count("Acurácia") == 1
 
 
+@pytest.mark.parametrize("where", ["in the cell", "above it"])
+def test_the_prediction_section_uses_what_its_reader_wrote(workplace, photos, tmp_path, where):
+    path, own = tmp_path / "m.pth", load_data(photos)
+    train(make_settings(epochs=1, batch_size=16, channels=(4, 8), hidden=8, start_from="zero"), own, path)
+    notebook = read_notebook(only_prediction=True)
+    if where == "above it":  # and nothing of the third name
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(f"CHECKPOINT, DATA_DIR = {str(path)!r}, {str(photos)!r}"))
+    else:
+        edit(notebook, "CHECKPOINT = ", '"best_model.pth"', repr(str(path)), '"data"', repr(str(photos)))
+    assert execute(notebook, workplace)["test"]["images"] == len(own.test)
+    assert outputs(notebook).startswith(f"Modelo: {path}. Dados: {photos}.")
+
+
 def test_on_cifar10_an_edited_network_trains_is_stopped_goes_on_and_predicts(workplace, tmp_path):
     checkpoint = str(tmp_path / "b.pth")
     small = {"channels": (4, 8), "EPOCHS": 1, "BATCH_SIZE": 1024, "DEVICE": "cpu"}
@@ -271,6 +286,8 @@ def test_the_committed_notebook_is_one_clean_run(committed):
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
     assert all(set(cell.metadata) <= {"tags"} for cell in committed.cells)
     assert NOTEBOOK.stat().st_size < 1_000_000
+    pictures = [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) > 15 and all(len(output.metadata["image/png"]["alt"]) > 30 for output in pictures)
     assert not re.search(r"(/home/|/root/|/tmp/|/work/|[A-Z]:\\\\|0x[0-9a-f]{8})", json.dumps(committed))
 
 
