@@ -13,6 +13,7 @@ from classificador.network.cnn import unwrap
 from classificador.recipes import PRESETS
 from classificador.results.predict import predict_logits
 from classificador.training import batches
+from conftest import model_of
 
 pytestmark = pytest.mark.slow
 
@@ -69,15 +70,21 @@ def cell(words: str) -> str:
     return next(one.source for one in CELLS if one.cell_type == "code" and words in one.source)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    return str(model_of("Pytorch.ipynb", tmp_path_factory.mktemp("shipped")))
+
+
+@pytest.mark.parametrize("preset", [*PRESETS, "rapido, from trained weights"])
 @pytest.mark.parametrize("edit", EDITS)
-def test_what_is_written_is_what_trains_is_saved_and_opens(photos, tmp_path, monkeypatch, edit, preset):
+def test_what_is_written_is_what_trains_is_saved_and_opens(photos, tmp_path, shipped, monkeypatch, edit, preset):
     monkeypatch.setattr(batches, "SHOWN", 64)  # images an epoch, not a thousand
     kernel, path = {}, str(tmp_path / "m.pth")
     replaced, is_another_network = EDITS[edit]
+    preset, _, is_trained = preset.partition(", ")
     parameters = {"PRESET": preset, "EPOCHS": 1, "BATCH_SIZE": 16, "DATA_DIR": str(photos), "CHECKPOINT": path}
     exec(cell('PRESET = "rapido"'), kernel)
-    kernel |= parameters | {"START_FROM": "zero", "DEVICE": "cpu"}
+    kernel |= parameters | {"START_FROM": shipped if is_trained else "zero", "DEVICE": "cpu"}
     for words in TRAINING:
         source = cell(words)
         for old, new in replaced:

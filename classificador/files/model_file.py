@@ -114,9 +114,12 @@ def _likely_sizes(network: nn.Module, settings: Settings, data: ImageData) -> It
     sizes = sizes_and_notes(settings, data, type(network), None)[0]
     yield sizes
     yield {}
-    seen = {name: getattr(network, name) for name in taken if hasattr(network, name)}
-    with suppress(ValueError):
-        seen = recognise(network.state_dict(), "")[1] | seen
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)][:2]
+    linear = [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)] or [0]
+    seen: dict[str, Any] = {"hidden": linear[0], "classes": linear[-1]}
+    seen["channels"] = tuple(layer.out_channels for layer in convolutions)
+    seen["kernels"] = tuple(layer.kernel_size[0] for layer in convolutions)
+    seen |= {name: getattr(network, name) for name in taken if hasattr(network, name)}
     yield sizes | {name: size for name, size in seen.items() if name in taken}
 
 
