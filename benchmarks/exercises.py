@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmarks import machine
 from classificador import CNN, ImageData, build, fit, load_cifar10, make_optimizer, make_settings
+from classificador.errors import DivergenceError
 from classificador.network.cnn import contrast, max_and_mean
 
 
@@ -54,11 +55,17 @@ EXERCISES: dict[str, dict[str, Any]] = {
     "rótulos embaralhados": {"shuffled": True},
     "terceira convolução": {"network": ThreeConvolutions},
     "sem normalização": {"network": WithoutNormalisation},
+    "sem normalização, lr dez vezes maior": {"network": WithoutNormalisation, "lr": 0.1},
+    "terceira convolução, 8 épocas": {"network": ThreeConvolutions, "epochs": 8},
+    "como está, 8 épocas": {"epochs": 8},
 }
 
 
 def run(data: ImageData, name: str, seed: int) -> dict[str, float]:
-    """Do an exercise; return the validation accuracy of the best epoch, and the training accuracy of the last."""
+    """Do an exercise; return the validation accuracy of the best epoch, and the training accuracy of the last.
+
+    Both are 0 where the training diverged.
+    """
     changes = dict(EXERCISES[name])
     few, shuffled = changes.pop("few", None), changes.pop("shuffled", False)
     network = changes.pop("network", CNN)
@@ -69,7 +76,10 @@ def run(data: ImageData, name: str, seed: int) -> dict[str, float]:
     settings, data = make_settings("relampago", seed=seed, **changes), replace(data, train=train)
     model, criterion = build(settings, data, network), nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     with tempfile.TemporaryDirectory() as folder:
-        history = fit(model, data, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
+        try:
+            history = fit(model, data, criterion, make_optimizer(model, settings), settings, Path(folder, "best.pth"))
+        except DivergenceError:
+            return {"val_accuracy": 0.0, "train_accuracy": 0.0}
     if history.interrupted:
         raise SystemExit(128 + history.interrupted)
     return {"val_accuracy": max(history.val_accuracy), "train_accuracy": history.train_accuracy[-1]}
@@ -91,7 +101,7 @@ def main() -> None:
         val, train = ([100 * one[key] for one in runs] for key in ("val_accuracy", "train_accuracy"))
         spread = statistics.stdev(val) if len(val) > 1 else float("nan")
         means = f"{statistics.mean(val):.1f} ± {spread:.1f} %; in training {statistics.mean(train):.1f} %"
-        print(f"{name:<22} n = {len(runs)}  {means}")
+        print(f"{name:<38} n = {len(runs)}  {means}")
 
 
 if __name__ == "__main__":
