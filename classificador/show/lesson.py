@@ -76,9 +76,9 @@ def ideas() -> Described:
     gains = ["", *(f"{100 * gain:+.1f}".replace(".", ",").replace("-", "−") for gain in np.diff(mean))]
     figure, axis = new_figure(figsize=(9, 3.2))
     places = np.arange(len(names))
-    axis.barh(places, mean, xerr=spread, color=[BLACK, *[BLUE] * (len(names) - 1)], height=0.7, error_kw={"lw": 1})
-    low = np.floor(20 * (mean - spread).min() - 1) / 20
-    axis.set(xlim=(low, mean.max() + 0.05), yticks=places)
+    axis.errorbar(mean, places, xerr=spread, fmt="o-", color=BLUE, ecolor=BLACK, lw=1, capsize=3)
+    axis.set(yticks=places)
+    axis.grid(axis="x")
     axis.set_yticklabels([names[0], *(f"+ {name}" for name in names[1:])])
     axis.invert_yaxis()
     axis.xaxis.set_major_formatter(PERCENT)
