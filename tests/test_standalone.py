@@ -92,7 +92,8 @@ def test_the_ordinary_notebook_without_its_package_says_in_one_line_what_to_do(e
     notebook = part(read_notebook())
     with pytest.raises(CellExecutionError):
         execute(notebook, empty)
-    (error,) = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    (error,) = (output for output in shown if output.output_type == "error")
     assert "# falta? Abra o caderno na pasta do projeto" in error.traceback[2], "the line that failed says it"
 
 
