@@ -228,11 +228,12 @@ def test_a_convolution_is_shown_in_numbers_with_frames_around_what_the_first_ans
 
 def test_the_table_of_ideas_tells_what_each_adds(tmp_path, monkeypatch):
     results = {"settings": {"images": 10_000, "epochs": 3}, "seconds": {"rede": 2.0, "ideia": 3.06, "outra": 3}}
+    results["machine"] = {"cores": 2, "kind": "AVX2, float32"}
     results["accuracy"] = {"rede": [0.5, 0.52], "ideia": [0.61, 0.59], "outra": [0.58, 0.6]}
     monkeypatch.setattr(lesson, "IDEAS", tmp_path / "ideas.json")
     lesson.IDEAS.write_text(json.dumps(results), encoding="utf-8")
     said = texts(lesson.ideas())
-    for word in ("rede", "+ ideia", "51,0%", "60,0%", "+9,0", "−1,0", "3,1 s", "10.000 imagens de treino, 3 épocas"):
+    for word in ("rede", "+ ideia", "51,0%", "60,0%", "+9,0", "−1,0", "3,1 s", "10.000 imagens de treino, 3 épocas", "2 núcleos, AVX2"):
         assert word in said
 
 

@@ -87,9 +87,9 @@ def ideas() -> Described:
     for shift, (title, texts) in zip((1.12, 1.23, 1.35), columns, strict=True):
         for place, text in zip([-0.9, *places], [title, *texts], strict=True):
             axis.text(shift, place, text, transform=axis.get_yaxis_transform(), ha="right", va="center")
-    settings, n = results["settings"], runs.shape[1]
+    settings, machine, n = results["settings"], results["machine"], runs.shape[1]
     axis.set_xlabel(
         f"acurácia na validação, {number(settings['images'], 0)} imagens de treino, {settings['epochs']} épocas; "
-        f"média e desvio padrão de {n} sementes"
+        f"média e desvio padrão de {n} sementes;\ntempo em {machine['cores']} núcleos, {machine['kind']}"
     )
     return figure
