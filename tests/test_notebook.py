@@ -304,7 +304,7 @@ def test_cells_are_short_and_code_follows_an_explanation(committed):
 
 def test_the_committed_training_is_a_whole_run_of_todays_rapido(committed, toy):
     recipe, text = PRESETS["rapido"], outputs(committed)
-    assert f"Receita rapido: {recipe.epochs} épocas, lotes de {recipe.batch_size}," in text
+    assert f"Receita rapido: {recipe.epochs} épocas, lotes de {recipe.batch_size}\n" in text
     for epoch in range(1, recipe.epochs + 1):
         assert f"Época {epoch}/{recipe.epochs}: perda" in text
     assert layer_table(build.build(recipe, toy)) in text

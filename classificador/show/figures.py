@@ -138,7 +138,7 @@ def reliability_diagram(report: Report, temperature: float) -> Described:
         centres = (np.arange(len(counts)) + 0.5) / len(counts)
         axis.bar(centres, confidence, 0.94 / len(counts), color="#dddddd", label="confiança")
         bars = axis.bar(centres, accuracy, 0.5 / len(counts), color=BLUE, label="acurácia")
-        axis.bar_label(bars, [number(count, 0) if count else "" for count in counts], fontsize=7)
+        axis.bar_label(bars, [number(count, 0) if count else "" for count in counts], fontsize=6)
         axis.plot((0, 1), (0, 1), color=BLACK, lw=1, ls=":")
         gap = percent(calibration_error(probabilities, report.labels))
         axis.set(title=f"{name}: erro de {gap}", xlabel="confiança na resposta", xlim=(0, 1), ylim=(0, 1))
