@@ -80,7 +80,7 @@ def train(data: ImageData, ideas: list[str], seed: int) -> Iterator[nn.Module]:
     step = 0
     while step < total:
         for rows in torch.randperm(IMAGES, generator=generator).split(BATCH)[: IMAGES // BATCH]:
-            batch = images[rows]
+            batch = images[rows].contiguous(memory_format=torch.channels_last)  # as augment() gives them
             if "imagens alteradas" in ideas:
                 mirrored = torch.randint(2, (BATCH,), generator=generator) > 0
                 batch = augment(batch, draw_moves(BATCH, SHIFT, generator), mirrored)

@@ -198,7 +198,7 @@ def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) 
     return figure
 
 
-@styled("Fotos e, abaixo, as mesmas em cinza, claras onde a resposta depende delas")
+@styled("Fotos e, abaixo, as mesmas em cinza, amarelas onde a resposta depende delas")
 def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: list[torch.Tensor]) -> Described:
     """Images above, and below them the same in grey under their maps (S×S, 0 … 1): bright is where the answer hangs."""
     figure, axes, names = picture_grid(report.classes, "", (2, len(indices)), (9, 1.25))
