@@ -27,7 +27,7 @@ TRAINING = [
     "class CNN",
 ]
 TRAINING += ["start = find_start(", "criterion = nn.CrossEntropyLoss(label", "curves ="]
-PREDICTION = ["import describe_checkpoint", "CHECKPOINT = globals()", "model = load_model("]
+PREDICTION = ["import describe_checkpoint", 'CHECKPOINT = ""', "model = load_model("]
 
 FIXED = """    def __init__(self):
         channels, kernels, pools, hidden, classes, side = (8, 12), (3, 3), (4, 2), 24, 2, 32

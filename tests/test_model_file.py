@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from classificador.errors import CheckpointError, WriteError
-from classificador.files import safe
+from classificador.files import model_file, safe
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, Symmetric, make_network
 from classificador.network.model_info import describe_checkpoint
@@ -262,8 +262,8 @@ class Measuring(CNN):
         (partial(make_network, WithArgument, extra=[[1, 2], [3, 4]]), "não pode ser salva"),
         (partial(make_network, WithArgument, extra=10**6), "não pode ser salva"),
         (partial(make_network, WithArgument, extra="a\nb"), "não pode ser salva"),
-        (Chance, "não se sabe com que argumentos"),
-        (partial(make_network, Chance), "não poderia ser aberta"),
+        (Chance, r"F.dropout\(x, p, self.training\)"),
+        (partial(make_network, Chance), "de outro modo cada vez"),
         (partial(make_network, Measuring), "não poderia ser aberta"),
     ],
     ids=["function", "nested", "huge", "two lines", "unknown", "chance", "measuring"],
@@ -291,3 +291,9 @@ def test_endless_names_and_missing_folders_are_one_line(tmp_path, model):
     for folder in ("nada", "file"):
         with pytest.raises(WriteError, match="Não foi possível gravar"):
             save_checkpoint(tmp_path / folder / "m.pth", model, INFO)
+
+
+def test_a_network_that_would_cost_much_is_not_asked_whether_it_answers_as_it_did():
+    assert model_file._is_cheap(96, CNN((128, 192)).state_dict())
+    for shape in ((10_000, 3, 1, 1), (64, 3, 500, 500)):
+        assert not model_file._is_cheap(96, {"conv1.weight": torch.empty(shape, device="meta")})

@@ -202,7 +202,8 @@ def test_the_prediction_section_uses_what_its_reader_wrote(workplace, photos, tm
     if where == "above it":  # and nothing of the third name
         notebook.cells.insert(0, nbformat.v4.new_code_cell(f"CHECKPOINT, DATA_DIR = {str(path)!r}, {str(photos)!r}"))
     else:
-        edit(notebook, "CHECKPOINT = ", '"best_model.pth"', repr(str(path)), '"data"', repr(str(photos)))
+        model, data = (f'{name} = ""' for name in ("CHECKPOINT", "DATA_DIR"))
+        edit(notebook, "CHECKPOINT = ", model, f"CHECKPOINT = {str(path)!r}", data, f"DATA_DIR = {str(photos)!r}")
     assert execute(notebook, workplace)["test"]["images"] == len(own.test)
     assert outputs(notebook).startswith(f"Modelo: {path}. Dados: {photos}.")
 

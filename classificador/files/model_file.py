@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from classificador.constants import SIDES
 from classificador.data.dataset import ImageData
 from classificador.device import describe_device
-from classificador.errors import CheckpointError, brief
+from classificador.errors import CheckpointError, SettingsError, brief
 from classificador.files.plain import assumptions, find_weights, recognise
 from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, serialise, write_file
 from classificador.network.build import sizes_and_notes
 from classificador.network.cnn import CNN, OriginalFromPixels, architecture_of, make_network, unwrap
-from classificador.network.model_info import PROBED, ModelInfo, info_of, set_info
+from classificador.network.model_info import HUGE, PROBED, ModelInfo, info_of, set_info
 from classificador.portuguese import tell
 from classificador.recipes import Settings
 
-ALIKE = 0.02  # of the largest logit: processors differ by a thousandth, another activation by much more
+ALIKE = 0.02  # of 1 and the largest logit: processors differ by a thousandth, another activation by much more
+SAME = 1e-3  # of the largest logit, between two answers of one network on one machine
 RESUME_SIZE = 4  # of a resume point, in model files: the weights, Adam's two averages, and as much again for the rest
 
 
@@ -74,44 +74,58 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 def _probe(model: nn.Module) -> torch.Tensor:
     """Return what the network answers to an image that is always the same: with other computations it is another.
 
-    The first PROBED logits; none where the weights overflow, which whoever uses them is told.
+    The first PROBED logits; none where the weights overflow, which whoever uses them is told, or are of another type.
     """
     side, training = info_of(model).side, model.training
     image = (37 * torch.arange(3 * side**2) % 256).to(torch.uint8).reshape(1, 3, side, side)
     try:
         answer = model.eval()(image.to(next(model.parameters()).device)).flatten()[:PROBED].float().cpu()
+    except RuntimeError:
+        return torch.empty(0)
     finally:
         model.train(training)
-    return answer if answer.isfinite().all() else answer[:0]
+    return answer if (answer.abs() < HUGE).all() else answer[:0]
 
 
 def identify(model: nn.Module, settings: Settings, data: ImageData) -> None:
     """Note in its info with which arguments the network's class makes it, unless that is known.
 
     Tried are the sizes that network_sizes() gives, none, and those that its layers have: with the right ones the class
-    makes a network of the same weights that answers alike. Where none are right its architecture stays unknown.
+    makes a network of the same weights that answers alike. Where none are right its architecture stays unknown. The
+    seed that was set last is noted where it gives some of these weights again.
     """
     if "made_by" in vars(model) or info_of(model).architecture:
         return
     network = unwrap(model)
-    network_class, known = type(network), replace(info_of(model), seed=torch.initial_seed() % 2**63)
-    set_info(model, known)
+    network_class, known, seed = type(network), info_of(model), torch.initial_seed() % 2**63
     with torch.random.fork_rng(devices=[]):
         for sizes in _likely_sizes(network, settings, data):
             with suppress(Exception):  # whatever the class raises, it is not made so
                 architecture = architecture_of(model, network_class, sizes)
                 info = replace(known, architecture=architecture, classes=data.classes)
                 set_info(model, info)
-                _make(network_class, replace(info, probe=_probe(model).tolist()), copy_weights(network))
-                set_info(model, replace(known, architecture=architecture))
+                if not _same(_probe(model), _probe(_make(network_class, info, copy_weights(network)))):
+                    raise ValueError("outra rede")
+                torch.manual_seed(seed)
+                drawn = unwrap(make_network(network_class, **sizes)).parameters()
+                pairs = zip(network.parameters(), drawn, strict=True)
+                is_of_seed = any(own.dim() > 1 and torch.equal(own.cpu(), new) for own, new in pairs)
+                set_info(model, replace(known, architecture=architecture, seed=seed if is_of_seed else None))
                 return
             set_info(model, known)
+
+
+def _same(answer: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two answers to the probe image are of one network, on one machine."""
+    return len(answer) == len(other) > 0 and bool((answer - other).abs().max() <= SAME * answer.abs().max())
 
 
 def _likely_sizes(network: nn.Module, settings: Settings, data: ImageData) -> Iterator[dict[str, Any]]:
     """The arguments with which the class of the network may have made it."""
     taken = inspect.signature(type(network)).parameters
-    sizes = sizes_and_notes(settings, data, type(network), None)[0]
+    sizes: dict[str, Any] = {}
+    with suppress(SettingsError):  # for an argument that its layers may show
+        sizes = sizes_and_notes(settings, data, type(network), None)[0]
     yield sizes
     yield {}
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)][:2]
@@ -119,7 +133,8 @@ def _likely_sizes(network: nn.Module, settings: Settings, data: ImageData) -> It
     seen: dict[str, Any] = {"hidden": linear[0], "classes": linear[-1]}
     seen["channels"] = tuple(layer.out_channels for layer in convolutions)
     seen["kernels"] = tuple(layer.kernel_size[0] for layer in convolutions)
-    seen |= {name: getattr(network, name) for name in taken if hasattr(network, name)}
+    attributes = {name: getattr(network, name, None) for name in taken}
+    seen |= {name: value for name, value in attributes.items() if isinstance(value, int | float | str | tuple | list)}
     yield sizes | {name: size for name, size in seen.items() if name in taken}
 
 
@@ -128,6 +143,9 @@ def check_saveable(model: nn.Module, facts: dict[str, Any]) -> None:
 
     facts: as in pack(). The network is made anew from what its file would hold, by the code that opens files.
     """
+    if len(first := _probe(model)) and not _same(first, _probe(model)):
+        problem = "A rede responde de outro modo cada vez que é perguntada, também na predição."
+        raise CheckpointError(problem, "Use nn.Dropout, ou F.dropout(x, p, self.training).")
     if not info_of(model).architecture:
         raise CheckpointError(
             "Esta rede não pode ser salva: não se sabe com que argumentos foi feita, ou não são números, textos "
@@ -215,11 +233,18 @@ def _make(network_class: Callable[..., nn.Module], info: ModelInfo, weights: dic
         if not torch.isfinite(value).all() or (name.endswith("running_var") and (value < 0).any()):
             raise ValueError(f"{name}: valores impossíveis")
     set_info(model, info)
-    if info.probe and info.side <= max(SIDES):  # a larger one, which nobody's is, could ask for any memory
+    if info.probe and _is_cheap(info.side, weights):
         answer, then = _probe(model), torch.tensor(info.probe)
         if len(answer) and (len(answer) != len(then) or (answer - then).abs().max() > ALIKE * (1 + then.abs().max())):
             raise ValueError("ela responde de outro modo a uma mesma imagem")
     return model
+
+
+def _is_cheap(side: int, weights: dict[str, torch.Tensor]) -> bool:
+    """Whether an answer takes little memory and time: a hostile file could ask for any amount, and nobody's does."""
+    convolutions = [weight for weight in weights.values() if weight.dim() == 4]
+    largest = max((weight.shape[0] for weight in convolutions), default=0)
+    return largest * side**2 <= 2**23 and sum(weight.numel() for weight in convolutions) * side**2 <= 2**33
 
 
 def check_fit(model: nn.Module, weights: dict[str, Any]) -> None:

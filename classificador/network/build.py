@@ -33,9 +33,9 @@ def build(
     torch.manual_seed(settings.seed)
     model = make_network(network_class, settings.symmetric, **sizes)
     set_info(model, replace(info_of(model), seed=settings.seed))
-    network = unwrap(model)
-    if whiten(getattr(network, "conv1", None), data.train.images):
-        network.conv1.requires_grad_(settings.train_first)
+    first: Any = getattr(unwrap(model), "conv1", None)
+    if whiten(first, data.train.images):
+        first.weight.requires_grad_(settings.train_first)
     if pretrained:
         take_weights(model, pretrained)
     return model

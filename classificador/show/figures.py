@@ -1,4 +1,4 @@
-"""The notebook's figures. Each function returns a figure that a notebook shows."""
+"""The notebook's figures. Each function returns a figure that a notebook shows; elsewhere, savefig() writes it."""
 
 import numpy as np
 import torch

@@ -1,7 +1,8 @@
 """What a training starts from: a network that has learnt other classes already, or a teacher."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -24,24 +25,30 @@ from classificador.training.run_folder import Runs
 SHIPPED = Path("best_model.pth")  # which knows CIFAR-10, until a training on other classes takes its place
 
 
-def find_start(start_from: str, classes: tuple[str, ...], checkpoint: str | Path = SHIPPED) -> nn.Module | None:
+def find_start(
+    start_from: str,
+    classes: tuple[str, ...],
+    checkpoint: str | Path = SHIPPED,
+    network_class: Callable[..., nn.Module] = CNN,
+) -> nn.Module | None:
     """Return the trained network with whose weights a training on `classes` begins, for build(); None for new ones.
 
     start_from: the file of a model; "zero" for none; or "auto": for other classes than CIFAR-10's, best_model.pth, or
     what a file held before that a training took the place of, if it knows CIFAR-10. checkpoint: the file that the
-    training renews, beside which such files are kept, too. Says in one line which network it is.
+    training renews, beside which such files are kept, too. network_class: the notebook's own, which may have trained
+    the file, or else the package's did. Says in one line which network it is.
     Raises CheckpointError for a file that cannot be used.
     """
     if start_from == "zero" or (start_from == "auto" and classes == CLASSES):
         return None
     if start_from == "auto":
-        found = next(_of_cifar10(checkpoint), None)
+        found = next(_of_cifar10(checkpoint, network_class), None)
         if found is None:
             tell("Não há best_model.pth do CIFAR-10 de que partir; os pesos começam ao acaso.")
             return None
         path, model = found
     else:
-        path, model = Path(start_from), load_model(start_from)
+        path, model = Path(start_from), _open(Path(start_from), network_class)
     if isinstance(model, OriginalCNN):
         problem = f"{path} tem os pesos da rede original, de que a deste projeto não pode partir."
         raise CheckpointError(problem)
@@ -56,14 +63,22 @@ def find_start(start_from: str, classes: tuple[str, ...], checkpoint: str | Path
     return model
 
 
-def _of_cifar10(checkpoint: str | Path) -> Iterator[tuple[Path, nn.Module]]:
+def _open(path: Path, network_class: Callable[..., nn.Module]) -> nn.Module:
+    """Return the network in a file, which that class trained or the package's. Raises CheckpointError."""
+    if network_class is not CNN:
+        with suppress(CheckpointError):
+            return load_model(path, network_class)
+    return load_model(path)
+
+
+def _of_cifar10(checkpoint: str | Path, network_class: Callable[..., nn.Module]) -> Iterator[tuple[Path, nn.Module]]:
     """The networks like CNN that know CIFAR-10, with their files: the shipped one, then those set aside."""
     kept = (sorted(runs.holding(SHIPPED.name), reverse=True) for runs in (Runs(SHIPPED), Runs(checkpoint)))
     for path in [SHIPPED, *chain(*kept)]:
         try:
             saved = read_checkpoint(path)
             if saved.network_class is CNN and saved.info.classes == CLASSES:
-                yield path, load_model(path)
+                yield path, _open(path, network_class)
         except CheckpointError:
             continue
 
