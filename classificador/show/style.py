@@ -51,11 +51,14 @@ def styled(alt: str) -> Callable[[Callable[..., Described]], Callable[..., Descr
     """Give the figure that a function returns the project's style and a text in place of it, in Portuguese."""
 
     def decorate(draw: Callable[..., Described]) -> Callable[..., Described]:
+        """Return the function that draws so."""
+
         @wraps(draw)
         def drawn(*arguments: Any, **options: Any) -> Described:
+            """Draw within the style, and give the figure its text."""
             with rc_context(STYLE):
                 figure = draw(*arguments, **options)
-            figure.alt = figure.alt or alt
+            figure.alt = alt
             return figure
 
         return drawn
