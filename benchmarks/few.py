@@ -4,8 +4,8 @@ Nine small data sets are made here from what is at hand: digits, textures, shape
 CIFAR-10 with networks that never saw them (but for the animals). Each method learns from the same 10, 20 or 40 pictures
 a class, and answers to some 500 fresh ones. The baselines are scikit-learn's with their defaults; "today" is what the
 project does now: a fit of the recipe `rapido` from the trained weights, on the 70 % of the pictures that it does not
-hold out; "new" is benchmarks/few_recipe.py, on all of them. Prints one table of accuracies for each number of pictures,
-mean and standard deviation over the draws; writes benchmarks/few.json. Options: `--counts 10 20 40 --draws 0 1 2
+hold out; "new" is training/few.py, on all of them. Prints one table of accuracies for each number of pictures, mean and
+standard deviation over the draws; writes benchmarks/few.json. Options: `--counts 10 20 40 --draws 0 1 2
 --methods "raw LR" new --sets digits shapes --cache DIRECTORY --name few`. Needs
 `pip install -e ".[few]"`: scikit-image, for HOG.
 """
@@ -35,13 +35,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
-from benchmarks import few_recipe, machine
+from benchmarks import machine
 from benchmarks.start import accuracy, train
 from benchmarks.unknown import without
 from classificador import load_cifar10, load_model, make_settings
 from classificador.data.dataset import ImageData, Split
 from classificador.files.model_file import save_checkpoint
 from classificador.network.cnn import unwrap
+from classificador.training.few import learn
 
 TEST = 500  # fresh pictures of each data set, or nearly
 SIDE, FINE = 32, 4  # pixels; how much finer drawings are made before they are scaled down
@@ -355,8 +356,8 @@ def today(task: Task, seed: int) -> float:
 
 
 def new(task: Task, seed: int) -> float:
-    """What benchmarks/few_recipe.py makes of all the pictures, once it has been saved and opened like any model."""
-    model = few_recipe.learn(task.train, task.start, task.symmetric, seed)
+    """What training/few.py makes of all the pictures, once it has been saved and opened like any model."""
+    model = learn(task.train, task.start, task.symmetric, seed)
     classes = [f"class {label}" for label in range(int(task.train.labels.max()) + 1)]
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder, "m.pth"), model, {"preset": "poucas", "classes": classes})
