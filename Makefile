@@ -50,7 +50,6 @@ bench: .venv/.pronto .venv/.pronto-onnx .venv/.pronto-pagina  ## mede tempo até
 	@$(BIN)/python -m benchmarks.use
 	@$(BIN)/python -m benchmarks.robustness
 	@$(BIN)/python -m benchmarks.unknown
-	@$(BIN)/python -m benchmarks.start
 	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.export
 	@$(BIN)/python -m benchmarks.page

@@ -11,6 +11,7 @@ LARGEST = 10_000  # of a network's sizes, as in the files of models
 MAX_EPOCHS = 10_000  # the history of more would not fit the files
 
 
+FEW = "poucas"  # what stands for a recipe in the records of a training from few pictures: see training/few.py
 SIZES = ("channels", "kernels", "pools", "hidden")  # the settings that CNN takes as arguments
 
 

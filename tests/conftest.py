@@ -52,11 +52,13 @@ def runs_of(folder: Path) -> list[Path]:
 
 
 def write_pictures(root: Path, count: int = 20, **colours) -> Path:
-    """A folder with a folder of pictures of one colour for each class."""
+    """A folder with a folder of pictures of nearly one colour for each class, no two of them the same."""
     for name, colour in colours.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
-            Image.new("RGB", (60, 50), colour).save(root / name / f"{number}.png")
+            image = Image.new("RGB", (60, 50), colour)
+            image.putpixel((number, 0), (255, 255, 255))
+            image.save(root / name / f"{number}.png")
     return root
 
 

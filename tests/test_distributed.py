@@ -85,12 +85,12 @@ def test_two_processes_agree_with_one_and_one_of_them_writes(toy, tmp_path):
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """What trains a network of few weights on forty pictures, once --modelo is added."""
+    """What trains a network of few weights on a thousand pictures, once --modelo is added."""
     folder = tmp_path_factory.mktemp("own")
     for number, name in enumerate(("azul", "verde")):
         (folder / "cores" / name).mkdir(parents=True)
-        for shade in range(20):
-            colour = (0, 10 * shade, 250) if number else (10 * shade, 250, 0)
+        for shade in range(510):  # so many that it learns in epochs
+            colour = (shade % 2, shade // 2, 250) if number else (shade // 2, 250, shade % 2)
             Image.new("RGB", (32, 32), colour).save(folder / "cores" / name / f"{shade}.png")
     save_checkpoint(folder / "start.pth", make_network(CNN, channels=(2, 4), hidden=8), INFO)
     return ["treinar", "--dados", str(folder / "cores"), "--partir-de", str(folder / "start.pth"), "--lote", "16"]

@@ -34,7 +34,7 @@ def drawn(monkeypatch):
 def report(toy) -> Report:
     random = np.random.RandomState(0)
     probabilities = random.dirichlet(np.ones(10), len(toy.test))
-    return Report(toy.classes, toy.test.labels.numpy(), probabilities)
+    return Report(toy.classes, toy.test, probabilities)
 
 
 @pytest.fixture
@@ -81,9 +81,9 @@ def test_both_confusion_matrices_name_every_class_and_show_the_counts(report):
 def test_right_and_wrong_differ_by_more_than_colour_also_under_heat_maps(report, toy):
     right = report.predictions == report.labels
     right_and_wrong = [int(np.flatnonzero(right)[0]), int(np.flatnonzero(~right)[0])]
-    grid = figures.prediction_grid(report, toy.test.images, right_and_wrong)
+    grid = figures.prediction_grid(report, right_and_wrong)
     heat = torch.rand(2, 32, 32)
-    maps = figures.heat_maps(report, toy.test.images, right_and_wrong, list(heat))
+    maps = figures.heat_maps(report, right_and_wrong, list(heat))
     for figure in (grid, maps):
         assert [axis.get_title()[0] for axis in figure.axes[:2]] == ["✓", "✗"]
     first, second = grid.axes[:2]
@@ -93,7 +93,7 @@ def test_right_and_wrong_differ_by_more_than_colour_also_under_heat_maps(report,
 
 
 def test_confused_pairs_name_the_most_frequent_mistake(report, toy):
-    figure = figures.confused_pairs(report, toy.test.images)
+    figure = figures.confused_pairs(report)
     true, predicted, times = report.most_confused(1)[0]
     said = "".join(text.get_text() for text in figure.axes[0].texts)
     assert f"{report.classes[true]}\n→ {report.classes[predicted]}\n{times} vezes" in said
@@ -138,7 +138,7 @@ def test_the_reliability_diagram_shows_both_errors(report):
 
 
 def test_typical_and_hardest_are_the_ends_of_each_classs_order(report, toy):
-    figure = figures.typical_and_hardest(report, toy.test.images, columns=2)
+    figure = figures.typical_and_hardest(report, columns=2)
     for row, label in enumerate(range(10)):
         own = np.flatnonzero(report.labels == label)
         order = own[np.argsort(-report.probabilities[own, label])]
@@ -171,10 +171,10 @@ def test_robustness_begins_at_the_undamaged_accuracy(report):
 
 def test_a_model_without_mistakes_is_told_so(toy):
     probabilities = np.eye(10)[toy.test.labels.numpy()]
-    perfect = Report(toy.classes, toy.test.labels.numpy(), probabilities)
+    perfect = Report(toy.classes, toy.test, probabilities)
     for figure in (
-        figures.confused_pairs(perfect, toy.test.images),
-        figures.prediction_grid(perfect, toy.test.images, perfect.surest_mistakes()),
+        figures.confused_pairs(perfect),
+        figures.prediction_grid(perfect, perfect.surest_mistakes()),
     ):
         assert style.NO_MISTAKE in texts(figure)
 
@@ -185,12 +185,12 @@ def test_of_many_classes_some_are_shown_and_the_figure_says_which(toy, report, m
     drawn = {
         "as primeiras": [figures.sample_grid(toy.test, toy.classes)],
         "as de menos imagens": [figures.class_counts({"teste": toy.test}, toy.classes)],
-        "as de mais erros": [figures.confusion_matrices(report), figures.typical_and_hardest(report, toy.test.images)],
+        "as de mais erros": [figures.confusion_matrices(report), figures.typical_and_hardest(report)],
     }
     for which, those in drawn.items():
         assert {figure.get_supxlabel() for figure in those} == {f"3 das 10 classes: {which}"}
     assert len(drawn["as de mais erros"][0].axes[0].get_yticklabels()) == 3
-    assert figures.confused_pairs(report, toy.test.images).get_supxlabel() == ""
+    assert figures.confused_pairs(report).get_supxlabel() == ""
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,14 @@ import io
 import os
 import random
 import shutil
+import tempfile
+import time
 import unicodedata
 import warnings
+import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -15,7 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador.data import pictures
+from classificador.apps import cli
+from classificador.data import folders, pictures, zipped
 from classificador.data.folders import load_data
 from classificador.errors import DataError
 from conftest import ROOT
@@ -48,7 +54,14 @@ def splits(data):
 
 
 def size(data):
-    return sum(map(len, splits(data).values()))
+    """How many pictures there are; of few the test is all of them once more."""
+    return len({origin.file for split in splits(data).values() for origin in split.origins})
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Let more than ten pictures be enough to hold some out for a test."""
+    monkeypatch.setattr(folders, "FEW", 10)
 
 
 def colours(split):
@@ -102,7 +115,7 @@ def test_each_picture_is_read_once_and_each_folder_listed_once(tmp_path, monkeyp
     assert {path: touched[path] for path in everything} == dict.fromkeys(everything, 1)
 
 
-def test_the_split_mixes_the_classes_and_pictures_added_later_do_not_move_the_others(tmp_path):
+def test_the_split_mixes_the_classes_and_pictures_added_later_do_not_move_the_others(tmp_path, many):
     class_folders(tmp_path, count=60)
     filters = list(warnings.filters)
     before = load_data(tmp_path)
@@ -116,7 +129,7 @@ def test_the_split_mixes_the_classes_and_pictures_added_later_do_not_move_the_ot
 
 
 @pytest.mark.parametrize("count", [4, 6, 20, 30])
-def test_a_class_of_a_few_pictures_is_in_every_split_with_a_tenth_to_a_fifth(tmp_path, count):
+def test_a_class_of_a_few_pictures_is_in_every_split_with_a_tenth_to_a_fifth(tmp_path, many, count):
     class_folders(tmp_path, "abcdefgh", count)
     data = load_data(tmp_path)
     assert data.train.labels.bincount(minlength=8).min() >= 2
@@ -149,12 +162,14 @@ def test_classes_are_told_with_their_counts_and_so_is_all_that_is_left_out(root,
     (root / "notas").mkdir()
     paint(root / "solta.png", "red")
     paint(root / "azul" / "2024" / "x.png", "red")
-    assert size(load_data(root)) == 32
-    told, _, classes, bad = capsys.readouterr().out.splitlines()
-    deeper = f"imagens em {root / 'azul' / '2024'} (1), imagens em {root / 'verde' / 'volta'} (1)"
-    assert f"imagens soltas (1), {deeper}, pasta notas, sem imagens, " in told
-    assert "pastas (3)" in told and ".txt (1)" in told and ".png (1)" in told
-    assert classes == "3 classes: azul (8), verde (4), vermelho (20)."
+    data = load_data(root)
+    assert size(data) == 33  # that in azul/2024 is one of the class, and a scene of its own
+    assert len({origin.group for origin in data.test.origins if "2024" in origin.file}) == 1
+    told, _, classes, bad, alone = capsys.readouterr().out.splitlines()
+    assert f"imagens soltas (1), pasta notas, sem imagens, pasta ligada {root / 'verde' / 'volta'}, " in told
+    assert "pastas (" not in told and ".txt (1)" in told and ".png (1)" in told
+    assert classes == "3 classes: azul (9), verde (4), vermelho (20)."
+    assert alone.startswith("Quase iguais entre si são todas as imagens de verde, vermelho: ")
     assert "ficaram de fora: 1. " in bad and "texto.png" in bad
 
 
@@ -232,7 +247,7 @@ def test_a_test_folder_of_loose_pictures_or_of_another_class_is_an_error(tmp_pat
         load_data(tmp_path)
 
 
-def test_a_class_that_cannot_be_read_is_never_left_out_silently(tmp_path, monkeypatch):
+def test_a_class_that_cannot_be_read_is_never_left_out_silently(tmp_path, many, monkeypatch):
     monkeypatch.setattr(pictures, "FORMATS", [form for form in pictures.FORMATS if form != "HEIF"])
     class_folders(tmp_path)
     class_folders(tmp_path, "c", 3)
@@ -253,7 +268,9 @@ def test_accents_in_either_spelling_are_one_class_and_one_split(tmp_path):
 
 
 @pytest.mark.parametrize("count", [8, 60])
-def test_copies_of_a_picture_are_counted_and_stay_in_one_split_and_those_in_two_classes_told(tmp_path, capsys, count):
+def test_copies_of_a_picture_are_counted_and_stay_in_one_split_and_those_in_two_classes_told(
+    tmp_path, many, capsys, count
+):
     class_folders(tmp_path, count=count)
     for name in "ab":
         for number in range(count):
@@ -283,3 +300,182 @@ def test_where_cifar10_lies_it_is_loaded_and_pictures_beside_it_are_mentioned(tm
     assert "pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: 2." in capsys.readouterr().out
     with pytest.raises(DataError, match="lado 64 vale só para imagens suas"):
         load_data(tmp_path, side=64)
+
+
+def photo(path, seed, size=(64, 64)):
+    """A picture of its own: noise in large patches."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(path)
+
+
+def photos(root, names="ab", count=6):
+    """So many pictures of each class, all different."""
+    for label, name in enumerate(names):
+        for number in range(count):
+            photo(root / name / f"{number}.png", 100 * label + number)
+
+
+def test_of_few_pictures_all_are_the_test_and_keep_their_files_names(tmp_path, capsys):
+    photos(tmp_path)
+    data = load_data(tmp_path)
+    assert data.few and len(data.train) + len(data.val) == len(data.test) == 12
+    assert {origin.file for origin in data.test.origins} == {str(path) for path in tmp_path.rglob("*.png")}
+    for split in splits(data).values():
+        assert [data.classes[label] for label in split.labels] == [Path(one.file).parent.name for one in split.origins]
+    assert [one.file for one in data.test[3:5].origins] == [one.file for one in data.test.origins[3:5]]
+    for place, beside in (("partes/train", "partes/test"), ("tudo", "tudo/teste")):
+        photos(tmp_path / place)
+        photos(tmp_path / beside, count=2)
+        apart = load_data(tmp_path / place.split("/")[0])
+        assert apart.few and len(apart.test) == 4 and apart.classes == ("a", "b")
+        assert "Quase iguais em mais de uma parte, o que aumenta a acurácia: 4, como " in capsys.readouterr().out
+
+
+def test_near_copies_stay_on_one_side_and_so_do_the_pictures_of_a_folder(tmp_path, many, capsys):
+    for scene in range(12):
+        for number in range(5):
+            photo(tmp_path / "ab"[scene % 2] / f"{scene}-{number}.png", scene, (64 + 2 * number, 64))
+    for number in range(6):
+        photo(tmp_path / "a" / "video1" / f"{number}.png", 100 + number)
+    data = load_data(tmp_path)
+    homes = [{origin.group for origin in split.origins} for split in splits(data).values()]
+    assert sum(map(len, homes)) == len(set.union(*homes)) == 13
+    assert len(data.train) > len(data.val) + len(data.test)  # groups are drawn as single pictures are
+    assert cli.main(["dados", "--dados", str(tmp_path)]) == 0
+    assert "Valem por 13: as quase iguais" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        ("banana/video1 banana/video2 uva/video1", ("banana", "uva")),  # numbers tell that the inner ones are parts
+        ("a b c/frente", ("a", "b", "c")),
+        ("2023/banana 2023/uva 2024/banana", None),
+        ("train2/0 train2/1 eval/0 eval/1", None),
+        ("animais/gato animais/sapo plantas/rosa", None),
+    ],
+)
+def test_folders_within_those_of_classes(tmp_path, folders, classes):
+    for seed, folder in enumerate(folders.split()):
+        photos(tmp_path / folder, [""], 4 + seed)
+    if classes:
+        assert load_data(tmp_path).classes == classes
+    else:
+        with pytest.raises(DataError, match="As classes parecem estar em"):
+            load_data(tmp_path)
+
+
+def test_classes_come_in_the_order_of_their_numbers_and_odd_ones_are_told(tmp_path, capsys):
+    photos(tmp_path / "dez", [str(number) for number in range(1, 12)], 3)
+    assert load_data(tmp_path / "dez").classes == tuple(str(number) for number in range(1, 12))
+    photos(tmp_path / "nomes", ["Banana", "banana", "gato", "gato "], 3)
+    load_data(tmp_path / "nomes")
+    said = capsys.readouterr().out
+    assert 'Nomes quase iguais que contam como classes diferentes: "Banana", "banana".' in said
+    assert '"gato", "gato ". Se é uma só, junte as pastas.' in said and "desiguais" not in said
+    photos(tmp_path / "partes", ["uva"], 3)
+    photos(tmp_path / "partes", ["banana"], 30)
+    load_data(tmp_path / "partes")
+    assert "Classes muito desiguais: uva tem 3 imagens, e banana, 30." in capsys.readouterr().out
+
+
+def zip_of(root, path, prefix="", extra=(), kind=zipfile.ZIP_STORED):
+    """A ZIP of a folder, and other members."""
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for file in sorted(root.rglob("*.*")):
+            archive.write(file, prefix + str(file.relative_to(root)))
+        for name in extra:
+            archive.writestr(name, (root / "a" / "0.png").read_bytes())
+    return path
+
+
+def test_a_zip_is_read_as_the_folder_in_it(tmp_path):
+    photos(tmp_path / "fotos")
+    hidden = ["__MACOSX/frutas/a/._0.png", "frutas/a/.0.png", "frutas/leia.txt"]
+    packed = load_data(zip_of(tmp_path / "fotos", tmp_path / "frutas.zip", "frutas/", hidden))
+    plain = load_data(tmp_path / "fotos")
+    assert packed.classes == ("a", "b") and torch.equal(packed.test.images, plain.test.images)
+    assert str(tmp_path / "frutas.zip" / "a" / "0.png") in {origin.file for origin in packed.test.origins}
+    assert not list(Path(tempfile.gettempdir()).glob("*/frutas.zip"))
+
+
+def test_a_hostile_or_damaged_zip_writes_nothing_elsewhere(tmp_path, monkeypatch):
+    photos(tmp_path / "fotos")
+    hostile = ["../../../fora.png", "/raiz.png", "a\\..\\..\\..\\..\\fora2.png", "C:fora3.png"]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "aqui" / "bem" / "fundo"))
+    (tmp_path / "aqui" / "bem" / "fundo").mkdir(parents=True)
+    everything, outside = load_data(zip_of(tmp_path / "fotos", tmp_path / "x.zip", extra=hostile)), tmp_path / "aqui"
+    assert len(everything.test) == 13  # that in a, which was to lie elsewhere, is one of a's
+    assert [path.name for path in outside.rglob("*")] == ["bem", "fundo"] and not os.path.exists("/raiz.png")
+    assert not list(tmp_path.glob("fora*"))
+    monkeypatch.setattr(zipped, "MOST_BYTES", 1000)
+    with pytest.raises(DataError, match="x.zip é grande demais .* Descompacte-o, e dê a pasta"):
+        load_data(tmp_path / "x.zip")
+    monkeypatch.undo()
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        whole = zip_of(tmp_path / "fotos", tmp_path / "y.zip", kind=kind).read_bytes()
+        (tmp_path / "meio.zip").write_bytes(whole[:60] + bytes(60) + whole[120:])
+        with pytest.raises(DataError, match="meio.zip não pôde ser descompactado"):
+            load_data(tmp_path / "meio.zip")
+
+
+def test_names_in_a_zip_are_read_as_their_archiver_meant_them(tmp_path, monkeypatch):
+    photos(tmp_path / "fotos", ["maca"])
+    for encoding in ("utf-8", "cp850"):
+        names = [
+            f"{name}/{number}.png".encode(encoding).decode("cp437") for name in ("maçã", "pêra") for number in "012"
+        ]
+        monkeypatch.setattr(zipfile.ZipInfo, "_encodeFilenameFlags", lambda self: (self.filename.encode("cp437"), 0))
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            for number, name in enumerate(names):
+                archive.writestr(name, (tmp_path / "fotos" / "maca" / f"{number}.png").read_bytes())
+        assert load_data(tmp_path / "x.zip").classes == ("maçã", "pêra")
+
+
+def test_two_names_that_are_one_file_are_both_read(tmp_path):
+    photos(tmp_path / "fotos")
+    packed = load_data(zip_of(tmp_path / "fotos", tmp_path / "x.zip", extra=["a/x:1.png", "a/x_1.png"]))
+    assert len(packed.test) == 14
+
+
+def test_photos_in_the_place_of_cifar10_are_refused_and_nothing_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLASSIFICADOR_DADOS", raising=False)
+    monkeypatch.setattr("classificador.data.download.fetch", lambda root: pytest.fail("fetched"))
+    photos(tmp_path / "data", ["banana", "uva"])
+    with pytest.raises(DataError, match=r"há imagens suas \(banana, uva\), e não ele\. Ponha-as em outra pasta"):
+        load_data("data")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["banana", "uva"]
+    shutil.rmtree(tmp_path / "data")
+    photos(tmp_path / "data" / "frutas", ["banana", "uva"])
+    with pytest.raises(DataError, match=r'Dê o caminho delas: DATA_DIR = "data/frutas"'):
+        load_data("data")
+    assert load_data("data/frutas").classes == ("banana", "uva")
+
+
+def test_large_pictures_are_decoded_a_few_at_a_time():
+    budget, inside, most, content = pictures.Budget(pictures.PIXELS_AT_ONCE), [0], [0], io.BytesIO()
+    Image.new("RGB", (8000, 4000)).save(content, "PNG")
+
+    def work(_):
+        with budget.of(pictures.count_pixels(content.getvalue())):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.05)
+            inside[0] -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(12)))
+    assert most[0] == pictures.PIXELS_AT_ONCE // 32_000_000 == 3
+    assert pictures.count_pixels(b"no picture") == budget.taken == 0
+    with budget.of(pictures.PIXELS_AT_ONCE + 1):  # alone it may be larger
+        assert budget.taken > pictures.PIXELS_AT_ONCE
+
+
+@pytest.mark.parametrize(("name", "said"), [("x.onnx", "aqui vão pesos do PyTorch"), ("falta/x.pth", "não existe")])
+def test_a_place_for_the_model_that_cannot_be_is_told_before_the_pictures_are_read(tmp_path, capsys, name, said):
+    photos(tmp_path / "fotos")
+    assert cli.main(["treinar", "--dados", str(tmp_path / "fotos"), "--modelo", str(tmp_path / name)]) == 1
+    output = capsys.readouterr()
+    assert said in output.err and "classes" not in output.out

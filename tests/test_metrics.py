@@ -15,11 +15,16 @@ from conftest import info_for
 CLASSES = ("Gato", "Navio", "Sapo")
 
 
+def pictures(labels) -> Split:
+    """Black images with these labels."""
+    return Split(torch.zeros(len(labels), 3, 32, 32, dtype=torch.uint8), torch.tensor(labels).long())
+
+
 @pytest.fixture
 def report() -> Report:
     labels = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2, 2])
     predictions = np.array([0, 1, 1, 1, 1, 1, 0, 2, 2, 0])
-    return Report(CLASSES, labels, np.eye(3)[predictions])
+    return Report(CLASSES, pictures(labels), np.eye(3)[predictions])
 
 
 def test_figures_are_scikit_learns(report):
@@ -30,7 +35,7 @@ def test_figures_are_scikit_learns(report):
 
 def test_wilson_interval_of_a_textbook_case():
     def interval(right: int, n: int) -> tuple[float, float]:
-        return Report(("a", "b"), np.arange(n) >= right, np.tile([1.0, 0.0], (n, 1))).interval
+        return Report(("a", "b"), pictures(np.arange(n) >= right), np.tile([1.0, 0.0], (n, 1))).interval
 
     assert interval(90, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)  # Newcombe 1998's method 3
     assert interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
@@ -43,7 +48,7 @@ def test_most_confused_pairs_come_most_frequent_first(report):
 
 
 def test_a_class_without_images_counts_as_zero_not_as_an_error():
-    report = Report(CLASSES, np.array([0, 1]), np.eye(3)[[0, 1]])
+    report = Report(CLASSES, pictures([0, 1]), np.eye(3)[[0, 1]])
     assert report.per_class[2].tolist() == [0, 0, 0, 0]
     assert json.loads(json.dumps(report.to_dict()))["per_class"]["Sapo"]["recall"] == 0
 
@@ -56,12 +61,12 @@ def test_texts_are_in_portuguese_with_decimal_comma(report):
 
 def test_classes_with_fewer_than_ten_images_are_told():
     labels = np.repeat([0, 1, 2], [10, 9, 0])
-    report = Report(CLASSES, labels, np.eye(3)[labels])
+    report = Report(CLASSES, pictures(labels), np.eye(3)[labels])
     assert report.few == report.to_dict()["few_images"] == ["Navio", "Sapo"]
     assert report.summary().splitlines()[1].startswith("Menos de 10 imagens de teste: Navio, Sapo. ")
-    many = Report(CLASSES, np.repeat([0, 1, 2], 10), np.eye(3)[np.repeat([0, 1, 2], 10)])
+    many = Report(CLASSES, pictures(np.repeat([0, 1, 2], 10)), np.eye(3)[np.repeat([0, 1, 2], 10)])
     assert many.few == [] and "\n" not in many.summary()
-    seven = Report(tuple("abcdefg"), np.arange(7), np.eye(7))
+    seven = Report(tuple("abcdefg"), pictures(np.arange(7)), np.eye(7))
     assert "a, b, c, d, e e mais 2." in seven.summary()
 
 
@@ -95,7 +100,7 @@ def test_labels_go_by_the_names_of_the_classes_not_by_their_places(toy):
 
 def test_surest_mistakes_and_difficulty():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7], [0.55, 0.45]])
-    report = Report(("a", "b"), np.array([0, 0, 1, 1, 0]), probabilities)
+    report = Report(("a", "b"), pictures([0, 0, 1, 1, 0]), probabilities)
     assert report.surest_mistakes() == [1, 2]
     assert report.surest_mistakes(1) == [1]
     assert report.by_difficulty(0).tolist() == [0, 4, 1]

@@ -40,5 +40,5 @@ def test_own_classes_keep_their_names_and_a_model_without_mistakes_is_described(
     split = Split(torch.zeros(5, 3, 32, 32, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64))
     data = ImageData(split, split, split, ("céu", "a|b"))
     portuguese, english = (card.read_text("utf-8") for card in write_cards(model, tmp_path / "m.pth", data, tmp_path))
-    assert "| céu | 1,000 | 1,000 | 1,000 | 5 |" in portuguese and "imagens de teste: céu, a|b." in portuguese
+    assert "| céu | 1,000 | 1,000 | 1,000 | 5 |" in portuguese and "imagens: céu, a|b." in portuguese
     assert "| céu | 1.000 | 1.000 | 1.000 | 5 |" in english and "| a\\|b |" in english and "answer): —" in english

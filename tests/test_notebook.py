@@ -28,7 +28,7 @@ from classificador.apps.notebook import NOTEBOOK, execute, read_notebook, save_f
 from classificador.data.folders import load_data
 from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
 from classificador.network import build, cnn, model_info
-from classificador.recipes import PRESETS, make_settings
+from classificador.recipes import FEW, PRESETS, make_settings
 from classificador.show.summary import layer_table
 from classificador.training.fit import train
 from conftest import INFO, ROOT, model_of
@@ -142,7 +142,7 @@ def test_papermill_runs_it_with_other_parameters(workplace, photos, tmp_path):
     ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr[-2000:]
     info = load_model(tmp_path / "m.pth").info
-    assert (info.preset, info.epoch, info.classes) == ("completo", 1, ("céu", "mato"))
+    assert (info.preset, info.epoch, info.classes) == (FEW, 1, ("céu", "mato"))
     assert "Acurácia" in outputs(nbformat.read(tmp_path / "saida.ipynb", as_version=4))
 
 
@@ -204,7 +204,7 @@ def test_the_prediction_section_uses_what_its_reader_wrote(workplace, photos, tm
     else:
         model, data = (f'{name} = ""' for name in ("CHECKPOINT", "DATA_DIR"))
         edit(notebook, "CHECKPOINT = ", model, f"CHECKPOINT = {str(path)!r}", data, f"DATA_DIR = {str(photos)!r}")
-    assert execute(notebook, workplace)["test"]["images"] == len(own.test)
+    assert execute(notebook, workplace)["test"]["images"] == len(own.val)  # it has learnt from the others
     assert outputs(notebook).startswith(f"Modelo: {path}. Dados: {photos}.")
 
 

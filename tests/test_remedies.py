@@ -42,7 +42,7 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 8 --modelo meu.pth"
         ("", "dados --dados viagem", r"parecem estar em (\S+): dê esse caminho", "dados --dados {0}"),
         ("", f"treinar {DATA} --lado 50", r"precisa ser (\d+),", TRAIN + " --lado {0}"),
         ("", f"{TRAIN} --lote 5000", r"(--lote).*?como (\d+)", TRAIN + " {0} {1}"),
-        ("", f"{TRAIN} --lr 1e30", r"Use um lr menor", TRAIN + " --lr 0.01"),
+        ("", f"{TRAIN} --partir-de zero --lr 1e30", r"Use um lr menor", TRAIN + " --partir-de zero --lr 0.01"),
         ("", f"{TRAIN} --lr -1", r"(--lr): .* como ([\d.]+\d)", TRAIN + " {0} {1}"),
         ("", f"{TRAIN} --receita lenta", r"Use uma destas: (\w+)", TRAIN + " --receita {0}"),
         ("", f"{TRAIN} --retomar", r"no terminal, sem --retomar", TRAIN),

@@ -65,7 +65,7 @@ DATA.add_argument(
     "--dados",
     metavar="PASTA",
     default="data",
-    help="o lugar do CIFAR-10, ou uma pasta sua com uma pasta de imagens para cada classe (padrão: %(default)s)",
+    help="o lugar do CIFAR-10, ou uma pasta ou um ZIP com uma pasta de imagens para cada classe (padrão: %(default)s)",
 )
 DATA.add_argument(
     "--fonte",

@@ -29,8 +29,16 @@ def data_command(options) -> tuple[int, dict]:
     what = f"{len(data.classes)} classes em {root}" if own else "CIFAR-10 conferido"
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
     train, val, test = (number(size, 0) for size in sizes.values())
-    print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")
-    return 0, sizes | {"classes": list(data.classes)}
+    if data.few:
+        apart = f"; {test} de teste" if not set(data.test.keys) & set(data.train.keys) else ""
+        print(f"{what}: {number(len(data.train) + len(data.val), 0)} imagens, de que todas servem para aprender{apart}")
+    else:
+        print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")
+    origins = [origin for split in (data.train, data.val, data.test) for origin in split.origins]
+    count, scenes = len({origin.file for origin in origins}), len({origin.group for origin in origins})
+    if scenes < count:
+        print(f"Valem por {number(scenes, 0)}: as quase iguais, ou de uma pasta dentro da classe, contam como uma.")
+    return 0, sizes | {"classes": list(data.classes), "distinct": scenes}
 
 
 def example_command(options) -> tuple[int, dict]:

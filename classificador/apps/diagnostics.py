@@ -71,6 +71,8 @@ def _data(root: Path, source: str | None) -> Found:
             return f"{root}, uma pasta de classes suas; `{bring} --dados {shlex.quote(str(root))}` as conta", ""
     except DataError as error:
         return str(root), str(error)
+    if not source and root.is_file():
+        return f"{root}, um arquivo; `{bring} --dados {shlex.quote(str(root))}` conta as imagens de um ZIP", ""
     path = Path(source) if source else next(iter(formats.find(root)), None)
     if path is None:
         return f"nada em {root}", f"execute `{bring}`"

@@ -72,7 +72,7 @@ def describe(model: nn.Module) -> dict[str, str]:
         "side": str(info.side),
         "framing": info.framing,
         "background": "white",  # under transparency, and around a picture that is framed whole
-        "output": f"probabilities: float32, N×{len(info.classes)}{', calibrated' if info.preset else ''}",
+        "output": f"probabilities: float32, N×{len(info.classes)}{', calibrated' if info.temperature != 1 else ''}",
         "doubt_below": str(info.doubt_below),
         "provenance": json.dumps(info.provenance, ensure_ascii=False),
     }
@@ -113,7 +113,7 @@ def as_safetensors(network: Probabilities, metadata: dict[str, str]) -> tuple[by
     (safetensors,) = _packages("safetensors.torch")
     weights = {name: weight.contiguous() for name, weight in network.model.state_dict().items()}
     own = {"architecture": json.dumps(network.info.architecture), "temperature": str(network.info.temperature)}
-    own["output"] = "logits; divided by the temperature, of calibrated probabilities"
+    own["output"] = "logits; divided by the temperature, of probabilities"
     data = safetensors.save(weights, metadata | own)
     return data, _with_weights(network, safetensors.load(data))
 

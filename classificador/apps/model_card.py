@@ -11,9 +11,11 @@ from classificador.constants import CLASSES
 from classificador.data.dataset import ImageData
 from classificador.device import precision
 from classificador.errors import CheckpointError
-from classificador.network.model_info import info_of
+from classificador.network.model_info import ModelInfo, info_of
 from classificador.portuguese import SEPARATORS, duration
-from classificador.results.metrics import FEW, Report, calibration_error, evaluate
+from classificador.recipes import FEW
+from classificador.results.metrics import FEW as FEW_IMAGES
+from classificador.results.metrics import Report, calibration_error, evaluate
 
 # Beside this file: what each card says in one case or another, and its template.
 CARDS = ("ficha.md", "model_card.md")
@@ -33,6 +35,7 @@ def write_cards(model: nn.Module, path: Path, data: ImageData, folder: Path) -> 
         head, template = Path(__file__).with_name(name).read_text(encoding="utf-8").split("\n---\n")
         words = dict(line.split(": ", 1) for line in head.splitlines())
         values = _facts(model, path, data, form, words) | _facts_of_test(report, form, words)
+        values["sizes"] = _sizes(model, data, report, form, words)
         write_bytes(folder / name, form.format(template, **values).encode())
     return [folder / name for name in CARDS]
 
@@ -57,15 +60,34 @@ def _facts(model: nn.Module, path: Path, data: ImageData, form: Formatter, words
         "weights": sum(weight.numel() for weight in model.parameters()),
         "computed": precision(next(model.parameters()).device),
         "source": words["CIFAR-10" if data.classes == CLASSES else "own pictures"].format(info.side),
-        "train": len(data.train),
-        "val": len(data.val),
-        "test": len(data.test),
+        "way": form.format(words["at once" if info.preset == FEW else "epochs"], info=info),
+        "calibrated": words["calibrated"] if info.temperature != 1 else "",
+        "fitted": form.format(words[_fit_of(info)], info.temperature, info.validated_on),
         "seed": info.settings.get("seed", "—"),
         "time": duration(info.seconds),
         "distillation": learnt or words["learnt labels"],
         "start": words["earlier weights"].format(info.start) if info.start else words["new weights"],
         "framing": words[info.framing],
     }
+
+
+def _sizes(model: nn.Module, data: ImageData, report: Report, form: Formatter, words: dict) -> str:
+    """How many images the model learnt from, and on how many it was measured."""
+    train, val, test = len(data.train), len(data.val), len(report.labels)
+    if info_of(model).preset != FEW:
+        return form.format(words["apart"], train, val, test)
+    if report.crossed == test:
+        return form.format(words["crossed"], test)
+    return form.format(words["few apart"], train + val, test)
+
+
+def _fit_of(info: ModelInfo) -> str:
+    """Which words tell how the temperature came about."""
+    if info.temperature == 1:
+        return "not fitted"
+    if info.preset == FEW:
+        return "fitted crossed"
+    return "fitted on" if info.validated_on else "fitted"
 
 
 def _facts_of_test(report: Report, form: Formatter, words: dict[str, str]) -> dict:
@@ -88,5 +110,5 @@ def _facts_of_test(report: Report, form: Formatter, words: dict[str, str]) -> di
         "confused": ", ".join(confused) or "—",
         "worst": names[recall.argmin()],
         "worst_recall": recall.min(),
-        "few": "\n" + words["few"].format(FEW, ", ".join(report.few)) if report.few else "",
+        "few": "\n" + words["few"].format(FEW_IMAGES, ", ".join(report.few)) if report.few else "",
     }

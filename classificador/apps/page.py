@@ -20,8 +20,9 @@ from classificador.constants import CLASSES
 from classificador.data.dataset import ImageData
 from classificador.errors import ExportError
 from classificador.network.cnn import OriginalCNN, unwrap
-from classificador.network.model_info import info_of
-from classificador.portuguese import percent
+from classificador.network.model_info import ModelInfo, info_of
+from classificador.portuguese import number, percent
+from classificador.recipes import FEW
 from classificador.results.predict import predict
 from classificador.show.own_pictures import DOUBT
 
@@ -55,6 +56,15 @@ def write_page(model: nn.Module, data: ImageData, path: Path) -> float:
     return difference
 
 
+def _score(info: ModelInfo) -> str:
+    """How good the network is, and how that is known."""
+    count = number(info.validated_on, 0)
+    if info.preset == FEW:
+        return f"em validação cruzada acerta {percent(info.val_accuracy)}, n = {count}"
+    images = f"de {count} imagens" if info.validated_on else "das imagens"
+    return f"acerta {percent(info.val_accuracy)} {images} de validação"
+
+
 def make_page(model: nn.Module, data: ImageData) -> str:
     """Return the page's text. Of CIFAR-10's classes, it shows a test image each to try; never a user's own pictures.
 
@@ -65,7 +75,7 @@ def make_page(model: nn.Module, data: ImageData) -> str:
     if info.preset:
         distilled = ", destilada" if info.distilled else ""
         trained = f"treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
-        origin += f"{distilled}, {trained}; acerta {percent(info.val_accuracy)} das imagens de validação"
+        origin += f"{distilled}, {trained}; {_score(info)}"
     first = [(name, test.images[test.labels == label][:1]) for label, name in enumerate(CLASSES)]
     examples = [{"name": name, "picture": _png(image)} for name, images in first for image in images]
     facts = {

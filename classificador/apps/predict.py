@@ -11,7 +11,14 @@ from classificador.errors import ClassificadorError, DataError, printable
 
 def add_commands(commands) -> None:
     """Add both commands."""
-    add_command(commands, "avaliar", evaluate_command, "mede acurácia e F1 nas imagens de teste", DATA, MODEL)
+    add_command(
+        commands,
+        "avaliar",
+        evaluate_command,
+        "mede acurácia e F1 nas imagens de teste ou, com poucas, por validação cruzada",
+        DATA,
+        MODEL,
+    )
     text = "diz a classe de imagens suas, com a probabilidade"
     add = add_command(commands, "prever", predict_command, text, MODEL).add_argument
     text = "arquivos PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas"

@@ -69,7 +69,7 @@ def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple
 
     model, data = model_and_data(options)
     take_classes(model, data.classes)
-    if list(data.classes) != list(info_of(model).classes):
+    if set(data.classes) != set(info_of(model).classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo.", "Dê as dele com --dados.")
     path = _with_folder(options.saida or folder / f"{Path(options.modelo).stem}{ending}")
     if path.exists() and path.samefile(options.modelo):

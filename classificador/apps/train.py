@@ -27,7 +27,7 @@ def add_commands(commands) -> None:
     text = "de cada imagem sua, o centro, ou a inteira, sobre fundo branco: centro, inteira (padrão: %(default)s)"
     add("--enquadrar", metavar="MODO", default="centro", help=text)
 
-    text = "treina a rede e guarda os melhores pesos pela validação"
+    text = "treina a rede, e guarda os pesos da melhor época ou, com poucas imagens, os que se calculam de todas"
     add = add_command(commands, "treinar", train_command, text, both, DATA, MODEL).add_argument
     add("--receita", metavar="NOME", dest="preset", help=RECIPES)
     add("--lr", metavar="X", type=float, dest="lr", help="taxa de aprendizado máxima do Adam (padrão: a da receita)")
@@ -65,6 +65,7 @@ def train_command(options, defaults=None, network=None) -> tuple[int, dict]:
     if left == "finished":
         print("Este treino já tinha terminado quando um dos processos morreu; nada a fazer.")
         return 0, {}
+    processes.on_rank_0(runs.check)  # before the data are read, which may take minutes
     goes_on = options.retomar or left == "interrupted"
     earlier = processes.on_rank_0(lambda: read_resume_point(runs).settings if goes_on else defaults)
     names = {field.name for field in fields(Settings)}
@@ -74,8 +75,8 @@ def train_command(options, defaults=None, network=None) -> tuple[int, dict]:
     data = load_data(options.dados, options.fonte, options.lado, options.enquadrar)
     # The mirror image is no part of another network: twice the cost for each of a teacher's many answers.
     model = build(replace(settings, symmetric=False), data, network) if network else None
-    _, history = train(settings, data, options.modelo, model, resume=goes_on)
-    _tell_outcome(history, settings, data, options.modelo)
+    model, history = train(settings, data, options.modelo, model, resume=goes_on)
+    _tell_outcome(model, history, settings, data, options.modelo)
     return 128 + history.interrupted if history.interrupted else 0, history.to_dict()
 
 
@@ -94,13 +95,18 @@ def notebook_command(options) -> tuple[int, dict]:
     return 0, run_notebook(options.predicao, options.preset, options.retomar, options.gravar)
 
 
-def _tell_outcome(history, settings, data, path: str) -> None:
+def _tell_outcome(model, history, settings, data, path: str) -> None:
     """Say how a training went."""
+    from classificador import evaluate
     from classificador.portuguese import duration, number, percent
+    from classificador.training.run_folder import Runs
 
-    if history.val_accuracy:
+    if history.val_accuracy and not history.steps:  # from few pictures
+        report = evaluate(model, data.test, data.classes)
+        print(f"{report.summary()}\nEm {duration(history.seconds[-1])}: {path}")
+    elif history.val_accuracy:
         best, seconds = percent(history.val_accuracy[history.best], 2), duration(history.seconds[-1])
         details = f"época {history.best + 1}, n = {number(len(data.val), 0)}{', destilado' if settings.teacher else ''}"
         print(f"Melhor acurácia de validação: {best} ({details}), em {seconds}: {path}")
-    if history.interrupted:
+    if history.interrupted and Runs(path).interrupted():
         print("Para continuar: o mesmo comando, com --retomar.")

@@ -3,7 +3,10 @@
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,21 +19,51 @@ from classificador.errors import DataError, WriteError
 from classificador.portuguese import reason, tell
 
 SPLIT_SEED = 2026  # which images validate; changing it makes every earlier validation result incomparable
+KEY = 16  # hexadecimal digits by which a picture is known again: two of a million agree by chance once in 10^7 times
+
+
+class Origin(NamedTuple):
+    """Where a picture comes from.
+
+    file: its path; "" for one of CIFAR-10. key: by which its content is known again, 16 letters. group: a number that
+    it shares with the pictures that show nearly the same.
+    """
+
+    file: str
+    key: str
+    group: int
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (uint8, N×3×S×S, RGB, 0-255; S = 32 for CIFAR-10) and labels (int64, N)."""
+    """Images (uint8, N×3×S×S, RGB, 0-255; S = 32 for CIFAR-10) and labels (int64, N).
+
+    origins: of each picture of one's own; of CIFAR-10's none.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
+    origins: tuple[Origin, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: slice | torch.Tensor) -> "Split":
         """Return some of them: `split[:500]` the first 500."""
-        return Split(self.images[rows], self.labels[rows])
+        every = torch.arange(len(self))[rows].tolist() if self.origins else []
+        return Split(self.images[rows], self.labels[rows], tuple(self.origins[row] for row in every))
+
+    def __add__(self, other: "Split") -> "Split":
+        """Return both, one after the other."""
+        origins = (*self.origins, *other.origins) if self.origins and other.origins else ()
+        return Split(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), origins)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """By which the content of each picture is known again."""
+        if self.origins:
+            return [origin.key for origin in self.origins]
+        return [sha256(image.contiguous().numpy().data).hexdigest()[:KEY] for image in self.images.cpu()]
 
 
 @dataclass(frozen=True)
@@ -38,6 +71,8 @@ class ImageData:
     """A data set in its three splits (of CIFAR-10: 45000, 5000 and 10000 images), and the class names, by label.
 
     framing: how pictures are made square for a network that learns from it, as in to_tensor().
+    few: whether there are too few pictures to hold some out of a training. Then it learns from `train` and `val`; and
+    `test`, where no pictures are set apart for it, is all of them: to each answers a network that did not see it.
     """
 
     train: Split
@@ -45,6 +80,7 @@ class ImageData:
     test: Split
     classes: tuple[str, ...] = CLASSES
     framing: str = "centro"
+    few: bool = False
 
     @property
     def side(self) -> int:

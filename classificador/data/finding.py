@@ -1,8 +1,10 @@
 """Which of the user's files are pictures, of which class, and what is left out, which is always said."""
 
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -44,6 +46,13 @@ class Folder:
         """The folders in it, each listed once, when first asked for."""
         return [Folder(path) for path in self.folder_paths]
 
+    def walk(self) -> Iterator["Folder"]:
+        """It and the folders within it, but for linked ones, which could lead in circles."""
+        yield self
+        for folder in self.folders:
+            if not folder.path.is_symlink():
+                yield from folder.walk()
+
     @property
     def class_folders(self) -> list["Folder"]:
         """The folders in it that hold pictures."""
@@ -62,6 +71,10 @@ def find_classes(root: Path) -> dict[str, Classes]:
     splits = {folder: SPLITS.get(folder.name.lower(), "") for folder in top.folders}
     used = [folder for folder, split in splits.items() if split or folder.pictures or folder.class_folders]
     homes = {splits[folder]: folder for folder in used}
+    apart = {split: folder for split, folder in homes.items() if split and not folder.pictures}
+    if "train" not in apart and "" in homes and apart:  # the class folders lie beside a test folder
+        found = {"train": _classes(top, list(apart.values()))}
+        return _with_parts(found, {split: _classes(folder) for split, folder in apart.items()}, top.path)
     if "train" not in homes or "" in homes:  # "": there are pictures beside the splits
         return {"train": _classes(top)}
     places = ", ".join(str(folder.path) for folder in used)
@@ -70,26 +83,54 @@ def find_classes(root: Path) -> dict[str, Classes]:
     found = {split: _classes(folder) for split, folder in homes.items()}
     tell(f"A divisão é a das pastas {places}.")
     _tell_left_out(top, used, [])
-    if unknown := sorted(set().union(*found.values()) - found["train"].keys()):
-        where = homes["train"].path
+    train = {"train": found.pop("train")}
+    return _with_parts(train, found, homes["train"].path)
+
+
+def _with_parts(train: dict[str, Classes], parts: dict[str, Classes], where: Path) -> dict[str, Classes]:
+    """Both together. Raises DataError for a class that has no pictures to learn from; where: they would lie."""
+    if unknown := sorted(set().union(*parts.values()) - train["train"].keys()):
         raise DataError(f"A classe {brief(unknown[0])} não tem imagens em {where}.", "Ponha-as lá também.")
-    return found
+    return train | parts
 
 
-def _classes(root: Folder) -> Classes:
-    """The class folders of one folder. Raises DataError as find_classes()."""
+def _classes(root: Folder, apart: Sequence[Folder] = ()) -> Classes:
+    """The class folders of one folder, but for those that stand apart. Raises DataError as find_classes()."""
     found: Classes = defaultdict(list)  # two folders are one class if only the spelling of an accent differs
-    homes = root.class_folders
+    homes = [folder for folder in _class_folders(root) if folder not in apart]
     for folder in homes:
         if not folder.name.isprintable() or len(folder.name) >= 200:
             problem = f"A pasta {brief(folder.name)} de {root.path} tem um nome que não se pode guardar."
             raise DataError(problem, "Mude-o.")
-        found[folder.name] += folder.pictures
+        found[folder.name] += [path for inside in folder.walk() for path in inside.pictures]
     if len(found) < 2:
         need = "precisa de pelo menos duas pastas com imagens, uma por classe"
         raise DataError(f"{root.path} {need}; há {len(found)}.", _place_of_classes(root))
-    _tell_left_out(root, homes, homes)
-    return dict(sorted(found.items()))
+    _tell_left_out(root, [*homes, *apart], homes)
+    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+
+
+def _class_folders(root: Folder) -> list[Folder]:
+    """The folders in one that stand for a class: they hold pictures, or only folders of them, such as video1, video2.
+
+    Those hold folders of classes, perhaps, unless there are two others that hold pictures, or only the inner names have
+    numbers.
+    """
+    homes, inner = root.class_folders, [folder.name for outer in root.folders for folder in outer.class_folders]
+    numbered = bool(inner) and all(re.fullmatch(r".*[^\W\d].*\d.*", name) for name in inner)
+    outer = [
+        folder
+        for folder in root.folders
+        if folder.pictures or (folder.class_folders and folder.name.lower() not in SPLITS)
+    ]
+    is_sure = len(homes) > 1 or (numbered and not any(re.search(r"\d", folder.name) for folder in outer))
+    return outer if is_sure else homes
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """What names are sorted by: 2 before 10."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 def _place_of_classes(root: Folder) -> str:
@@ -107,12 +148,14 @@ def _place_of_classes(root: Folder) -> str:
 def _tell_left_out(root: Folder, used: list[Folder], classes: list[Folder]) -> None:
     """Say what lies in a folder beside those that are used, and in those of classes beside their pictures."""
     left = [f"imagens soltas ({number(len(root.pictures), 0)})"] if root.pictures else []
-    deeper = [inner for folder in classes for inner in folder.class_folders]
-    left += [f"imagens em {inner.path} ({number(len(inner.pictures), 0)})" for inner in deeper]
     left += [f"pasta {brief(folder.name)}, sem imagens" for folder in root.folders if folder not in used]
-    left += _counted(sum((folder.others for folder in classes), Counter()))
+    inside = [inner for folder in classes for inner in folder.walk()]
+    left += [f"pasta ligada {brief(str(f.path))}" for outer in inside for f in outer.folders if f.path.is_symlink()]
+    others = sum((folder.others for folder in inside), Counter())
+    del others["pastas"]  # they are read, too
+    left += _counted(others)
     if left:
-        rule = f"Só valem imagens ({', '.join(sorted(SUFFIXES))}) que estão diretamente na pasta da sua classe."
+        rule = f"Só valem imagens ({', '.join(sorted(SUFFIXES))}) que estão na pasta da sua classe."
         tell(f"Ficaram de fora de {root.path}: {first_few(left, 10)}. {rule}")
 
 

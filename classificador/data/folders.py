@@ -2,6 +2,7 @@
 
 import os
 import random
+import unicodedata
 from bisect import bisect
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -12,19 +13,33 @@ from pathlib import Path
 import psutil
 import torch
 from PIL import Image
+from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
 
 from classificador.constants import FRAMINGS, SIDES
 from classificador.data import formats
-from classificador.data.dataset import SPLIT_SEED, ImageData, Split, load_cifar10
+from classificador.data.dataset import KEY, SPLIT_SEED, ImageData, Origin, Split, load_cifar10
 from classificador.data.finding import Folder, find_classes
-from classificador.data.pictures import decode_image, quiet, read_picture, to_tensor
-from classificador.errors import DataError, ImageError
-from classificador.portuguese import number, reason, tell
+from classificador.data.groups import MOST, near_groups
+from classificador.data.pictures import (
+    BYTES_AT_ONCE,
+    PIXELS_AT_ONCE,
+    Budget,
+    count_pixels,
+    decode_image,
+    quiet,
+    read_picture,
+    to_tensor,
+)
+from classificador.data.zipped import as_folder
+from classificador.errors import DataError, ImageError, printable
+from classificador.portuguese import first_few, number, reason, tell
 
-HELD_OUT = 0.15  # of each class's pictures: for the test, and as many for the validation
+FEW = 1000  # pictures, at most, of which all are learnt from: a test of 15 % of more has an interval of ± 6 points
+HELD_OUT = 0.15  # of each class's pictures of more than FEW: for the test, and as many for the validation
 LEAST = 2  # pictures of a class to learn from, beside one for each split that is drawn from them
-FEW = 40  # pictures of a class: of fewer, chance alone would give a split one or a third of them
+SMALL = 40  # pictures of a class: of fewer, chance alone would give a split one or a third of them
+UNEQUAL = 10  # times the pictures of another class that a class has when it is said
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
 
 
@@ -39,6 +54,8 @@ class Picture:
     pixels: torch.Tensor = torch.empty(0)
     draw: float = 0.0  # in [0, 1): what its content decides
     is_cut: bool = False  # half of it, or more, lies outside the square
+    key: str = ""  # of Origin, and so the next
+    group: int = 0
 
 
 def load_data(
@@ -62,32 +79,67 @@ def load_data(
 
 
 def is_for_cifar10(root: Path) -> bool:
-    """Whether CIFAR-10 is meant by this folder, and not pictures in it, which are then mentioned."""
-    meant = root == Path("data") or bool(formats.find(root)) or (root / formats.PARTIAL).exists()
+    """Whether CIFAR-10 is meant by this folder, and not pictures in it, which are then mentioned.
+
+    Raises DataError for pictures where CIFAR-10 would be brought to, and is not.
+    """
+    is_there = bool(formats.find(root)) or (root / formats.PARTIAL).exists()
+    meant = root == Path("data") or is_there
+    if meant and not is_there and root.is_dir() and not os.environ.get(formats.SOURCE_VARIABLE):
+        _refuse_pictures(Folder(root))
     if meant and root.is_dir() and (unused := Folder(root).class_folders):
         tell(f"Em {root} há pastas de imagens que não se usam, por ser ali o lugar do CIFAR-10: {len(unused)}.")
     return meant
 
 
+def _refuse_pictures(root: Folder) -> None:
+    """Raise DataError where class folders lie in the place of CIFAR-10."""
+    inner = next((folder.path for folder in root.folders if len(folder.class_folders) > 1), None)
+    names = [folder.name for folder in root.class_folders] or ([inner.name] if inner else [])
+    if not names:
+        return
+    place = inner.as_posix() if inner else "fotos"
+    move = "" if inner else "Ponha-as em outra pasta, como fotos. "
+    raise DataError(
+        f"Em {root.path}, que é o lugar do CIFAR-10, há imagens suas ({first_few(names, 3)}), e não ele.",
+        f'{move}Dê o caminho delas: DATA_DIR = "{place}", ou --dados {place}.',
+    )
+
+
 def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageData:
-    """Return the pictures of a folder of class folders, of this side and framing as in to_tensor().
+    """Return the pictures of a folder of class folders, or of a ZIP of one, of this side and framing as in to_tensor().
 
     Labels follow the names of the classes in order. Where the folder is not split already (see find_classes), of each
     class 15 % (at least one) are for the test and as many for the validation, chosen by the file's content alone:
-    pictures added later do not move the others, but in classes of fewer than FEW, and copies of one stay together.
-    Classes and their counts are told, and so is what is left out.
+    pictures added later do not move the others, but in classes of fewer than SMALL. Of up to FEW pictures no test is
+    set apart, and some 15 % validate a training in epochs: see ImageData.few. Pictures that show nearly the same stay
+    together. Classes and their counts are told, and so is what is left out.
     Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
     """
-    found = find_classes(root)
+    with as_folder(root) as folder:
+        found = find_classes(folder)
+        classes = [(split, name, paths) for split, inside in found.items() for name, paths in inside.items()]
+        every = [Picture(path, split, name) for split, name, paths in classes for path in paths]
+        _read_all(root, every, side, framing)
+        for picture in every:  # a ZIP lies elsewhere while it is read
+            picture.path = root / picture.path.relative_to(folder)
     names = tuple(found["train"])
-    classes = [(split, name, paths) for split, inside in found.items() for name, paths in inside.items()]
-    every = [Picture(path, split, name) for split, name, paths in classes for path in paths]
-    _read_all(root, every, side, framing)
     pictures = [picture for picture in every if not picture.error]
     bad = [picture for picture in every if picture.error]
     _tell_what_was_read(names, pictures, bad)
+    _group(pictures)
+    _tell_near_copies(pictures)
     pictures.sort(key=lambda picture: (picture.name, picture.draw, picture.path.name))
-    missing = [split for split in ("test", "val") if split not in found]
+    few = sum(picture.split != "test" for picture in pictures) <= FEW
+    missing = [split for split in ("test", "val") if split not in found and not (few and split == "test")]
+    _split(root, names, pictures, bad, missing)
+    tested = ("train", "val") if few and "test" not in found else ("test",)
+    train, val, test = (_stack(root, names, pictures, parts) for parts in (("train",), ("val",), tested))
+    return ImageData(train, val, test, names, framing, few)
+
+
+def _split(root: Path, names: tuple[str, ...], pictures: list[Picture], bad: list[Picture], missing: list[str]) -> None:
+    """Draw the missing splits. Raises DataError for a class with too few pictures to learn from."""
     least = LEAST + len(missing)
     for name in names:
         own = [picture for picture in pictures if picture.name == name and picture.split == "train"]
@@ -96,8 +148,45 @@ def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageDat
             problem = f"A classe {name} tem {len(own)} imagens legíveis em {root}; precisa de ao menos {least}."
             raise DataError(problem, why)
         _draw_splits(own, missing)
-    train, val, test = (_stack(root, names, pictures, split) for split in ("train", "val", "test"))
-    return ImageData(train, val, test, names, framing)
+
+
+def _group(pictures: list[Picture]) -> None:
+    """Give one group, and one draw, to pictures that show nearly the same, or lie in one folder within a class's."""
+    sets = DisjointSet(range(len(pictures)))
+    first: dict[object, int] = {}
+    for index, (picture, scene) in enumerate(zip(pictures, near_groups(_pixels(pictures)).tolist(), strict=True)):
+        home = picture.path.parent
+        marks = [scene, picture.key] + [home] * (unicodedata.normalize("NFC", home.name) != picture.name)
+        for mark in marks:
+            sets.merge(index, first.setdefault(mark, index))
+    for members in sets.subsets():
+        draw = pictures[min(members)].draw if len(members) == 1 else _draw_of(min(pictures[i].key for i in members))
+        for index in members:
+            pictures[index].group, pictures[index].draw = min(members), draw
+
+
+def _draw_of(key: str) -> float:
+    """A number in [0, 1) that a text decides."""
+    return int.from_bytes(sha256(key.encode()).digest()[:6], "big") / 2**48
+
+
+def _tell_near_copies(pictures: list[Picture]) -> None:
+    """Say which pictures that show nearly the same lie in two parts that the user made; and if none were looked for."""
+    parts: dict[int, set[str]] = defaultdict(set)
+    for picture in pictures:
+        parts[picture.group].add(picture.split)
+    if apart := [group for group, splits in parts.items() if len(splits) > 1]:
+        first, *_, last = sorted((one for one in pictures if one.group == apart[0]), key=lambda one: one.split)
+        example = printable(f"{first.path} e {last.path}")
+        tell(f"Quase iguais em mais de uma parte, o que aumenta a acurácia: {number(len(apart), 0)}, como {example}.")
+    scenes: dict[str, set[int]] = defaultdict(set)
+    for picture in pictures:
+        scenes[picture.name].add(picture.group)
+    if alone := [name for name, groups in scenes.items() if len(groups) == 1]:
+        classes = first_few(alone, 5)
+        tell(f"Quase iguais entre si são todas as imagens de {classes}: a acurácia não diz nada de outras da classe.")
+    if len(pictures) > MOST:
+        tell(f"De mais de {number(MOST, 0)} imagens não se procuram quase cópias, só cópias exatas.")
 
 
 def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None:
@@ -111,17 +200,25 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
             "Use um lado menor ou menos imagens.",
         )
 
+    files, decoded = Budget(BYTES_AT_ONCE), Budget(PIXELS_AT_ONCE)
+
     def read(picture: Picture) -> None:
         """One of them."""
         try:
-            content = read_picture(picture.path)
-            image = decode_image(content, picture.path)
+            with files.of(os.path.getsize(picture.path)):
+                content = read_picture(picture.path)
+                with decoded.of(count_pixels(content)):
+                    image = decode_image(content, picture.path)
+                    picture.pixels = to_tensor(image, side, framing)
         except ImageError as error:
             picture.error = error
             return
-        picture.pixels = to_tensor(image, side, framing)
+        except OSError as error:  # it is gone by now
+            picture.error = ImageError(f"{picture.path} não pôde ser lido: {reason(error)}.")
+            return
         picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
-        picture.draw = int.from_bytes(sha256(content).digest()[:6], "big") / 2**48
+        digest = sha256(content)
+        picture.key, picture.draw = digest.hexdigest()[:KEY], int.from_bytes(digest.digest()[:6], "big") / 2**48
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(tqdm(pool.map(read, every), desc=f"Lendo {root}", total=len(every), unit="imagem", dynamic_ncols=True))
@@ -136,6 +233,7 @@ def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: li
         )
     counts = Counter(picture.name for picture in pictures)
     tell(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[name], 0)})' for name in names)}.")
+    _tell_odd_classes(names, counts)
     if bad:
         shown = " ".join(str(file.error) for file in bad[:3]) + (f" e mais {len(bad) - 3}" if len(bad) > 3 else "")
         tell(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {shown}")
@@ -145,9 +243,27 @@ def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: li
     if copies := len(pictures) - len(same):
         text = f"Cópias exatas de outras imagens: {number(copies, 0)}."
         if apart := [group for group in same.values() if len({(one.split, one.name) for one in group}) > 1]:
-            example = f"{apart[0][0].path} e {apart[0][-1].path}"
+            example = printable(f"{apart[0][0].path} e {apart[0][-1].path}")
             text += f" Em mais de uma parte ou classe: {number(len(apart), 0)}, como {example}."
         tell(text)
+
+
+def _tell_odd_classes(names: tuple[str, ...], counts: Counter[str]) -> None:
+    """Say which classes may be one by mistake, and that some have many times the pictures of others."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[" ".join(name.casefold().split())].append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            shown = ", ".join(f'"{name}"' for name in group)
+            tell(f"Nomes quase iguais que contam como classes diferentes: {shown}. Se é uma só, junte as pastas.")
+    rarest, commonest = min(names, key=lambda name: counts[name]), max(names, key=lambda name: counts[name])
+    if counts[commonest] >= UNEQUAL * counts[rarest]:
+        tell(
+            f"Classes muito desiguais: {rarest} tem {number(counts[rarest], 0)} imagens, e {commonest}, "
+            f"{number(counts[commonest], 0)}. Pesam todas o mesmo no treino, mas de tão poucas se aprende pouco: "
+            f"fotografe mais de {rarest}."
+        )
 
 
 def _draw_splits(pictures: list[Picture], missing: list[str]) -> None:
@@ -157,26 +273,33 @@ def _draw_splits(pictures: list[Picture], missing: list[str]) -> None:
     """
     count = len(pictures)
     draws = [picture.draw for picture in pictures]
-    fewest, most = (max(1, count // 10), -(-count // 5)) if count < FEW else (1, count)
+    fewest, most = (max(1, count // 10), -(-count // 5)) if count < SMALL else (1, count)
     start = 0
     for place, split in enumerate(missing, 1):
-        last = min(start + most, count - LEAST - (len(missing) - place))
+        left = count - LEAST - (len(missing) - place)
+        last = min(start + most, left)
         cut = min(max(start + fewest, bisect(draws, place * HELD_OUT)), last)
-        # Copies of one picture stay together, where that can be.
-        end = next((end for end in range(cut, last + 1) if draws[end] != draws[end - 1]), cut)
+        # Groups stay together: the end is one of a group, or else of a picture, rather between cut and last.
+        ends = [end for end in range(start + 1, left + 1) if draws[end] != draws[end - 1]]
+        end = min(ends, key=lambda end: (not cut <= end <= last, abs(end - cut)), default=cut)
         for picture in pictures[start:end]:
             picture.split = split
         start = end
 
 
-def _stack(root: Path, names: tuple[str, ...], pictures: list[Picture], split: str) -> Split:
-    pictures = [picture for picture in pictures if picture.split == split]
+def _stack(root: Path, names: tuple[str, ...], pictures: list[Picture], splits: tuple[str, ...]) -> Split:
+    pictures = [picture for picture in pictures if picture.split in splits]
     if not pictures:
-        problem = f"Não há imagens legíveis na parte {split} de {root}."
+        problem = f"Não há imagens legíveis na parte {splits[0]} de {root}."
         raise DataError(problem, "Ponha algumas, ou tire a pasta dela.")
     random.Random(SPLIT_SEED).shuffle(pictures)  # the first layer is computed from the first images: of all classes
     labels = torch.tensor([names.index(picture.name) for picture in pictures])
-    return Split(torch.stack([picture.pixels for picture in pictures]), labels)
+    origins = tuple(Origin(str(picture.path), picture.key, picture.group) for picture in pictures)
+    return Split(_pixels(pictures), labels, origins)
+
+
+def _pixels(pictures: list[Picture]) -> torch.Tensor:
+    return torch.stack([picture.pixels for picture in pictures]) if pictures else torch.empty(0, 3, 32, 32)
 
 
 def write_example(root: str | Path) -> int:

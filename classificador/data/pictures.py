@@ -4,7 +4,8 @@ import io
 import os
 import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ with suppress(ImportError):  # HEIF, which an iPhone writes, is an extra, becaus
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
+BYTES_AT_ONCE = 300_000_000  # of files read by several threads
+PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
 SMALLER = "Reduza a imagem antes."
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
@@ -88,6 +91,33 @@ def quiet() -> AbstractContextManager[object]:
     """
     in_main = threading.current_thread() is threading.main_thread()
     return warnings.catch_warnings(action="ignore") if in_main else nullcontext()
+
+
+class Budget:
+    """How much several threads may have in hand at a time: together `limit`, or one alone that needs more."""
+
+    def __init__(self, limit: int):
+        self.limit, self.taken, self.changed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def of(self, amount: int) -> Iterator[None]:
+        """Wait until there is room for so much, and keep it while the block runs."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.taken == 0 or self.taken + amount <= self.limit)
+            self.taken += amount
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.taken -= amount
+                self.changed.notify_all()
+
+
+def count_pixels(content: bytes) -> int:
+    """How many pixels the picture in these bytes has; 0 where that cannot be read, as decoding will say."""
+    with suppress(Exception), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        return image.width * image.height
+    return 0
 
 
 def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> torch.Tensor:

@@ -37,7 +37,7 @@ def build(
     if whiten(first, data.train.images):
         first.weight.requires_grad_(settings.train_first)
     if pretrained:
-        take_weights(model, pretrained)
+        take_weights(model, pretrained, data.classes)
     return model
 
 
@@ -68,7 +68,7 @@ def sizes_and_notes(
         if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD and one.name not in original:
             problem = f"A classe da rede pede o argumento {one.name}, que nenhuma receita tem."
             raise SettingsError(problem, "Dê a ele um valor padrão.")
-    notes, learnt = [], info_of(pretrained).architecture if pretrained else {}
+    notes, learnt = [], _sizes_after(pretrained, data) if pretrained else {}
     arguments: dict[str, Any] = {"classes": len(data.classes), "side": data.side}
     arguments = {name: size for name, size in arguments.items() if name in taken or size != original[name].default}
     for name in SIZES:
@@ -86,26 +86,50 @@ def sizes_and_notes(
     return {name: size for name, size in arguments.items() if name in taken or takes_any}, notes
 
 
-def take_weights(model: nn.Module, pretrained: nn.Module) -> None:
+def _sizes_after(pretrained: nn.Module, data: ImageData) -> dict[str, Any]:
+    """The sizes of a network that takes the weights of another; to learn from few pictures fc1 needs units of its own.
+
+    Two for each class, beside those of the other network where the images have the same side: see training/few.py.
+    """
+    info = info_of(pretrained)
+    if not (data.few and isinstance(info.architecture.get("hidden"), int)):
+        return info.architecture
+    kept = info.architecture["hidden"] if info.side == data.side else 0
+    return info.architecture | {"hidden": kept + 2 * len(data.classes)}
+
+
+def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ...] = ()) -> None:
     """Copy into `model` the weights of `pretrained` that fit by name and shape; freeze convolutions that got theirs.
 
-    Where they come from is noted in the model's info.
-    The last layer, fc2, stays new, because its classes are others; so does fc1 where the images have another side. Of
-    pictures too few to learn to see from, only the linear layers and the normalisation between them learn:
-    benchmarks/start.py has what that is worth.
+    Where they come from is noted in the model's info. A layer of more units takes them for its first ones.
+    The last layer, fc2, stays new but for those of `classes` that `pretrained` knows by the same name; so does fc1
+    where the images have another side. Of pictures too few to learn to see from, only the linear layers and the
+    normalisation between them learn: RESULTADOS.md has what that is worth.
     """
     network, known = unwrap(model), info_of(pretrained)
     set_info(model, replace(info_of(model), start=known.start, earlier_epochs=known.epochs_trained))
-    own = network.state_dict()
+    own, learnt = network.state_dict(), unwrap(pretrained).state_dict()
     fitting = {
         name: weight
-        for name, weight in unwrap(pretrained).state_dict().items()
-        if name in own and not is_lazy(own[name]) and own[name].shape == weight.shape and not name.startswith("fc2.")
+        for name, weight in learnt.items()
+        if name in own and not is_lazy(own[name]) and not name.startswith("fc2.") and _fits(name, weight, own[name])
     }
-    network.load_state_dict(fitting, strict=False)
+    vars(network)["taken_weights"] = set(fitting)
+    for name, weight in fitting.items():
+        own[name][() if weight.shape == own[name].shape else slice(len(weight))] = weight
+    for part in own.keys() & learnt.keys() & {"fc2.weight", "fc2.bias"}:
+        for label, name in enumerate(classes):
+            if name in known.classes and own[part].shape[1:] == learnt[part].shape[1:]:
+                own[part][label] = learnt[part][known.classes.index(name)]
     for name, weight in network.named_parameters():
         if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2"):
             weight.requires_grad_(False)
+
+
+def _fits(name: str, weight: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a weight can be a layer's own, or in fc1 and its normalisation that of its first units."""
+    is_of_units = name.startswith(("fc1.", "norm3.")) and weight.ndim == own.ndim > 0
+    return weight.shape == own.shape or (is_of_units and weight.shape[1:] == own.shape[1:] and len(weight) < len(own))
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Adam:

@@ -8,11 +8,13 @@ from torch import nn
 
 from classificador.constants import CLASSES, FRAMINGS
 from classificador.portuguese import duration, number, percent, tell
-from classificador.recipes import LARGEST
+from classificador.recipes import FEW, LARGEST
 
 LARGEST_SIDE = 512  # pixels; pictures are scaled to it before the network sees them
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures beyond which a softmax is certain, or says the same of every class
 HUGE = 1e12  # no number of a training comes near
+MOST_KNOWN = 500_000  # probabilities that are kept of the answers to pictures
+SHARES = 10_000  # into which a probability is divided there
 PROBED = 10  # logits, at most, that are kept of the answer to the probe image
 
 
@@ -41,12 +43,16 @@ class ModelInfo:
     split: str = ""  # how many images were trained on and validated with, in words
     device: str = ""  # on which it was trained, in words
     precision: str = ""  # in which it was trained, "bfloat16" or "float32"
-    temperature: float = 1.0  # what logits are divided by, for calibrated probabilities
+    validated_on: int = 0  # how many images val_accuracy is of, and temperature and doubt_below fitted on; 0: not known
+    temperature: float = 1.0  # what logits are divided by, for calibrated probabilities; 1: they are not calibrated
     doubt_below: float = 0.0  # the best probability under which a picture may well show none of the classes
     teacher: dict[str, Any] = field(default_factory=dict)  # empty for a network that learnt labels
     run: str = ""  # the name of the run's folder
     framing: str = "centro"  # how pictures are made square, as in to_tensor()
     probe: list[float] = field(default_factory=list)  # what it answers to a certain image, by which it is known again
+    # Of few pictures, by their keys: what a network that had not seen the picture answered, probabilities times SHARES;
+    # empty for those that all have learnt from.
+    known: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kind_of: dict[Any, Any] = {float: int | float, int | None: int | None}
@@ -69,6 +75,10 @@ class ModelInfo:
             and self.framing in FRAMINGS
             and COLDEST <= self.temperature <= HOTTEST
             and len(self.probe) <= PROBED
+            and 0 <= self.validated_on < HUGE
+            and len(self.known) * max(1, len(self.classes)) <= MOST_KNOWN
+            and all(map(_is_printable, self.known))
+            and all(_are_probabilities(answer, len(self.classes)) for answer in self.known.values())
             and all(isinstance(value, float) and abs(value) < HUGE for value in self.probe)
             and (not self.teacher or isinstance(self.teacher.get("val_accuracy"), float))
         ):
@@ -152,10 +162,17 @@ def describe_checkpoint(info: ModelInfo) -> str:
         return "\n".join(["Origem:      não se sabe; o arquivo traz só os pesos", *network])
     created = datetime.fromisoformat(info.created)
     epoch = number(info.epoch, 0 if info.epoch == round(info.epoch) else 1)
+    calibration = (
+        f"temperatura {number(info.temperature, 3)}"
+        if info.temperature != 1
+        else "nenhuma: imagens de menos, ou nenhum erro"
+    )
     lines = [
         f"Receita:     {info.preset}, época {epoch} de {info.settings['epochs']}, {duration(info.seconds)}",
         f"Validação:   acurácia {percent(info.val_accuracy, 2)}, perda {number(info.val_loss, 3)}",
     ]
+    if info.preset == FEW:
+        lines[0] = f"Receita:     {FEW} imagens, em uma vez só, {duration(info.seconds)}"
     if info.distilled:
         score = percent(info.teacher["val_accuracy"], 2)
         lines.append(f"Destilação:  aprendeu as respostas de um professor, com {score} na validação")
@@ -165,7 +182,7 @@ def describe_checkpoint(info: ModelInfo) -> str:
     if info.framing == "inteira":
         lines.append("Enquadra:    a imagem inteira, sobre fundo branco")
     lines += [
-        f"Calibração:  temperatura {number(info.temperature, 3)}",
+        f"Calibração:  {calibration}",
         f"Treinado em: {created:%d/%m/%Y %H:%M} UTC, {info.device}, {info.precision}, torch {info.versions['torch']}",
         f"Divisão:     {info.split}",
     ]
@@ -192,6 +209,13 @@ def _items(values: dict[str, Any]) -> list[Any]:
     for value in values.values():
         items += value if isinstance(value, list) and len(value) < 50 else [value]
     return items
+
+
+def _are_probabilities(answer: object, count: int) -> bool:
+    """Whether this is a share of SHARES for each of so many classes, or an empty list."""
+    if not isinstance(answer, list) or len(answer) not in (0, count):
+        return False
+    return all(type(one) is int and 0 <= one <= SHARES for one in answer)
 
 
 def _is_printable(text: object) -> bool:

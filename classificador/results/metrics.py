@@ -1,11 +1,12 @@
 """Accuracy, F1 and their friends, computed by scikit-learn, with the uncertainty said; and the calibration error."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
@@ -13,8 +14,8 @@ from torch import nn
 from classificador.data.dataset import Split
 from classificador.device import autocast
 from classificador.errors import CheckpointError
-from classificador.network.model_info import info_of, take_classes
-from classificador.portuguese import first_few, number, percent
+from classificador.network.model_info import SHARES, info_of, take_classes
+from classificador.portuguese import first_few, number, percent, tell
 from classificador.results.predict import predict
 
 FEW = 10  # images of a class: even if all are right, its recall may well be 72 % (Wilson's interval)
@@ -25,9 +26,15 @@ class Report:
     """What a model does on a labelled set of N images with C classes."""
 
     classes: tuple[str, ...]
-    labels: np.ndarray  # N true class indices
+    pictures: Split  # the N images, with their classes as labels
     probabilities: np.ndarray  # N×C
     distilled: bool = False  # whether the network learnt from another one's answers
+    crossed: int = 0  # of how many images the answer is that of networks that had not seen it: cross-validation
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """N true class indices."""
+        return self.pictures.labels.cpu().numpy()
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -41,10 +48,15 @@ class Report:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy, fractions (Wilson's score interval, which stays inside 0 … 1)."""
-        right = int((self.predictions == self.labels).sum())
-        low, high = binomtest(right, len(self.labels)).proportion_ci(method="wilson")
+        """95 % interval of the accuracy, fractions: Wilson's score interval, which stays inside 0 … 1, of `groups`."""
+        right = round(self.accuracy * self.groups)
+        low, high = binomtest(right, self.groups).proportion_ci(method="wilson")
         return float(low), float(high)
+
+    @property
+    def groups(self) -> int:
+        """How many images there are, those that show nearly the same counted once: they are answered alike."""
+        return len({origin.group for origin in self.pictures.origins}) or len(self.pictures)
 
     @property
     def per_class(self) -> np.ndarray:
@@ -88,12 +100,13 @@ class Report:
         low, high = (percent(bound, 1) for bound in self.interval)
         line = (
             f"Acurácia {percent(self.accuracy, 2)} (IC de 95%: {low} a {high}), F1 macro {number(self.macro[2], 4)}, "
-            f"n = {number(len(self.labels), 0)}{', destilado' if self.distilled else ''}"
+            f"n = {number(len(self.labels), 0)}{_of_what(self)}{', destilado' if self.distilled else ''}"
         )
         if not self.few:
             return line
         some = first_few(self.few, 5)
-        return f"{line}\nMenos de {FEW} imagens de teste: {some}. Os números destas classes dizem pouco."
+        images = "imagens" if self.crossed else "imagens de teste"
+        return f"{line}\nMenos de {FEW} {images}: {some}. Os números destas classes dizem pouco."
 
     def table(self) -> str:
         """Precision, recall and F1 per class and macro, as aligned text in Portuguese."""
@@ -120,11 +133,34 @@ class Report:
             "macro_f1": float(self.macro[2]),
             "expected_calibration_error": calibration_error(self.probabilities, self.labels),
             "images": len(self.labels),
+            "distinct": self.groups,
+            "cross_validated": self.crossed,
             "few_images": self.few,
             "distilled": self.distilled,
             "per_class": dict(zip(self.classes, rows, strict=True)),
             "confusion": self.confusion.tolist(),
+            "mistakes": _named_mistakes(self),
         }
+
+
+def _of_what(report: Report) -> str:
+    """What is said beside n: how many count of those that are nearly the same, and what comes from cross-validation."""
+    scenes = f" que valem por {number(report.groups, 0)}" if report.groups < len(report.pictures) else ""
+    some = "" if report.crossed == len(report.pictures) else f" em {number(report.crossed, 0)} delas"
+    return f"{scenes}, validação cruzada{some}" if report.crossed else scenes
+
+
+def _named_mistakes(report: Report) -> list[dict[str, Any]]:
+    """The pictures of one's own that were taken for another class, the surest first: their files, and what for."""
+    return [
+        {
+            "file": report.pictures.origins[row].file,
+            "class": report.classes[report.labels[row]],
+            "predicted": report.classes[report.predictions[row]],
+            "probability": float(report.probabilities[row].max()),
+        }
+        for row in (report.surest_mistakes(len(report.pictures)) if report.pictures.origins else [])
+    ]
 
 
 def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report:
@@ -133,7 +169,9 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     (A single picture's answer, predict(), is in float32 everywhere, and so is the same everywhere.)
 
     classes: the names of the labels of `split`, in any order; some of the model's own, or all of them. The Report is
-    in the model's. Raises CheckpointError when the model does not know one of them.
+    in the model's. Of pictures that a model learnt from, few as they were, the Report has the answers of networks that
+    had not seen them, from its cross-validation; where there was none it leaves them out, and says so.
+    Raises CheckpointError when the model does not know one of the classes, or has learnt from all the pictures.
     """
     take_classes(model, classes)
     info = info_of(model)
@@ -141,10 +179,27 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     if unknown := [name for name in classes if name not in known]:
         problem = f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}."
         raise CheckpointError(problem, "Use o modelo e os dados do mesmo treino.")
-    labels = np.array([known.index(name) for name in classes])[split.labels.cpu().numpy()]
+    labels = torch.tensor([known.index(name) for name in classes])[split.labels.cpu()]
+    pictures = _unseen(replace(split, labels=labels), info.known)
     with autocast(next(model.parameters()).device):
-        probabilities = predict(model, split.images).numpy()
-    return Report(tuple(known), labels, probabilities, distilled=info.distilled)
+        probabilities = predict(model, pictures.images).numpy()
+    answers = {row: info.known[key] for row, key in enumerate(pictures.keys if info.known else []) if key in info.known}
+    for row, answer in answers.items():
+        probabilities[row] = np.array(answer) / SHARES
+    return Report(tuple(known), pictures, probabilities, info.distilled, len(answers))
+
+
+def _unseen(pictures: Split, known: dict[str, list[int]]) -> Split:
+    """The pictures but those that a model has learnt from and nothing else answered to. known: as in ModelInfo."""
+    if not known:
+        return pictures
+    rows = [row for row, key in enumerate(pictures.keys) if known.get(key) != []]
+    if not rows:
+        problem = "O modelo aprendeu com todas estas imagens, e com elas não se mede o que ele sabe."
+        raise CheckpointError(problem, "Dê outras.")
+    if left := len(pictures) - len(rows):
+        tell(f"Ficam de fora da avaliação {number(left, 0)} das {number(len(pictures), 0)} imagens, que são de treino.")
+    return pictures[torch.tensor(rows)]
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:

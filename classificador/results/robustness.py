@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
 from classificador.data.dataset import Split
+from classificador.data.groups import SAME, directions
 from classificador.portuguese import percent
 from classificador.results.predict import predict
 
@@ -40,8 +40,6 @@ DAMAGES: dict[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], tuple[fl
     "contraste (fator)": (transforms.adjust_contrast, (0.8, 0.6, 0.4, 0.3, 0.2)),
     "JPEG (qualidade)": (_as_jpeg, (80, 60, 40, 20, 10)),
 }
-SAME = 0.93  # correlation from which on, looked at by eye, nearly all pairs are one photograph
-SIZE = 16  # pixels to which images are reduced to be compared
 
 
 def accuracy_when_damaged(model: nn.Module, split: Split) -> dict[str, list[float]]:
@@ -71,15 +69,9 @@ def near_duplicates(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     Compared by the correlation of their pixels at 16×16. ciFAIR (Barz and Denzler 2020), by eye and with features of a
     trained network, found 3.3 % of CIFAR-10's test images in its training set.
     """
-    known = _direction(others)
+    known = directions(others)
     parts = []
     for batch in images.split(1000):
-        views = (_direction(batch), _direction(batch.flip(-1)))
+        views = (directions(batch), directions(batch.flip(-1)))
         parts.append(torch.maximum(*((view @ known.T).amax(1) for view in views)) >= SAME)
     return torch.cat(parts)
-
-
-def _direction(images: torch.Tensor) -> torch.Tensor:
-    """Reduced images as vectors of mean 0 and length 1, whose products are correlations."""
-    pixels = F.adaptive_avg_pool2d(images.float(), SIZE).flatten(1)
-    return F.normalize(pixels - pixels.mean(1, keepdim=True))

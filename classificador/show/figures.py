@@ -1,5 +1,7 @@
 """The notebook's figures. Each function returns a figure that a notebook shows; elsewhere, savefig() writes it."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from classificador.show.style import (
     label_row,
     new_figure,
     picture_grid,
+    shorten,
     show,
     show_heat,
     styled,
@@ -131,7 +134,8 @@ def confusion_matrices(report: Report) -> Described:
 def reliability_diagram(report: Report, temperature: float) -> Described:
     """Accuracy against confidence before and after the temperature, with the expected calibration error of each."""
     raw = uncalibrated(report.probabilities, temperature)
-    looks = ((raw, "sem calibração"), (report.probabilities, f"calibrada (temperatura {number(temperature, 2)})"))
+    fitted = f"calibrada (temperatura {number(temperature, 2)})" if temperature != 1 else "não se ajustou nada"
+    looks = ((raw, "sem calibração"), (report.probabilities, fitted))
     figure, axes = new_figure(1, 2, figsize=(9, 3.6), sharey=True)
     for axis, (probabilities, name) in zip(axes, looks, strict=True):
         confidence, accuracy, counts = reliability(probabilities, report.labels).T
@@ -150,13 +154,15 @@ def reliability_diagram(report: Report, temperature: float) -> Described:
 
 
 @styled("Fotos com a resposta da rede, a confiança dela e, nos erros, a classe verdadeira")
-def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], columns: int = 6) -> Described:
+def prediction_grid(report: Report, indices: list[int], columns: int = 6) -> Described:
     """Images with predicted class, probability and true class; a wrong one has a ✗ and a dashed frame."""
     rows = -(-len(indices) // columns)
     figure, axes, names = picture_grid(report.classes, "", (rows, columns), (9, 2.15))
     for axis, index in zip(axes.flat, indices, strict=False):
         right, colour, text = _verdict(report, names, index)
-        show(axis, images[index], text, fontsize=8.5, color=colour, weight="normal" if right else "bold")
+        show(
+            axis, report.pictures.images[index], text, fontsize=8.5, color=colour, weight="normal" if right else "bold"
+        )
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
         for spine in axis.spines.values():
@@ -165,7 +171,7 @@ def prediction_grid(report: Report, images: torch.Tensor, indices: list[int], co
 
 
 @styled("Os pares de classes mais trocados, com os erros mais confiantes de cada um")
-def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns: int = 8) -> Described:
+def confused_pairs(report: Report, pairs: int = 3, columns: int = 8) -> Described:
     """The most frequent mistakes, a row each: how often, and the pictures the model was surest and wrong about."""
     found = report.most_confused(pairs)
     figure, axes, names = picture_grid(report.classes, "", (len(found), columns), (9, 1.3))
@@ -173,14 +179,14 @@ def confused_pairs(report: Report, images: torch.Tensor, pairs: int = 3, columns
         chosen = np.flatnonzero((report.labels == true) & (report.predictions == predicted))
         chosen = chosen[np.argsort(-report.probabilities[chosen, predicted])]
         for axis, index in zip(row, chosen, strict=False):
-            show(axis, images[index], percent(report.probabilities[index, predicted], 0), fontsize=8)
+            show(axis, report.pictures.images[index], percent(report.probabilities[index, predicted], 0), fontsize=8)
         share = percent(times / (report.labels == true).sum())
         label_row(row, f"{names[true]}\n→ {names[predicted]}\n{times} vezes ({share})", fontsize=9)
     return figure
 
 
 @styled("De cada classe, as fotos reconhecidas com mais confiança e as mais difíceis")
-def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) -> Described:
+def typical_and_hardest(report: Report, columns: int = 4) -> Described:
     """A row for each class: the pictures surest to belong to it, and those least, under what they were taken for."""
     shown = _most_mistaken(report)
     widths = [1] * columns + [0.3] + [1] * columns
@@ -191,21 +197,23 @@ def typical_and_hardest(report: Report, images: torch.Tensor, columns: int = 4) 
         label_row(row, names[label])
         order = report.by_difficulty(label)
         for axis, index in zip(row, order[:columns], strict=False):
-            show(axis, images[index])
+            show(axis, report.pictures.images[index])
         for axis, index in zip(row[columns + 1 :], order[columns:][::-1], strict=False):
-            show(axis, images[index], names[report.predictions[index]], fontsize=size, pad=2)
+            image = report.pictures.images[index]
+            show(axis, image, names[report.predictions[index]], fontsize=size, pad=2)
     figure.suptitle("à esquerda, as mais típicas; à direita, as mais difíceis e a resposta da rede", fontsize=11)
     return figure
 
 
 @styled("Fotos e, abaixo, as mesmas em cinza, amarelas onde a resposta depende delas")
-def heat_maps(report: Report, images: torch.Tensor, indices: list[int], maps: list[torch.Tensor]) -> Described:
+def heat_maps(report: Report, indices: list[int], maps: list[torch.Tensor]) -> Described:
     """Images above, and below them the same in grey under their maps (S×S, 0 … 1): bright is where the answer hangs."""
     figure, axes, names = picture_grid(report.classes, "", (2, len(indices)), (9, 1.25))
     for (above, below), (index, heat) in zip(axes.T, zip(indices, maps, strict=True), strict=False):
         _, colour, text = _verdict(report, names, index)
-        show(above, images[index], text, fontsize=8, color=colour, pad=2)
-        show_heat(below, images[index], heat)
+        image = report.pictures.images[index]
+        show(above, image, text, fontsize=8, color=colour, pad=2)
+        show_heat(below, image, heat)
     return figure
 
 
@@ -251,4 +259,6 @@ def _verdict(report: Report, names: list[str], index: int) -> tuple[bool, str, s
     sure = percent(report.probabilities[index, predicted], 0)
     if predicted == label:
         return True, BLUE, f"✓ {names[predicted]}\n{sure}"
-    return False, ORANGE, f"✗ {names[predicted]}\n{sure}\né {names[label]}"
+    origins = report.pictures.origins
+    file = f"\n{shorten(Path(origins[index].file).name)}" if origins else ""
+    return False, ORANGE, f"✗ {names[predicted]}\n{sure}\né {names[label]}{file}"

@@ -82,8 +82,7 @@ def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> 
     says so. which: the classes that are shown of many, which it says, too; "" where the figure is not by class.
     """
     rcParams["font.family"], drawable = fonts_for("".join(classes))  # before there are texts
-    half = LONGEST // 2
-    names = [f"{name[: half - 1]}…{name[-half:]}" if len(name) > LONGEST else name for name in classes]
+    names = list(map(shorten, classes))
     numbers = [place for place, name in enumerate(names) if names.count(name) > 1 or not drawable.issuperset(name)]
     notes = [f"{MOST} das {len(classes)} classes: {which}"] if which and len(classes) > MOST else []
     if numbers:
@@ -92,6 +91,12 @@ def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> 
     if notes:
         figure.supxlabel(". ".join(notes), fontsize=8)
     return figure, axes, [f"nº {place + 1}" if place in numbers else name for place, name in enumerate(names)]
+
+
+def shorten(name: str) -> str:
+    """Return a name, a long one without its middle."""
+    half = LONGEST // 2
+    return f"{name[: half - 1]}…{name[-half:]}" if len(name) > LONGEST else name
 
 
 def picture_grid(

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,14 +18,15 @@ from classificador.device import choose_device, explain_out_of_memory, keep_free
 from classificador.errors import DivergenceError, SettingsError
 from classificador.files.model_file import check_saveable, identify
 from classificador.network.build import build, make_optimizer
-from classificador.network.model_info import info_of
+from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, percent, tell
-from classificador.recipes import Settings
+from classificador.recipes import FEW, Settings
 from classificador.results.predict import predict_logits
+from classificador.training import few
 from classificador.training.batches import Batches, balanced_rows
 from classificador.training.estimate import foretell
 from classificador.training.history import History
-from classificador.training.record import Record, model_facts, recording
+from classificador.training.record import VALIDATED, Record, model_facts, recording
 from classificador.training.resume import check_fingerprint, check_settings, read_resume_point, unusable
 from classificador.training.run_folder import RunFolder, Runs
 from classificador.training.start import find_start, load_teacher
@@ -64,14 +66,14 @@ def fit(
     All that the run writes is in its folder in runs/, beside `checkpoint`, which is a copy of the best weights there.
     An interrupt (Ctrl-C, the notebook's stop button, SIGTERM) ends the run within a few batches and returns the
     history of the complete epochs. With resume=True a later call goes on from there, or, when the process was killed,
-    from at most a minute before; on a CPU the result is that of an uninterrupted run, bit for bit.
-    Called by several processes (processes.py) it trains in all of them, and the first writes the files.
-    watch: called with the history a few times an epoch and after each one, to draw it.
-    Raises SettingsError (batch larger than an epoch or the memory, device missing, network of other classes or side,
-    other settings than those resumed), WriteError (file cannot be written, or in use), CheckpointError (network cannot
-    be saved, nothing to resume) and DivergenceError (loss NaN or infinite; the file keeps the best weights before).
+    from at most a minute before; on a CPU with the result of an uninterrupted run, bit for bit. From few pictures
+    it learns otherwise, where it can: see few.py. watch: called with the history at times, to draw it.
+    Raises SettingsError (a batch too large, a device missing, a network of other classes or side, other settings than
+    those resumed), WriteError (file not written, or in use), CheckpointError (network cannot be saved, nothing to
+    resume) and DivergenceError (loss NaN or infinite; the file keeps the best weights before).
     """
     _check(model, data, optimizer, settings)
+    learn, settings = _choose_how(model, data, settings)
     runs = Runs(checkpoint)
     files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
     with stop_requests() as stop_signal, files as folder, explain_out_of_memory(settings.batch_size):
@@ -81,14 +83,28 @@ def fit(
         record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
         with recording(trainer, record):
             if watch:
-                watch(trainer.history)  # before the bar, so that in a notebook the curves stand above it
+                watch(trainer.history)  # before the bar: in a notebook the curves then stand above it
             with _attach_callbacks(trainer, record, watch) as bar:
-                trainer.train(stop_signal)
-        if folder and trainer.history.interrupted:
-            bar.write(f"Interrompido; guardado em {folder.resume_point}, para retomar.")
-        elif folder:
+                learn(trainer, stop_signal)
+        if folder and not trainer.history.interrupted:
             folder.remove_resume_point()  # after run.json, in which a job started anew looks for "finished"
+        elif folder:
+            bar.write(f"Interrompido; {folder.kept()}.")
     return trainer.history
+
+
+def _choose_how(
+    model: nn.Module, data: ImageData, settings: Settings
+) -> tuple[Callable[[Trainer, Callable[[], int]], None], Settings]:
+    """Return what trains, in epochs or from few pictures, and the settings of that; of a small part it says so."""
+    count = number(len(data.train) + len(data.val), 0)
+    if few.suits(model, data):
+        how = "de uma vez, por regressão logística (épocas, lotes e lr não contam), e responde-se por validação cruzada"
+        tell(f"{count} imagens são poucas para separar algumas: aprende-se de todas, {how}.")
+        return few.train, replace(settings, preset=FEW, epochs=1, teacher="")
+    if data.few:
+        tell(f"Das {count} imagens, {len(data.train)} são de treino, em épocas, e as outras escolhem a época.")
+    return Trainer.train, settings
 
 
 def _check(model: nn.Module, data: ImageData, optimizer: Optimizer, settings: Settings) -> None:
@@ -147,7 +163,7 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
             check_fingerprint(point, trainer.fingerprint())  # the options of the optimizer came with its state
         except Exception as error:  # whatever is wrong with a state, it is refused
             raise unusable(point.path, error) from error
-    elif trainer.history.earlier_epochs:
+    elif info_of(trainer.model).epoch and trainer.settings.preset != FEW:
         epochs = number(trainer.history.earlier_epochs, 1)
         tell(f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; crie-a de novo para evitar isso.")
     if folder is None:
@@ -185,7 +201,7 @@ def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[
         if folder and (
             folder.score is None or history.is_at_its_best
         ):  # None: also of a resumed run whose file is gone
-            folder.save(trainer.model, model_facts(trainer, logits))
+            _save(folder, trainer, logits)
         if record:
             record.write()
         if watch:
@@ -201,8 +217,20 @@ def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[
     return bar
 
 
+def _save(folder: RunFolder, trainer: Trainer, logits: torch.Tensor) -> None:
+    """Save the weights, this run's best so far; logits: as for model_facts()."""
+    facts = model_facts(trainer, logits)
+    folder.save(trainer.model, facts)
+    if trainer.data.few:  # else a network that is not opened anew would be evaluated on what it has learnt
+        known = {name: facts[name] for name in VALIDATED} | {"classes": trainer.data.classes}
+        set_info(trainer.model, replace(info_of(trainer.model), **known))
+
+
 def _line_of(history: History, epoch: int, epochs: int) -> str:
     """What is said of an epoch that is complete, of so many; epoch: from 0."""
+    if not history.steps:  # from few pictures
+        learnt, crossed = percent(history.train_accuracy[epoch]), percent(history.val_accuracy[epoch])
+        return f"Acurácia nas imagens de que aprendeu: {learnt}; em validação cruzada: {crossed}"
     return (
         f"Época {epoch + 1}/{epochs}: "
         f"perda {number(history.train_loss[epoch], 3)}, validação {number(history.val_loss[epoch], 3)}; "

@@ -17,16 +17,18 @@ import torch
 
 from classificador import processes
 from classificador.atomic import write_bytes
+from classificador.data.dataset import ImageData, Split
 from classificador.device import describe_device, precision
 from classificador.errors import WriteError
-from classificador.network.model_info import info_of, set_info
+from classificador.network.model_info import SHARES, info_of, set_info
 from classificador.portuguese import number, tell
-from classificador.recipes import SIZES
+from classificador.recipes import FEW, SIZES
 from classificador.results.predict import fit_doubt, fit_temperature
 from classificador.training.history import COLUMNS
 from classificador.training.trainer import Trainer
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "pillow")
+VALIDATED = ("validated_on", "temperature", "doubt_below", "known")  # the facts that validation gives
 STATUS = {"running": "em andamento", "finished": "completo", "interrupted": "interrompido", "failed": "falhou"}
 
 
@@ -97,8 +99,10 @@ def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict[str, Any]:
     logits: what the network answers to the validation images, N×classes, to which a temperature is fitted.
     """
     history, data, info = trainer.history, trainer.data, info_of(trainer.model)
-    temperature = fit_temperature(logits, data.val.labels)
-    train, val = (number(len(split.labels), 0) for split in (data.train, data.val))
+    temperature = fit_temperature(logits, trainer.judged.labels)
+    probabilities = (logits / temperature).softmax(1)
+    train, val = (number(len(split.labels), 0) for split in (data.train, trainer.judged))
+    crossed, apart = f"{val} imagens de treino; validação cruzada", f"{train} imagens de treino, {val} de validação"
     return {
         "preset": trainer.settings.preset,
         "settings": trained_with(trainer),
@@ -112,12 +116,21 @@ def model_facts(trainer: Trainer, logits: torch.Tensor) -> dict[str, Any]:
         "seconds": history.seconds[-1],
         "created": _now(),
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-        "precision": precision(trainer.device),
+        "precision": "float32" if trainer.settings.preset == FEW else precision(trainer.device),
         "teacher": trainer.batches.teacher.fingerprint if trainer.batches.teacher else {},
-        "split": f"{train} imagens de treino, {val} de validação",
+        "split": crossed if trainer.judged is not data.val else apart,
+        "validated_on": len(trainer.judged),
         "temperature": temperature,
-        "doubt_below": fit_doubt((logits / temperature).softmax(1)),
+        "doubt_below": fit_doubt(probabilities),
+        "known": known_pictures(trainer.data, trainer.judged, probabilities) if data.few else {},
     }
+
+
+def known_pictures(data: ImageData, judged: Split, probabilities: torch.Tensor) -> dict[str, list[int]]:
+    """Return by its key what was answered to each picture (N×classes) by who had not seen it; [] where all had."""
+    if judged is data.val:  # which chose the epoch, but taught nothing
+        return dict.fromkeys(data.train.keys, list[int]())
+    return dict(zip(judged.keys, (SHARES * probabilities).round().int().tolist(), strict=True))
 
 
 def trained_with(trainer: Trainer) -> dict[str, Any]:
@@ -129,6 +142,8 @@ def trained_with(trainer: Trainer) -> dict[str, Any]:
     read |= {"loss": type(trainer.criterion).__name__, "network_seed": info.seed, "start_from": info.start or "zero"}
     read |= {name: value for name, value in vars(trainer.criterion).items() if name == "label_smoothing"}
     values = asdict(settings) | read
+    if settings.preset == FEW:  # nothing else of them trains
+        values = {name: values[name] for name in ("preset", "epochs", "symmetric", *SIZES, "seed", "start_from")}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

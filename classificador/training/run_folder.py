@@ -21,6 +21,7 @@ from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.portuguese import percent, reason, tell
 
+OTHERS = {".onnx", ".html", ".json", ".csv", ".ipynb", ".zip", ".png", ".jpg"}  # what no weights are to be called
 NAME_VARIABLE = "CLASSIFICADOR_RUN"  # the name that the next run's folder is to have, as `make run` sets it
 
 
@@ -31,6 +32,13 @@ class Runs:
         self.checkpoint = Path(checkpoint)
         self.folder = self.checkpoint.parent / "runs"
         self.resume_name = f"{self.checkpoint.stem}.retomar{self.checkpoint.suffix}"  # of the resume point
+
+    def check(self) -> None:
+        """Raise WriteError where weights could not be saved, by the file's name or because of its folder."""
+        if (suffix := self.checkpoint.suffix.lower()) in OTHERS:
+            better = self.checkpoint.with_suffix(".pth")
+            raise WriteError(f"{self.checkpoint}: aqui vão pesos do PyTorch, não {suffix}.", f"Use {better}.")
+        reserve(self.checkpoint).release()
 
     def holding(self, name: str) -> Iterator[Path]:
         """The files of this name in the folders; not by a pattern, which the name may contain."""
@@ -133,6 +141,10 @@ class RunFolder:
         save_checkpoint(self.best, model, facts | {"run": self.folder.name})
         self.score = facts["val_accuracy"]
         self._update_checkpoint()
+
+    def kept(self) -> str:
+        """What is said of a run that was interrupted."""
+        return f"guardado em {self.resume_point}, para retomar" if self.resume_point.exists() else "nada foi gravado"
 
     def remove_resume_point(self) -> None:
         """Remove the resume point: the run is over."""

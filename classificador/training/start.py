@@ -37,10 +37,14 @@ def find_start(
     what a file held before that a training took the place of, if it knows CIFAR-10. checkpoint: the file that the
     training renews, beside which such files are kept, too. network_class: the notebook's own, which may have trained
     the file, or else the package's did. Says in one line which network it is.
+    A model of few pictures is none to begin with: it has learnt of them what cross-validation is to find out anew.
     Raises CheckpointError for a file that cannot be used.
     """
     if start_from == "zero" or (start_from == "auto" and classes == CLASSES):
         return None
+    if start_from != "auto" and read_checkpoint(start_from).info.known:
+        tell(f"{start_from} já aprendeu de poucas imagens: em vez de partir dele, aprende-se de novo de todas.")
+        start_from = "auto"
     if start_from == "auto":
         found = next(_of_cifar10(checkpoint, network_class), None)
         if found is None:

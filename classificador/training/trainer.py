@@ -44,7 +44,7 @@ class Trainer:
 
     folder: where the resume point is kept; None: this process writes nothing. bar: moves on with each batch.
     on_report(history): called some twenty times an epoch. on_epoch(logits, history): after each, with what the network
-    answers to the validation images. Raises DataError when processes have different data or teachers.
+    answers to the images of `judged`, which validate. Raises DataError when processes have different data or teachers.
     """
 
     def __init__(self, model: nn.Module, batches: Batches, criterion: nn.Module, optimizer: Optimizer):
@@ -62,6 +62,7 @@ class Trainer:
         self.parts |= {"history": self.history, "clock": self.clock, "random": RandomState(self.device)}
         self.on_report: Callable[..., object] = lambda history: None
         self.on_epoch: Callable[..., object] = lambda logits, history: None
+        self.judged = self.data.val  # what the answers that on_epoch() gets are to
         self.folder: RunFolder | None = None
         self.bar = tqdm(disable=True)
         self.kept_at = time.perf_counter()
