@@ -33,12 +33,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         retry(os.replace, unfinished, path)
-        if os.name == "posix":  # so that the rename itself survives a power cut; Windows cannot open a folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        _sync_folder(path.parent)
     except OSError as error:
         there = os.path.isdir(path.parent)
         free = f" ({shutil.disk_usage(path.parent).free // 2**20} MB livres no disco)" if there else ""
@@ -46,6 +41,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """Let a rename in a folder survive a power cut, where its file system can: the file itself is whole by now.
+
+    Windows cannot open a folder; network drives, VirtualBox's and WSL's answer EINVAL, ENOTSUP or EIO.
+    """
+    with suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def retry(action: Callable[..., object], *arguments: Path) -> None:

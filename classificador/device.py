@@ -1,11 +1,15 @@
 """Where the computation runs, and the one allocator setting that makes it fast on a CPU."""
 
 import ctypes
+import math
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,6 +18,7 @@ from classificador import processes
 from classificador.errors import SettingsError
 from classificador.portuguese import tell
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
 
 
@@ -24,7 +29,10 @@ def choose_device(name: str = "auto") -> torch.device:
     torchrun started each takes its own GPU.
     Raises SettingsError when the name is unknown or this machine lacks the device.
     """
+    use_own_cores()
     cuda, mps = name.startswith(("auto", "cuda")) and cuda_works(), torch.backends.mps.is_available()
+    if name == "auto" and not cuda and (why := unused_gpu()):
+        tell_once(f"A GPU não será usada: {why}")
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
     if name == "cuda" and (rank := processes.local_rank()) is not None:
@@ -40,6 +48,60 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"{name!r} não existe; há {torch.cuda.device_count()} GPU(s).", 'Use "auto".', "device")
     return device
+
+
+tell_once = cache(tell)
+
+
+@cache
+def unused_gpu() -> str:
+    """Why torch cannot use the NVIDIA GPU that this machine has, with the remedy; "" where it can or there is none."""
+    if torch.cuda.is_available() or not (names := _nvidia_gpus()):
+        return ""
+    if torch.version.cuda is None:
+        remedy = "instale o de CUDA, como diz pytorch.org (no projeto: `make run TORCH_INDEX=`)"
+        return f"há uma {names}, mas este PyTorch ({torch.__version__}) é o só de CPU; {remedy}."
+    return f"há uma {names}, que o PyTorch {torch.__version__} não alcança; atualize o driver da NVIDIA e reinicie."
+
+
+def _nvidia_gpus() -> str:
+    """The names that NVIDIA's own program gives its GPUs; "" where there is no such program, or no GPU."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    names = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return ", ".join(dict.fromkeys(names))[:100] if done.returncode == 0 else ""
+
+
+def own_cores() -> int:
+    """How many of the machine's cores this process may use: what it is bound to, and a container's quota, are less."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([bound, *(max(1, math.ceil(quota)) for quota in [_quota()] if quota)])
+
+
+def _quota() -> float:
+    """The cores that the control group of a container allows; 0 where it sets no limit."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # of versions 2 and 1
+        try:
+            words = " ".join((CONTROL_GROUP / file).read_text() for file in files).split()
+            limit, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):  # "max": no limit
+            continue
+        if limit > 0 and period > 0:
+            return limit / period
+    return 0.0
+
+
+@cache
+def use_own_cores() -> None:
+    """Let torch, once, have no more threads than cores are ours: more would wait for each other.
+
+    It reads neither quotas nor, in some builds, what the process is bound to. OMP_NUM_THREADS is left as it was set.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (cores := own_cores()):
+        torch.set_num_threads(cores)
 
 
 @cache
@@ -132,9 +194,25 @@ def explain_out_of_memory(batch_size: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # On a CPU torch says so with a plain RuntimeError.
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+        # On a CPU torch says so with a plain RuntimeError; so does CUDA, now and then.
+        said = "can't allocate memory", "out of memory"
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(text in str(error) for text in said):
             raise
-        smaller = max(2, batch_size // 2)
-        problem = f"a memória do dispositivo não basta com lotes de {batch_size}; tente {smaller}."
-        raise SettingsError(problem, field="batch_size") from error
+        others = _held_by_others()
+        problem = f"a memória do dispositivo não basta com lotes de {batch_size}{others}."
+        smaller = f"Tente {max(2, batch_size // 2)}" if batch_size > 2 else "Menores não há: use outro dispositivo"
+        remedy = f"{smaller}{', ou feche o que a ocupa' if others else ''}."
+        raise SettingsError(problem, remedy, "batch_size") from error
+
+
+def _held_by_others() -> str:
+    """What to say of a GPU whose memory other programs hold more of than is free; "" else."""
+    try:
+        free, total = torch.cuda.mem_get_info() if torch.cuda.is_initialized() else (0, 0)
+        others = total - free - torch.cuda.memory_reserved() if total else 0
+    except RuntimeError:  # of a GPU that answers nothing any more
+        return ""
+    if others <= total / 4 or others <= free:
+        return ""
+    size, whole = (f"{value / 2**30:.1f}".replace(".", ",") for value in (others, total))
+    return f", porque outros programas (talvez outro caderno aberto) ocupam {size} dos {whole} GB dela"

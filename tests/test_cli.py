@@ -136,7 +136,7 @@ def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys, quick
     (prediction,) = result_of(capsys, "prever", root / "error" / "3.png", *model).values()
     assert next(iter(prediction)) == "error"
     assert main("prever", root / "error" / "1.png", "--csv", *model) == 0
-    row = next(csv.reader(io.StringIO(capsys.readouterr().out.splitlines()[1])))
+    row = next(csv.reader(io.StringIO(capsys.readouterr().out.splitlines()[1]), delimiter=";"))
     assert row[1] == "error" and row[3] == "" and len(row) == 7  # the class "error" is no error
 
 
@@ -180,12 +180,12 @@ def test_folders_are_predicted_picture_by_picture_and_what_else_they_hold_is_tol
     assert main("prever", folder, tmp_path / "vazia", *model, "--csv") == 1
     out, err = capsys.readouterr()
     assert all(words in err for words in ("ruim.png", "não tem imagens", ".mov (2)", "sem extensão (1)", "a.jpg: "))
-    rows = list(csv.DictReader(io.StringIO(out)))
+    rows = list(csv.DictReader(io.StringIO(out), delimiter=";"))
     assert [row["arquivo"] for row in rows] == [*names, str(tmp_path / "vazia")]
     for row in rows[:3]:
-        probabilities = {name: float(row[name]) for name in INFO["classes"]}
-        assert probabilities == pytest.approx(results[row["arquivo"]], abs=1e-5)
-        assert probabilities[row["classe"]] == max(probabilities.values()) == float(row["probabilidade"])
+        probabilities = {name: float(row[name].replace(",", ".")) for name in INFO["classes"]}
+        assert probabilities == pytest.approx(results[row["arquivo"]], abs=1e-4)
+        assert row[row["classe"]] == row["probabilidade"] and len(row["probabilidade"]) == len("0,1234")
     assert "danificado" in rows[3]["erro"] or "não é uma imagem" in rows[3]["erro"]
 
 
@@ -208,8 +208,44 @@ def test_names_of_invalid_bytes_are_all_there_and_none_is_a_formula(model_file, 
     shown = ["=1+1.png", r"caf\udce9.png", r"caf\udcea.png"]
     assert list(result_of(capsys, "prever", *names, "--modelo", model_file)) == shown
     assert main("prever", *names, "--modelo", model_file, "--csv") == 0
-    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter=";")
     assert [row["arquivo"] for row in rows] == [f"'{shown[0]}", *shown[1:]]
+
+
+def test_a_result_is_written_to_a_file_as_its_reader_knows_it(toy_as_cifar10, model_file, tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "ação.png")
+    for name in ("r.csv", "r.json"):
+        assert main("prever", tmp_path / "ação.png", "--modelo", model_file, "--saida", tmp_path / name) == 0
+    text = (tmp_path / "r.csv").read_bytes()
+    assert text.startswith(b"\xef\xbb\xbfarquivo;classe;") and "ação.png".encode() in text
+    assert list(json.loads((tmp_path / "r.json").read_text("utf-8"))) == [str(tmp_path / "ação.png")]
+    assert main("avaliar", "--modelo", model_file, "--saida", tmp_path / "d.csv") == 1
+    assert "só se grava em JSON" in capsys.readouterr().err and not (tmp_path / "d.csv").exists()
+
+
+def test_pictures_are_sorted_by_copies_and_nothing_is_moved_or_written_over(model_file, tmp_path, capsys, monkeypatch):
+    answers = {
+        "a.png": {"Gato": 0.9, "Cão": 0.1},
+        "b.png": {"../x": 0.9},
+        "c.png": {"Gato": 0.2},
+        "d/a.png": {"Gato": 1.0},
+    }
+    for number, name in enumerate(answers):
+        (tmp_path / "fotos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "fotos" / name)
+    names = {str(tmp_path / "fotos" / name): answer for name, answer in answers.items()}
+    monkeypatch.setattr("classificador.results.predict.predict_image", lambda model, path: names[path])
+    monkeypatch.setattr("classificador.results.predict.is_doubtful", lambda model, answer: max(answer.values()) < 0.5)
+    before = {path: path.read_bytes() for path in (tmp_path / "fotos").rglob("*.png")}
+    command = ["prever", tmp_path / "fotos", "--modelo", model_file, "--separar"]
+    for said in ("Gato (2), _x (1), duvidosas (1)", "Gato (0), _x (0), duvidosas (0)"):
+        assert main(*command, tmp_path / "destino") == 0
+        assert said in capsys.readouterr().out
+        found = sorted(str(path.relative_to(tmp_path / "destino")) for path in (tmp_path / "destino").rglob("*.png"))
+        assert found == ["Gato/a (2).png", "Gato/a.png", "_x/b.png", "duvidosas/c.png"]
+    assert before == {path: path.read_bytes() for path in (tmp_path / "fotos").rglob("*.png")}
+    assert main(*command, tmp_path / "fotos" / "dentro") == 1
+    assert "fica dentro de" in capsys.readouterr().err and not (tmp_path / "fotos" / "dentro").exists()
 
 
 def test_a_quoted_pattern_is_expanded_and_a_name_in_brackets_is_a_name(model_file, tmp_path, capsys):

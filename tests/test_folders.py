@@ -166,7 +166,8 @@ def test_classes_are_told_with_their_counts_and_so_is_all_that_is_left_out(root,
     assert size(data) == 33  # that in azul/2024 is one of the class, and a scene of its own
     assert len({origin.group for origin in data.test.origins if "2024" in origin.file}) == 1
     told, _, classes, bad, alone = capsys.readouterr().out.splitlines()
-    assert f"imagens soltas (1), pasta notas, sem imagens, pasta ligada {root / 'verde' / 'volta'}, " in told
+    again = f"{root / 'verde' / 'volta'}, pasta já lida por outro caminho"
+    assert f"imagens soltas (1), pasta notas, sem imagens, {again}, " in told
     assert "pastas (" not in told and ".txt (1)" in told and ".png (1)" in told
     assert classes == "3 classes: azul (9), verde (4), vermelho (20)."
     assert alone.startswith("Quase iguais entre si são todas as imagens de verde, vermelho: ")

@@ -208,6 +208,25 @@ def test_the_prediction_section_uses_what_its_reader_wrote(workplace, photos, tm
     assert outputs(notebook).startswith(f"Modelo: {path}. Dados: {photos}.")
 
 
+def test_a_model_and_data_of_ones_own_are_what_the_command_runs_with(tmp_path, monkeypatch):
+    ran = []
+
+    def executed(notebook, run):
+        kernel = {}
+        for cell in notebook.cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                exec(cell.source, kernel)
+        ran.append((kernel["CHECKPOINT"], kernel["DATA_DIR"], run))
+        return {"test": {"accuracy": 1.0, "macro_f1": 1.0}}
+
+    monkeypatch.setattr("classificador.apps.notebook.execute", executed)
+    monkeypatch.chdir(tmp_path)
+    expected = [str(tmp_path / name) for name in ("frutas.pth", "frutas")]
+    for options in ([], ["--predicao"]):
+        assert cli.main(["caderno", *options, "--modelo", "frutas.pth", "--dados", "'frutas'"]) == 0
+        assert [*ran[-1][:2]] == expected and (tmp_path / "runs" / ran[-1][2] / "Pytorch.ipynb").exists()
+
+
 def test_on_cifar10_an_edited_network_trains_is_stopped_goes_on_and_predicts(workplace, tmp_path):
     checkpoint = str(tmp_path / "b.pth")
     small = {"channels": (4, 8), "EPOCHS": 1, "BATCH_SIZE": 1024, "DEVICE": "cpu"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,9 +21,11 @@ from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.build import build, make_network, make_optimizer
 from classificador.network.cnn import CNN
 from classificador.recipes import make_settings
+from classificador.results.predict import predict_logits
 from classificador.training import trainer as trainer_module
-from classificador.training.fit import fit
+from classificador.training.fit import fit, train
 from classificador.training.run_folder import Runs
+from classificador.training.start import find_start
 from conftest import INFO, ROOT, runs_of, stop_at
 
 STEPS = 8  # batches an epoch, which shows each of the 520 images twice: 1040 // 128
@@ -245,8 +248,34 @@ def test_other_data_are_refused(toy, stopped):
     images, labels = toy.val.images, toy.val.labels
     fewer, negative = Split(images[:50], labels[:50]), Split(255 - images, labels)
     for other in (fewer, negative, Split(images, labels.roll(1)), Split(images.flip(0), labels.flip(0))):
-        with pytest.raises(CheckpointError, match="mudou: dados"):
+        said = rf"mudou: dados, que eram 520 \+ 100 imagens .* e são 520 \+ {len(other)} imagens"
+        with pytest.raises(CheckpointError, match=said):
             Outcome(SETTINGS, replace(toy, val=other), stopped, resume=True)
+
+
+def test_on_another_device_it_goes_on_and_says_what_that_costs(toy, stopped, capsys):
+    """A point that a GPU kept, as far as that can be had without one: its name, and random numbers of another size."""
+    put(stopped, "fingerprint dispositivo", "cuda")
+    put(stopped, "settings device", "cuda")
+    put(stopped, "state batches generator", torch.zeros(16, dtype=torch.uint8))
+    put(stopped, "state random device", torch.zeros(16, dtype=torch.uint8))
+    history = Outcome(SETTINGS, toy, stopped, resume=True).history
+    assert len(history.val_loss) == SETTINGS.epochs and not history.interrupted
+    assert "O treino começou em cuda e segue em cpu: não será mais igual bit a bit." in capsys.readouterr().out
+
+
+def test_after_a_finished_run_the_message_names_the_way_to_more_epochs(toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = replace(SETTINGS, epochs=1)
+    model, _ = train(settings, toy, "own.pth")
+    with pytest.raises(CheckpointError, match=r'START_FROM = "own\.pth", ou --partir-de own\.pth\.'):
+        Outcome(SETTINGS, toy, Path("own.pth"), resume=True)
+    start = find_start("own.pth", toy.classes)
+    again = build(settings, toy, pretrained=start)
+    assert torch.equal(predict_logits(again, toy.test.images), predict_logits(start, toy.test.images))
+    train(replace(settings, start_from="own.pth"), toy, "more.pth")
+    before, after = (load_model(name).state_dict() for name in ("own.pth", "more.pth"))
+    assert {name for name, weight in before.items() if torch.equal(weight, after[name])} == {"network.conv1.weight"}
 
 
 class Linear(nn.Sequential):

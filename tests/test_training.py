@@ -247,7 +247,7 @@ def test_a_full_memory_is_told_with_a_batch_size_to_try(toy, small, tmp_path, sh
 
     model = build(small, toy)
     model.register_forward_pre_hook(exhaust)
-    with pytest.raises(SettingsError, match="^batch_size: .* lotes de 64; tente 32"):
+    with pytest.raises(SettingsError, match="^batch_size: .* lotes de 64.*Tente 32"):
         train(small, toy, tmp_path / "best.pth", model)
 
 

@@ -57,7 +57,7 @@ def add_command(commands: Any, name: str, run: Callable, text: str, *parents: ar
     return parser
 
 
-HELP, OUTPUT, DATA, MODEL = (argparse.ArgumentParser(add_help=False) for _ in range(4))
+HELP, OUTPUT, DATA, MODEL, RESULT = (argparse.ArgumentParser(add_help=False) for _ in range(5))
 HELP.add_argument("-h", "--help", action="help", help="mostra esta ajuda e sai")
 OUTPUT.add_argument("--json", action="store_true", help="resultado em JSON na saída padrão, para outro programa ler")
 OUTPUT.add_argument("--traceback", action="store_true", help="em caso de erro, mostra onde no código ele surgiu")
@@ -72,4 +72,6 @@ DATA.add_argument(
     metavar="CAMINHO",
     help="pasta ou arquivo seu com o CIFAR-10, sem usar a rede (padrão: a variável CLASSIFICADOR_DADOS)",
 )
+text = "grava o resultado neste arquivo: JSON ou, de prever, também CSV (no PowerShell, em vez de >)"
+RESULT.add_argument("--saida", metavar="ARQUIVO", dest="result_file", help=text)
 MODEL.add_argument("--modelo", metavar="ARQUIVO", default="best_model.pth", help="os pesos (padrão: %(default)s)")

@@ -5,10 +5,13 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 
 from classificador.apps import compare, data, diagnostics, predict, publish, train
 from classificador.apps.arguments import Parser
-from classificador.errors import ClassificadorError, SettingsError, printable
+from classificador.atomic import write_bytes
+from classificador.errors import ClassificadorError, SettingsError, WriteError, printable
+from classificador.paths import as_path, plain_argument
 
 # What all the processes that torchrun started do; anything else only the first does.
 TOGETHER = (train.train_command, train.teacher_command, predict.evaluate_command)
@@ -16,12 +19,15 @@ TOGETHER = (train.train_command, train.teacher_command, predict.evaluate_command
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 1 failed (one line on stderr), 2 bad usage, 130 interrupted."""
-    options = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = build_parser().parse_args([plain_argument(argument) for argument in given])
     try:
         # With --json or --csv nothing else goes to standard output; progress and messages move to standard error.
         machine_readable = options.json or getattr(options, "csv", False)
         with contextlib.redirect_stdout(sys.stderr) if machine_readable else contextlib.nullcontext():
             code, result = _run(options)
+            if (file := getattr(options, "result_file", None)) and result is not None:
+                _write_result(result, as_path(file, WriteError), options.run is predict.predict_command)
     except ClassificadorError as error:
         if options.traceback:
             raise
@@ -35,10 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     if result is None:  # another of several processes has it
         return code
+    text = json.dumps(result, ensure_ascii=False, indent=2)
     if options.json:
-        print(json.dumps(result, ensure_ascii=False, indent=2))
+        print(text)
     elif machine_readable:
-        predict.print_csv(result)
+        print(predict.as_csv(result), end="")
     return code
 
 
@@ -53,6 +60,17 @@ def build_parser() -> Parser:
     for module in (train, predict, compare, publish, data, diagnostics):
         module.add_commands(commands)
     return parser
+
+
+def _write_result(result: dict, path: Path, is_of_pictures: bool) -> None:
+    """Write a result to a file, as CSV where it is called so, with the mark by which Excel knows UTF-8, or as JSON."""
+    if path.suffix.lower() != ".csv":
+        data = json.dumps(result, ensure_ascii=False, indent=2).encode()
+    elif is_of_pictures:
+        data = predict.as_csv(result).encode("utf-8-sig")
+    else:
+        raise WriteError(f"{path}: deste comando o resultado só se grava em JSON.", "Dê um nome como resultado.json.")
+    write_bytes(path, data)
 
 
 def _run(options: argparse.Namespace) -> tuple[int, dict | None]:

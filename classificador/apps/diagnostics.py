@@ -52,11 +52,13 @@ def _package(name: str) -> Found:
 
 def _device() -> Found:
     try:
-        from classificador.device import choose_device, describe_device, instructions, precision
+        from classificador.device import choose_device, describe_device, instructions, own_cores, precision, unused_gpu
     except (ImportError, OSError) as error:  # OSError: on Windows, a library that torch needs is missing
         return "torch não carrega", " ".join(str(error).split())[:200]
-    device = choose_device()
-    return f"{describe_device(device)}, {os.cpu_count()} núcleos, {instructions()}, {precision(device)}", ""
+    device, cores = choose_device(), number(os.cpu_count() or 1, 0)
+    if own_cores() < (os.cpu_count() or 1):
+        cores = f"{own_cores()} dos {cores}"
+    return f"{describe_device(device)}, {cores} núcleos, {instructions()}, {precision(device)}", unused_gpu()
 
 
 def _data(root: Path, source: str | None) -> Found:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -125,22 +126,22 @@ def write_outputs(executed: nbformat.NotebookNode) -> None:
     write_bytes(NOTEBOOK, (nbformat.writes(whole).rstrip() + "\n").encode())
 
 
-def run_notebook(only_prediction: bool, recipe: str | None, resume: bool, write: bool) -> dict:
+def run_notebook(only_prediction: bool, values: dict[str, Any], write: bool) -> dict:
     """Run the notebook, or its prediction section; leave its results under runs/, say where, and return the metrics.
 
-    recipe, resume: for PRESET and RESUME, in place of what the notebook says. write: whether the outputs are also
+    values: by the names of the notebook's parameters, in place of what it says. write: whether the outputs are also
     written into Pytorch.ipynb. Raises WriteError, before it runs anything, where the results cannot be kept, and
     ClassificadorError when a cell fails.
     """
-    if only_prediction and (recipe or resume):
+    if only_prediction and {"PRESET", "RESUME"} & values.keys():
         raise ClassificadorError("--receita e --retomar só valem para o caderno inteiro.")
     notebook, started = read_notebook(only_prediction), time.perf_counter()
-    for cell in notebook.cells:
-        if PARAMETERS_TAG in cell.metadata.get("tags", []):
-            cell.source += f"\nPRESET = {recipe!r}" if recipe else ""
-            cell.source += "\nRESUME = True" if resume else ""
-    runs = Runs(NOTEBOOK.with_name("best_model.pth"))
-    interrupted = runs.interrupted() if resume else None
+    given = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    for cell in [cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", [])][:1]:
+        # The prediction section's own cell asks what was written before it, and prints it.
+        cell.source = f"{given}{cell.source}" if only_prediction else f"{cell.source}\n{given}".rstrip()
+    runs = Runs(str(values.get("CHECKPOINT", NOTEBOOK.with_name("best_model.pth"))))
+    interrupted = runs.interrupted() if "RESUME" in values else None
     folder = interrupted.parent if interrupted else runs.new("predicao" if only_prediction else "caderno")
     shown = os.path.relpath(folder)
     try:

@@ -1,12 +1,16 @@
 """`prever` and `avaliar`: what a model answers. Heavy imports stay inside: --help needs none of them."""
 
 import csv
+import io
 import os
 import sys
 from glob import glob
 
-from classificador.apps.arguments import DATA, MODEL, add_command
+from classificador.apps.arguments import DATA, MODEL, RESULT, add_command
+from classificador.apps.sorting import check_target, sort_pictures
 from classificador.errors import ClassificadorError, DataError, printable
+from classificador.paths import as_path
+from classificador.portuguese import number
 
 
 def add_commands(commands) -> None:
@@ -18,12 +22,15 @@ def add_commands(commands) -> None:
         "mede acurácia e F1 nas imagens de teste ou, com poucas, por validação cruzada",
         DATA,
         MODEL,
+        RESULT,
     )
     text = "diz a classe de imagens suas, com a probabilidade"
-    add = add_command(commands, "prever", predict_command, text, MODEL).add_argument
+    add = add_command(commands, "prever", predict_command, text, MODEL, RESULT).add_argument
     text = "arquivos PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas"
     add("imagens", metavar="IMAGEM", nargs="+", help=text)
     add("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
+    text = "copia cada imagem para a pasta da classe dela em PASTA, e as de que se duvida para duvidosas"
+    add("--separar", metavar="PASTA", help=text)
 
 
 def model_and_data(options) -> tuple:
@@ -55,8 +62,12 @@ def predict_command(options) -> tuple[int, dict]:
 
     if options.csv and options.json:
         raise ClassificadorError("Use --csv ou --json, não os dois.")
+    target = as_path(options.separar) if options.separar else None
+    if target:
+        check_target(target, options.imagens)
     model, code = load_model(options.modelo), 0
     results: dict[str, dict] = {}
+    homes: dict[str, str] = {}
     try:
         for path, problem in _pictures(options.imagens).items():
             shown = printable(path)
@@ -70,11 +81,14 @@ def predict_command(options) -> tuple[int, dict]:
                 continue
             best = list(results[shown].items())[:3]
             doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[shown]) else ""
+            homes[path] = "" if doubt else best[0][0]
             text = ", ".join(f"{name} {percent(probability)}" for name, probability in best)
             print(printable(f"{shown}: {text}{doubt}"))
     except KeyboardInterrupt:
         print(f"Interrompido depois de {len(results)} imagens.", file=sys.stderr)
         code = 130
+    if target:
+        print(printable(sort_pictures(homes, target)))
     return code, results
 
 
@@ -98,21 +112,27 @@ def _pictures(arguments: list[str]) -> dict[str, DataError | None]:
     return found
 
 
-def print_csv(results: dict[str, dict]) -> None:
+def as_csv(results: dict[str, dict]) -> str:
     """One line a picture: file, class and its probability, what was wrong with it, and every class's probability.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    As a Brazilian spreadsheet reads it: semicolons, and a comma in numbers. A text that it would take for a formula
+    gets an apostrophe in front.
     """
 
     def text(value: str) -> str:
         return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t")) else value
 
+    def share(value: float | str) -> str:
+        return value if isinstance(value, str) else number(value, 4)
+
     # A class may be called "error": then its value is a number.
     errors = {path: result["error"] for path, result in results.items() if isinstance(result.get("error"), str)}
     classes = sorted({name for path, result in results.items() if path not in errors for name in result})
-    rows = csv.writer(sys.stdout, lineterminator="\n")
+    table = io.StringIO()
+    rows = csv.writer(table, delimiter=";", lineterminator="\n")
     rows.writerow(["arquivo", "classe", "probabilidade", "erro", *map(text, classes)])
     for path, result in results.items():
         best, error = (("", ""), errors[path]) if path in errors else (next(iter(result.items())), "")
-        probabilities = ("" if path in errors else result[name] for name in classes)
-        rows.writerow([text(path), text(best[0]), best[1], text(error), *probabilities])
+        probabilities = ("" if path in errors else share(result[name]) for name in classes)
+        rows.writerow([text(path), text(best[0]), share(best[1]), text(error), *probabilities])
+    return table.getvalue()

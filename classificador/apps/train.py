@@ -1,9 +1,12 @@
 """What trains: `treinar`, `professor` and `caderno`. Heavy imports stay inside: --help needs none of them."""
 
 import argparse
+import os
 from dataclasses import fields, replace
+from typing import Any
 
 from classificador.apps.arguments import DATA, MODEL, add_command
+from classificador.paths import as_path
 
 RECIPES = "relampago, rapido, completo ou destilado (padrão: rapido)"
 
@@ -46,6 +49,8 @@ def add_commands(commands) -> None:
     add("--receita", metavar="NOME", dest="preset", help=RECIPES)
     add("--retomar", action="store_true", help="continua o treino interrompido: RESUME = True")
     add("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
+    add("--modelo", metavar="ARQUIVO", help="os pesos, no lugar dos que o caderno diz: CHECKPOINT")
+    add("--dados", metavar="CAMINHO", help="os dados, no lugar dos que o caderno diz: DATA_DIR")
 
 
 def train_command(options, defaults=None, network=None) -> tuple[int, dict]:
@@ -92,7 +97,10 @@ def notebook_command(options) -> tuple[int, dict]:
     """Run the notebook as a whole, or its prediction section."""
     from classificador.apps.notebook import run_notebook
 
-    return 0, run_notebook(options.predicao, options.preset, options.retomar, options.gravar)
+    paths = {"CHECKPOINT": options.modelo, "DATA_DIR": options.dados}
+    values: dict[str, Any] = {name: os.path.abspath(as_path(path)) for name, path in paths.items() if path}
+    values |= {name: value for name, value in (("PRESET", options.preset), ("RESUME", options.retomar)) if value}
+    return 0, run_notebook(options.predicao, values, options.gravar)
 
 
 def _tell_outcome(model, history, settings, data, path: str) -> None:

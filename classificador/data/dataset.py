@@ -16,6 +16,7 @@ from classificador.atomic import remove_unfinished, retry, write_bytes
 from classificador.constants import CLASSES
 from classificador.data import formats
 from classificador.errors import DataError, WriteError
+from classificador.paths import as_path
 from classificador.portuguese import reason, tell
 
 SPLIT_SEED = 2026  # which images validate; changing it makes every earlier validation result incomparable
@@ -96,7 +97,7 @@ def load_cifar10(root: str | Path = "data", source: str | Path | None = None) ->
     environment variable CLASSIFICADOR_DADOS. Raises DataError saying what to do.
     """
     own = source or os.environ.get(formats.SOURCE_VARIABLE)
-    records = formats.read(Path(os.path.expanduser(own))) if own else _prepare(Path(os.path.expanduser(root)))
+    records = formats.read(as_path(own)) if own else _prepare(as_path(root))
     boundary = formats.TRAIN_FILES * formats.ROWS
     val = validation_indices(records[:boundary, 0])
     train = np.setdiff1d(np.arange(boundary), val)

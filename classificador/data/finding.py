@@ -12,7 +12,7 @@ from classificador.errors import DataError, brief
 from classificador.portuguese import first_few, number, reason, tell
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-SUFFIXES |= {".avif", ".heic", ".heif"}
+SUFFIXES |= {".avif", ".heic", ".heif", ".mpo"}
 SPLITS = {"train": "train", "treino": "train", "treinamento": "train", "test": "test", "teste": "test"}
 SPLITS |= dict.fromkeys(("val", "valid", "validation", "validação", "validacao"), "val")
 
@@ -47,11 +47,16 @@ class Folder:
         return [Folder(path) for path in self.folder_paths]
 
     def walk(self) -> Iterator["Folder"]:
-        """It and the folders within it, but for linked ones, which could lead in circles."""
-        yield self
-        for folder in self.folders:
-            if not folder.path.is_symlink():
-                yield from folder.walk()
+        """It and the folders within it, also by links, each once, and none that it lies in: links lead in circles."""
+        home = self.path.resolve()
+        seen, waiting = {home, *home.parents}, [self]
+        while waiting:
+            folder = waiting.pop(0)
+            yield folder
+            for inner in folder.folders:
+                if (place := inner.path.resolve()) not in seen:
+                    seen.add(place)
+                    waiting.append(inner)
 
     @property
     def class_folders(self) -> list["Folder"]:
@@ -150,7 +155,8 @@ def _tell_left_out(root: Folder, used: list[Folder], classes: list[Folder]) -> N
     left = [f"imagens soltas ({number(len(root.pictures), 0)})"] if root.pictures else []
     left += [f"pasta {brief(folder.name)}, sem imagens" for folder in root.folders if folder not in used]
     inside = [inner for folder in classes for inner in folder.walk()]
-    left += [f"pasta ligada {brief(str(f.path))}" for outer in inside for f in outer.folders if f.path.is_symlink()]
+    again = [folder for outer in inside for folder in outer.folders if folder not in inside]
+    left += [f"{brief(str(folder.path))}, pasta já lida por outro caminho" for folder in again]
     others = sum((folder.others for folder in inside), Counter())
     del others["pastas"]  # they are read, too
     left += _counted(others)
@@ -170,12 +176,9 @@ def find_pictures(root: str | Path) -> list[Path]:
     """
     found: list[Path] = []
     others: Counter[str] = Counter()
-    waiting = [Path(root)]
-    while waiting:
-        folder = Folder(waiting.pop())
+    for folder in Folder(Path(root)).walk():
         found += folder.pictures
         others += folder.others
-        waiting += [path for path in folder.folder_paths if not path.is_symlink()]  # a link could lead in circles
     del others["pastas"]
     left = first_few(_counted(others), 5)
     if not found:

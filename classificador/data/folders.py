@@ -33,6 +33,7 @@ from classificador.data.pictures import (
 )
 from classificador.data.zipped import as_folder
 from classificador.errors import DataError, ImageError, printable
+from classificador.paths import as_path
 from classificador.portuguese import first_few, number, reason, tell
 
 FEW = 1000  # pictures, at most, of which all are learnt from: a test of 15 % of more has an interval of ± 6 points
@@ -70,7 +71,7 @@ def load_data(
         if given not in known:
             *others, last = map(str, known)
             raise DataError(f"O {what} das imagens precisa ser {', '.join(others)} ou {last}; veio {given}.")
-    root = Path(os.path.expanduser(root))
+    root = as_path(root)
     if source is None and not is_for_cifar10(root):
         return load_folder(root, side, framing)
     if side != 32:

@@ -1,18 +1,22 @@
 """Opening a user's own picture as what the network takes: a square uint8 RGB tensor."""
 
+import errno
 import io
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from classificador.errors import ImageError
+from classificador.paths import as_path
 from classificador.portuguese import reason
 
 # Only formats with a plain decoder: Pillow would hand EPS to an external program.
@@ -27,17 +31,53 @@ MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, u
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
 BYTES_AT_ONCE = 300_000_000  # of files read by several threads
 PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
+ADDRESSES = ("http:/", "https:/")
+HICCUPS = (0.1, 0.5)  # seconds after which a file is read again
+PASSING = {errno.EIO, errno.ETIMEDOUT, getattr(errno, "ESTALE", errno.EIO)}  # what network drives answer now and then
 SMALLER = "Reduza a imagem antes."
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
 
+def as_image(picture: Any) -> Image.Image:
+    """Return a picture as decode_image() does: a file, its bytes, Pillow's image, or an array or tensor of pixels.
+
+    Arrays are H×W or H×W×3 (or 4, the last transparency), tensors 3×H×W, both uint8. Raises ImageError for anything
+    else, and as open_image() does.
+    """
+    if isinstance(picture, str | Path):
+        return open_image(picture)
+    if hasattr(picture, "read"):
+        picture = picture.getvalue() if hasattr(picture, "getvalue") else picture.read()
+    if isinstance(picture, bytes | bytearray):
+        return decode_image(bytes(picture), "A imagem")
+    try:
+        if isinstance(picture, torch.Tensor) and picture.dtype == torch.uint8 and picture.shape[:-2] == (3,):
+            picture = picture.permute(1, 2, 0).cpu().numpy()
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+            picture = Image.fromarray(picture)
+        if isinstance(picture, Image.Image) and picture.width * picture.height:
+            return _to_rgb(picture)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError("A imagem está danificada ou não tem pixels.", "Dê outra.") from error
+    kind = f"{type(picture).__name__} {tuple(getattr(picture, 'shape', ()))} {getattr(picture, 'dtype', '')}".strip(
+        " ()"
+    )
+    remedy = "Dê um arquivo, uma imagem do Pillow ou um array uint8 de altura × largura × 3, uma por vez."
+    raise ImageError(f"Isto não é uma imagem: {kind}.", remedy)
+
+
 def open_image(path: str | Path) -> Image.Image:
     """Return the picture of a file, as decode_image() does. Raises ImageError as it and read_picture() do."""
+    path = path if str(path).startswith(ADDRESSES) else as_path(path, ImageError)
     return decode_image(read_picture(path), path)
 
 
 def read_picture(path: str | Path) -> bytes:
     """Return what is in a picture's file. Raises ImageError, naming it, where it cannot be read or is too large."""
+    if str(path).startswith(ADDRESSES):
+        raise ImageError(f"{path} é um endereço da internet.", "Salve a imagem e dê o arquivo.")
     if not os.path.isfile(path):
         what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
         raise ImageError(f"{path} {what}.", "Dê o caminho de uma imagem.")
@@ -45,10 +85,22 @@ def read_picture(path: str | Path) -> bytes:
         size = os.path.getsize(path)
         if size > MAX_BYTES:
             raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo).", SMALLER)
-        with open(path, "rb") as file:
-            return file.read(size)
+        return _read(path, size)
     except OSError as error:
         raise ImageError(f"{path} não pôde ser lido: {reason(error)}.", "Copie o arquivo ou escolha outro.") from error
+
+
+def _read(path: str | Path, size: int) -> bytes:
+    """So many bytes of a file; read again after a moment where a drive has a hiccup."""
+    for pause in (*HICCUPS, None):
+        try:
+            with open(path, "rb") as file:
+                return file.read(size)
+        except OSError as error:
+            if pause is None or error.errno not in PASSING:
+                raise
+            time.sleep(pause)
+    raise AssertionError("unreachable")
 
 
 def decode_image(content: bytes, name: str | Path) -> Image.Image:

@@ -19,6 +19,7 @@ from classificador.files.safe import BEST, MAX_BYTES, model_remedy, read_file, s
 from classificador.network.build import sizes_and_notes
 from classificador.network.cnn import CNN, OriginalFromPixels, architecture_of, make_network, unwrap
 from classificador.network.model_info import HUGE, PROBED, ModelInfo, info_of, set_info
+from classificador.paths import as_path
 from classificador.portuguese import tell
 from classificador.recipes import Settings
 
@@ -168,7 +169,7 @@ def check_saveable(model: nn.Module, facts: dict[str, Any]) -> None:
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Return what a model file holds; errors as in read_file."""
-    path = Path(path)
+    path = as_path(path, CheckpointError)
     content = read_file(path, BEST, model_remedy(path))
     try:
         if "kind" in content:

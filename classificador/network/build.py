@@ -104,9 +104,10 @@ def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ..
     Where they come from is noted in the model's info. A layer of more units takes them for its first ones.
     The last layer, fc2, stays new but for those of `classes` that `pretrained` knows by the same name; so does fc1
     where the images have another side. Of pictures too few to learn to see from, only the linear layers and the
-    normalisation between them learn: RESULTADOS.md has what that is worth.
+    normalisation between them learn: RESULTADOS.md has what that is worth. Of the same classes all of it goes on.
     """
     network, known = unwrap(model), info_of(pretrained)
+    goes_on = set(classes) == set(known.classes)
     set_info(model, replace(info_of(model), start=known.start, earlier_epochs=known.epochs_trained))
     own, learnt = network.state_dict(), unwrap(pretrained).state_dict()
     fitting = {
@@ -122,7 +123,7 @@ def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ..
             if name in known.classes and own[part].shape[1:] == learnt[part].shape[1:]:
                 own[part][label] = learnt[part][known.classes.index(name)]
     for name, weight in network.named_parameters():
-        if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2"):
+        if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2") and not goes_on:
             weight.requires_grad_(False)
 
 

@@ -1,16 +1,15 @@
 """From images to probabilities, calibrated by a temperature, and when to doubt them."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
 from classificador import processes
-from classificador.data.pictures import open_image, to_tensor
-from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format
+from classificador.data.pictures import as_image, to_tensor
+from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format, use_own_cores
 from classificador.errors import CheckpointError
 from classificador.network.model_info import COLDEST, HOTTEST, info_of
 
@@ -47,6 +46,7 @@ def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     Of several processes (processes.py) each computes its part, and all get the whole.
     """
     keep_freed_memory()
+    use_own_cores()
     device, training = next(model.parameters()).device, model.training
     model.eval().to(memory_format=memory_format(device))
     mine, parts = images[processes.shard(len(images))], []
@@ -63,13 +63,12 @@ def is_doubtful(model: nn.Module, probabilities: dict[str, float]) -> bool:
     return max(probabilities.values()) < info_of(model).doubt_below
 
 
-def predict_image(model: nn.Module, picture: str | Path | Image.Image) -> dict[str, float]:
+def predict_image(model: nn.Module, picture: Any) -> dict[str, float]:
     """Return {class name: probability} for one picture, most probable first.
 
-    picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
+    picture: a file, Pillow's image, or pixels, as in as_image(). Raises ImageError for what is none.
     """
-    image = picture if isinstance(picture, Image.Image) else open_image(picture)
-    pixels = to_tensor(image, info_of(model).side, info_of(model).framing)
+    pixels = to_tensor(as_image(picture), info_of(model).side, info_of(model).framing)
     probabilities = predict(model, pixels[None])[0]
     classes = info_of(model).classes
     return {classes[i]: float(probabilities[i]) for i in probabilities.argsort(descending=True).tolist()}

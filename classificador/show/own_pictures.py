@@ -1,15 +1,13 @@
 """What the network makes of a user's own picture, as one figure; and the notebook's box for such pictures."""
 
-from pathlib import Path
 from typing import Any
 
 from anywidget import AnyWidget
 from IPython.display import display
 from ipywidgets import Output, VBox
-from PIL import Image
 from torch import nn
 
-from classificador.data.pictures import MAX_BYTES, decode_image, open_image, to_tensor
+from classificador.data.pictures import MAX_BYTES, as_image, decode_image, to_tensor
 from classificador.errors import ImageError
 from classificador.network.model_info import info_of
 from classificador.portuguese import percent
@@ -21,12 +19,12 @@ DOUBT = "Confiança baixa: talvez a imagem não seja de nenhuma das classes que 
 
 
 @styled("A imagem, o que a rede vê dela, as respostas mais prováveis e de onde elas vêm")
-def explain_picture(model: nn.Module, picture: str | Path | Image.Image) -> Described:
+def explain_picture(model: nn.Module, picture: Any) -> Described:
     """Return the picture, what the network sees of it, its three likeliest classes and where it looks, side by side.
 
-    picture: a file, or what open_image() made of it. Raises ImageError for a bad file.
+    picture: a file, Pillow's image, or pixels, as in as_image(). Raises ImageError for what is none.
     """
-    image = picture if isinstance(picture, Image.Image) else open_image(picture)
+    image = as_image(picture)
     probabilities = predict_image(model, image)
     classes, values = zip(*list(probabilities.items())[:3], strict=True)
     seen = to_tensor(image, info_of(model).side, info_of(model).framing)

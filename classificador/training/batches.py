@@ -93,7 +93,10 @@ class Batches:
         every = torch.arange(len(self.rows), device=order.device)
         if order.dtype != torch.int64 or not torch.equal(order.sort().values, every):
             raise ValueError("ordem impossível")
-        self.generator.set_state(state["generator"])
+        if "generator" in state:
+            self.generator.set_state(state["generator"])
+        else:  # of another device
+            self.generator.manual_seed(self.settings.seed + done)
         self.done, self.order = done, order
 
 

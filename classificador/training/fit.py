@@ -27,7 +27,7 @@ from classificador.training.batches import Batches, balanced_rows
 from classificador.training.estimate import foretell
 from classificador.training.history import History
 from classificador.training.record import VALIDATED, Record, model_facts, recording
-from classificador.training.resume import check_fingerprint, check_settings, read_resume_point, unusable
+from classificador.training.resume import check_device, check_fingerprint, check_settings, read_resume_point, unusable
 from classificador.training.run_folder import RunFolder, Runs
 from classificador.training.start import find_start, load_teacher
 from classificador.training.trainer import Trainer, stop_requests
@@ -159,6 +159,7 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
         check_settings(point, trainer.settings)
         try:
             check_fingerprint(point, trainer.fingerprint())
+            check_device(point, trainer.device)
             trainer.load_state_dict(point.state)
             check_fingerprint(point, trainer.fingerprint())  # the options of the optimizer came with its state
         except Exception as error:  # whatever is wrong with a state, it is refused

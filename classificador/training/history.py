@@ -9,6 +9,7 @@ import torch
 
 from classificador import processes
 
+ASLEEP = 600.0  # seconds that no step and no validation takes: a laptop that was closed
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 
 
@@ -95,10 +96,17 @@ class Tally:
 
 
 class Clock:
-    """The seconds of a run, without those in which it was interrupted."""
+    """The seconds of a run, without those in which it was interrupted, or the computer slept."""
 
     def __init__(self) -> None:
-        self.started = time.perf_counter()
+        self.started = self.ticked = time.perf_counter()
+
+    def tick(self) -> None:
+        """Note that the run goes on: more than ASLEEP seconds since the last time do not count."""
+        now = time.perf_counter()
+        if now - self.ticked > ASLEEP:
+            self.started += now - self.ticked
+        self.ticked = now
 
     @property
     def seconds(self) -> float:
@@ -113,4 +121,5 @@ class Clock:
         """Go on from there. Raises ValueError or OverflowError for what is no time."""
         if not math.isfinite(seconds := float(state["seconds"])):
             raise ValueError("tempo impossível")
-        self.started = time.perf_counter() - seconds
+        self.ticked = time.perf_counter()
+        self.started = self.ticked - seconds

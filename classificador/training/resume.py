@@ -13,9 +13,11 @@ from classificador.data.dataset import ImageData
 from classificador.errors import CheckpointError, SettingsError, brief, printable
 from classificador.files.safe import RESUME, read_file, write_file
 from classificador.network.teacher import Teacher
+from classificador.portuguese import tell
 from classificador.recipes import Settings
 from classificador.training.run_folder import Runs
 
+DEVICE = "dispositivo"  # in the fingerprint
 REMEDY = "Para treinar do começo, não peça para retomar (RESUME = False; no terminal, sem --retomar)"
 
 
@@ -44,7 +46,12 @@ def read_resume_point(runs: Runs) -> ResumePoint:
     """Return the point of the run interrupted last. Raises CheckpointError."""
     path = runs.interrupted()
     if path is None:
-        raise CheckpointError(f"Não há treino interrompido de {runs.checkpoint} em {runs.folder}.", f"{REMEDY}.")
+        go_on = ""
+        if runs.checkpoint.exists():
+            name = runs.checkpoint.as_posix()
+            go_on = f' Para mais épocas depois de um treino completo: START_FROM = "{name}", ou --partir-de {name}.'
+        problem = f"Não há treino interrompido de {runs.checkpoint} em {runs.folder}."
+        raise CheckpointError(problem, f"{REMEDY}.{go_on}")
     content = read_file(path, RESUME, REMEDY)
     try:
         values = content["settings"].items()
@@ -61,10 +68,10 @@ def unusable(path: Path, error: Exception) -> CheckpointError:
 
 
 def check_settings(point: ResumePoint, settings: Settings) -> None:
-    """Raise SettingsError naming the first setting that is not what it was."""
+    """Raise SettingsError naming the first setting that is not what it was; the device may be another."""
     now = asdict(settings)
     for name, value in asdict(point.settings).items():
-        if value != now[name]:
+        if value != now[name] and name != "device":
             problem = f"{now[name]} aqui, {printable(str(value))} no treino interrompido; use o mesmo valor."
             raise SettingsError(problem, f"{REMEDY}.", name)
 
@@ -73,11 +80,20 @@ def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
     """Raise ValueError naming the first thing that is not what it was."""
     for name, now in _as_files_hold_it(fingerprint).items():
         if (before := point.fingerprint[name]) != now and name == "dados":
-            classes, train, val, side = before[:4]
-            names = ", ".join(classes)
-            raise ValueError(f"mudou: dados, que eram {train} + {val} imagens de {side} pixels, das classes {names}")
-        if before != now:
+            were, are = (f"{train} + {val} imagens de {side} pixels" for _, train, val, side, *_ in (before, now))
+            raise ValueError(f"mudou: dados, que eram {were}, das classes {', '.join(before[0])}, e são {are}")
+        if before != now and name != DEVICE:
             raise ValueError(f"mudou: {name}")
+
+
+def check_device(point: ResumePoint, device: torch.device) -> bool:
+    """Whether the run goes on where it was; else what the random numbers of the one device were is dropped."""
+    if (before := point.fingerprint[DEVICE]) == device.type:
+        return True
+    for name, key in (("batches", "generator"), ("random", "device")):
+        point.state[name].pop(key, None)
+    tell(f"O treino começou em {printable(str(before))} e segue em {device.type}: não será mais igual bit a bit.")
+    return False
 
 
 def restore_memory_order(optimizer: Optimizer) -> None:
@@ -120,7 +136,7 @@ def fingerprint(data: list[Any], criterion: nn.Module, optimizer: Optimizer, tea
         "dados": data,
         "otimizador": [type(optimizer).__name__, options],
         "critério": [type(criterion).__name__, plain],
-        "dispositivo": groups[0]["params"][0].device.type,
+        DEVICE: groups[0]["params"][0].device.type,
         "professor": teacher.fingerprint if teacher else {},
     }
 
@@ -143,9 +159,9 @@ class RandomState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Draw from there on what would have been drawn."""
         torch.set_rng_state(state["cpu"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "device" in state:
             torch.cuda.set_rng_state(state["device"], self.device)
-        elif self.device.type == "mps":
+        elif self.device.type == "mps" and "device" in state:
             torch.mps.set_rng_state(state["device"])
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from classificador.atomic import remove_unfinished, reserve, retry, write_bytes
 from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
+from classificador.paths import as_path
 from classificador.portuguese import percent, reason, tell
 
 OTHERS = {".onnx", ".html", ".json", ".csv", ".ipynb", ".zip", ".png", ".jpg"}  # what no weights are to be called
@@ -29,7 +30,7 @@ class Runs:
     """The folders of the runs that renew one file, `checkpoint`: they lie in runs/, beside it."""
 
     def __init__(self, checkpoint: str | Path):
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = as_path(checkpoint, WriteError)
         self.folder = self.checkpoint.parent / "runs"
         self.resume_name = f"{self.checkpoint.stem}.retomar{self.checkpoint.suffix}"  # of the resume point
 

@@ -95,6 +95,7 @@ class Trainer:
             loss.backward()
             self.optimizer.step()
             self.tally.add(loss.detach(), logits.detach(), targets)
+            self.clock.tick()
             self.bar.update()
             is_report_due = batches.step % max(1, batches.steps_per_epoch // 20) == 0  # as after the last batch: step 0
             if is_report_due:

@@ -1,0 +1,63 @@
+"""`prever --separar`: copies of pictures, in a folder for each class; nothing is moved, and nothing written over."""
+
+import shutil
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+from classificador.errors import DataError, WriteError
+from classificador.portuguese import number, reason
+
+DOUBTFUL = "duvidosas"
+
+
+def check_target(target: Path, arguments: list[str]) -> None:
+    """Raise DataError for a folder within one whose pictures are sorted: its copies would be read the next time."""
+    for argument in map(Path, arguments):
+        if argument.is_dir() and target.resolve().is_relative_to(argument.resolve()):
+            raise DataError(
+                f"{target} fica dentro de {argument}, e as cópias seriam lidas da próxima vez.", "Dê outra."
+            )
+
+
+def sort_pictures(homes: dict[str, str], target: Path) -> str:
+    """Copy each picture into the folder of its class in `target`; return what is said of it.
+
+    homes: class by path, "" for a doubtful one. One that is there already is not copied again; another of its name
+    gets a number. Raises WriteError.
+    """
+    copied: Counter[str] = Counter()
+    try:
+        for path, name in homes.items():
+            folder = target / (_as_folder(name) if name else DOUBTFUL)
+            folder.mkdir(parents=True, exist_ok=True)
+            copied[folder.name] += _copy(Path(path), folder)
+    except OSError as error:
+        done = number(sum(copied.values()), 0)
+        problem = f"Depois de {done} cópias, não foi possível gravar em {target}: {reason(error)}."
+        raise WriteError(problem, "O que já está lá fica.") from error
+    counts = ", ".join(f"{name} ({number(times, 0)})" for name, times in sorted(copied.items()))
+    return f"Copiadas para {target}: {counts or 'nenhuma'}. Os originais ficam onde estão."
+
+
+def _copy(path: Path, folder: Path) -> int:
+    """Copy a file into a folder unless it is there; return how many copies were made."""
+    content = path.read_bytes()
+    for place in count(1):
+        copy = folder / (path.name if place == 1 else f"{path.stem} ({place}){path.suffix}")
+        try:
+            with open(copy, "xb") as file:
+                file.write(content)
+        except FileExistsError:
+            if copy.read_bytes() == content:
+                return 0
+        else:
+            shutil.copystat(path, copy)
+            return 1
+    return 0
+
+
+def _as_folder(name: str) -> str:
+    """A class's name as that of a folder, on any system, and within the one it is to lie in."""
+    safe = "".join("_" if sign in '/\\:*?"<>|' else sign for sign in name).strip(" .")
+    return safe or "classe"
