@@ -156,7 +156,7 @@ def test_labels_drawn_by_chance_are_not_told_as_known(start, tmp_path):
         report = evaluate(model, one, ("a", "b"))
         told[name] = history.val_accuracy[0]
         if name == "groups":
-            assert report.groups == 10 and "n = 120 que valem por 10, validação cruzada" in report.summary()
+            assert report.groups == 10 and "n = 120 (10 diferentes), validação cruzada" in report.summary()
             assert report.interval[1] - report.interval[0] > 0.4
     assert told["without"] > 0.95 and told["groups"] < 0.8
 
@@ -205,6 +205,7 @@ def test_interrupted_the_network_is_as_it_was_and_nothing_is_written(start, tmp_
     assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
     assert (tmp_path / "own.pth").read_text() == "what was there"
     assert "Interrompido; nada foi gravado." in capsys.readouterr().out
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_where_it_learns_in_epochs_only_what_it_has_not_seen_counts(start, toy, tmp_path, quick, capsys):

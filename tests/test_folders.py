@@ -165,13 +165,12 @@ def test_classes_are_told_with_their_counts_and_so_is_all_that_is_left_out(root,
     data = load_data(root)
     assert size(data) == 33  # that in azul/2024 is one of the class, and a scene of its own
     assert len({origin.group for origin in data.test.origins if "2024" in origin.file}) == 1
-    told, _, classes, bad, alone = capsys.readouterr().out.splitlines()
+    told, _, classes, bad, small = capsys.readouterr().out.splitlines()
     again = f"{root / 'verde' / 'volta'}, pasta já lida por outro caminho"
     assert f"imagens soltas (1), pasta notas, sem imagens, {again}, " in told
     assert "pastas (" not in told and ".txt (1)" in told and ".png (1)" in told
     assert classes == "3 classes: azul (9), verde (4), vermelho (20)."
-    assert alone.startswith("Quase iguais entre si são todas as imagens de verde, vermelho: ")
-    assert "ficaram de fora: 1. " in bad and "texto.png" in bad
+    assert "ficaram de fora: 1. " in bad and "texto.png" in bad and small.startswith("Imagens de menos de 32 pixels")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +343,18 @@ def test_near_copies_stay_on_one_side_and_so_do_the_pictures_of_a_folder(tmp_pat
     assert sum(map(len, homes)) == len(set.union(*homes)) == 13
     assert len(data.train) > len(data.val) + len(data.test)  # groups are drawn as single pictures are
     assert cli.main(["dados", "--dados", str(tmp_path)]) == 0
-    assert "Valem por 13: as quase iguais" in capsys.readouterr().out
+    assert "contam como uma: são 13 diferentes." in capsys.readouterr().out
+
+
+def test_a_class_of_one_scene_is_told_and_small_drawings_are_not_compared(tmp_path, capsys):
+    for number in range(6):
+        photo(tmp_path / "fotos" / "a" / f"{number}.png", 7, (64 + 2 * number, 64))
+        photo(tmp_path / "fotos" / "b" / f"{number}.png", number)
+        photo(tmp_path / "desenhos" / "ab"[number % 2] / f"{number}.png", 7, (20 + number, 20))
+    load_data(tmp_path / "fotos")
+    assert "Quase iguais entre si são todas as imagens de a: a acurácia não diz nada" in capsys.readouterr().out
+    drawings = load_data(tmp_path / "desenhos")
+    assert len({origin.group for origin in drawings.test.origins}) == 6
 
 
 @pytest.mark.parametrize(
@@ -378,7 +388,7 @@ def test_classes_come_in_the_order_of_their_numbers_and_odd_ones_are_told(tmp_pa
     photos(tmp_path / "partes", ["uva"], 3)
     photos(tmp_path / "partes", ["banana"], 30)
     load_data(tmp_path / "partes")
-    assert "Classes muito desiguais: uva tem 3 imagens, e banana, 30." in capsys.readouterr().out
+    assert 'Classes muito desiguais: "uva" tem 3 imagens, e "banana", 30.' in capsys.readouterr().out
 
 
 def zip_of(root, path, prefix="", extra=(), kind=zipfile.ZIP_STORED):

@@ -71,6 +71,7 @@ def _write_result(result: dict, path: Path, is_of_pictures: bool) -> None:
     else:
         raise WriteError(f"{path}: deste comando o resultado só se grava em JSON.", "Dê um nome como resultado.json.")
     write_bytes(path, data)
+    print(printable(f"Gravado: {path}"))
 
 
 def _run(options: argparse.Namespace) -> tuple[int, dict | None]:

@@ -34,10 +34,11 @@ def data_command(options) -> tuple[int, dict]:
         print(f"{what}: {number(len(data.train) + len(data.val), 0)} imagens, de que todas servem para aprender{apart}")
     else:
         print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")
-    origins = [origin for split in (data.train, data.val, data.test) for origin in split.origins]
+    origins = [*data.train.origins, *data.val.origins, *(() if data.few else data.test.origins)]
     count, scenes = len({origin.file for origin in origins}), len({origin.group for origin in origins})
     if scenes < count:
-        print(f"Valem por {number(scenes, 0)}: as quase iguais, ou de uma pasta dentro da classe, contam como uma.")
+        kinds = "As quase iguais, ou de uma pasta dentro da classe, contam como uma"
+        print(f"{kinds}: são {number(scenes, 0)} diferentes.")
     return 0, sizes | {"classes": list(data.classes), "distinct": scenes}
 
 

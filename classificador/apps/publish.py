@@ -75,7 +75,7 @@ def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple
     if path.exists() and path.samefile(options.modelo):
         raise DataError(f"{path} é o próprio modelo, que se perderia.", "Dê outro nome com --saida.")
     count = min(CHECKED, len(data.test))
-    print(f"Conferindo em {count} imagens de teste…")
+    print(f"Conferindo em {count} imagens…")
     difference = write(model, data, path)
     largest = f"{difference:.1e}".replace(".", ",")
     print(f"{path}: as mesmas probabilidades, com diferença de no máximo {largest}")

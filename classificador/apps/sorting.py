@@ -27,17 +27,21 @@ def sort_pictures(homes: dict[str, str], target: Path) -> str:
     gets a number. Raises WriteError.
     """
     copied: Counter[str] = Counter()
+    there = 0
     try:
         for path, name in homes.items():
             folder = target / (_as_folder(name) if name else DOUBTFUL)
             folder.mkdir(parents=True, exist_ok=True)
-            copied[folder.name] += _copy(Path(path), folder)
+            new = _copy(Path(path), folder)
+            copied[folder.name] += new
+            there += not new
     except OSError as error:
         done = number(sum(copied.values()), 0)
         problem = f"Depois de {done} cópias, não foi possível gravar em {target}: {reason(error)}."
         raise WriteError(problem, "O que já está lá fica.") from error
     counts = ", ".join(f"{name} ({number(times, 0)})" for name, times in sorted(copied.items()))
-    return f"Copiadas para {target}: {counts or 'nenhuma'}. Os originais ficam onde estão."
+    again = f" Já estavam lá: {number(there, 0)}." if there else ""
+    return f"Copiadas para {target}: {counts or 'nenhuma'}.{again} Os originais ficam onde estão."
 
 
 def _copy(path: Path, folder: Path) -> int:

@@ -55,6 +55,7 @@ class Picture:
     pixels: torch.Tensor = torch.empty(0)
     draw: float = 0.0  # in [0, 1): what its content decides
     is_cut: bool = False  # half of it, or more, lies outside the square
+    is_small: bool = False  # it is enlarged, and holds too little to tell near copies from what is only alike
     key: str = ""  # of Origin, and so the next
     group: int = 0
 
@@ -152,12 +153,18 @@ def _split(root: Path, names: tuple[str, ...], pictures: list[Picture], bad: lis
 
 
 def _group(pictures: list[Picture]) -> None:
-    """Give one group, and one draw, to pictures that show nearly the same, or lie in one folder within a class's."""
+    """Give one group, and one draw, to pictures that show nearly the same, or lie in one folder within a class's.
+
+    Drawings of a few pixels, such as digits of 8×8, are alike without being copies: of them only exact ones count.
+    """
     sets = DisjointSet(range(len(pictures)))
     first: dict[object, int] = {}
-    for index, (picture, scene) in enumerate(zip(pictures, near_groups(_pixels(pictures)).tolist(), strict=True)):
+    large = [picture for picture in pictures if not picture.is_small]
+    scenes = dict(zip(map(id, large), near_groups(_pixels(large)).tolist(), strict=True))
+    for index, picture in enumerate(pictures):
         home = picture.path.parent
-        marks = [scene, picture.key] + [home] * (unicodedata.normalize("NFC", home.name) != picture.name)
+        marks: list[object] = [scenes.get(id(picture), picture.key), picture.key]
+        marks += [home] * (unicodedata.normalize("NFC", home.name) != picture.name)
         for mark in marks:
             sets.merge(index, first.setdefault(mark, index))
     for members in sets.subsets():
@@ -180,12 +187,14 @@ def _tell_near_copies(pictures: list[Picture]) -> None:
         first, *_, last = sorted((one for one in pictures if one.group == apart[0]), key=lambda one: one.split)
         example = printable(f"{first.path} e {last.path}")
         tell(f"Quase iguais em mais de uma parte, o que aumenta a acurácia: {number(len(apart), 0)}, como {example}.")
-    scenes: dict[str, set[int]] = defaultdict(set)
+    scenes: dict[str, list[int]] = defaultdict(list)
     for picture in pictures:
-        scenes[picture.name].add(picture.group)
-    if alone := [name for name, groups in scenes.items() if len(groups) == 1]:
+        scenes[picture.name].append(picture.group)
+    if alone := [name for name, groups in scenes.items() if len(set(groups)) == 1 < len(groups)]:
         classes = first_few(alone, 5)
         tell(f"Quase iguais entre si são todas as imagens de {classes}: a acurácia não diz nada de outras da classe.")
+    if small := sum(picture.is_small for picture in pictures):
+        tell(f"Imagens de menos de {min(SIDES)} pixels, em que não se procuram quase cópias: {number(small, 0)}.")
     if len(pictures) > MOST:
         tell(f"De mais de {number(MOST, 0)} imagens não se procuram quase cópias, só cópias exatas.")
 
@@ -217,6 +226,7 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
         except OSError as error:  # it is gone by now
             picture.error = ImageError(f"{picture.path} não pôde ser lido: {reason(error)}.")
             return
+        picture.is_small = min(image.size) < min(SIDES)
         picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
         digest = sha256(content)
         picture.key, picture.draw = digest.hexdigest()[:KEY], int.from_bytes(digest.digest()[:6], "big") / 2**48
@@ -261,9 +271,9 @@ def _tell_odd_classes(names: tuple[str, ...], counts: Counter[str]) -> None:
     rarest, commonest = min(names, key=lambda name: counts[name]), max(names, key=lambda name: counts[name])
     if counts[commonest] >= UNEQUAL * counts[rarest]:
         tell(
-            f"Classes muito desiguais: {rarest} tem {number(counts[rarest], 0)} imagens, e {commonest}, "
+            f'Classes muito desiguais: "{rarest}" tem {number(counts[rarest], 0)} imagens, e "{commonest}", '
             f"{number(counts[commonest], 0)}. Pesam todas o mesmo no treino, mas de tão poucas se aprende pouco: "
-            f"fotografe mais de {rarest}."
+            f'fotografe mais para "{rarest}".'
         )
 
 

@@ -127,6 +127,8 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
             raise ImageError(f"{name} está vazio.", "Escolha outra imagem.") from error
         if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
             raise ImageError(f"{name} é HEIC.", "Para ler fotos assim: python -m pip install pillow-heif.") from error
+        if content[:4] == b"PK\3\4":
+            raise ImageError(f"{name} é um ZIP.", "Descompacte-o, e dê a pasta.") from error
         known = ", ".join(FORMATS)
         raise ImageError(f"{name} não é uma imagem {known}.", "Converta o arquivo ou escolha outro.") from error
     except (Image.DecompressionBombError, MemoryError) as error:

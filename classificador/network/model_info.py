@@ -173,6 +173,7 @@ def describe_checkpoint(info: ModelInfo) -> str:
     ]
     if info.preset == FEW:
         lines[0] = f"Receita:     {FEW} imagens, em uma vez só, {duration(info.seconds)}"
+        lines[1] = lines[1].replace("acurácia", "cruzada, acurácia")
     if info.distilled:
         score = percent(info.teacher["val_accuracy"], 2)
         lines.append(f"Destilação:  aprendeu as respostas de um professor, com {score} na validação")

@@ -116,7 +116,7 @@ class Report:
         head = line("Classe", "Precisão", "Revocação", "F1", "Imagens")
         figures = [*self.per_class, [*self.macro, len(self.labels)]]
         *rows, macro = (
-            line(name, *(number(score, 3) for score in scores), number(images, 0))
+            line(name, *(number(score, 3) if images else "—" for score in scores), number(images, 0))
             for name, (*scores, images) in zip([*self.classes, "Média macro"], figures, strict=True)
         )
         return "\n".join([head, rule := "─" * len(head), *rows, rule, macro])
@@ -145,7 +145,7 @@ class Report:
 
 def _of_what(report: Report) -> str:
     """What is said beside n: how many count of those that are nearly the same, and what comes from cross-validation."""
-    scenes = f" que valem por {number(report.groups, 0)}" if report.groups < len(report.pictures) else ""
+    scenes = f" ({number(report.groups, 0)} diferentes)" if report.groups < len(report.pictures) else ""
     some = "" if report.crossed == len(report.pictures) else f" em {number(report.crossed, 0)} delas"
     return f"{scenes}, validação cruzada{some}" if report.crossed else scenes
 
@@ -178,7 +178,7 @@ def evaluate(model: nn.Module, split: Split, classes: tuple[str, ...]) -> Report
     known = list(info.classes or classes)
     if unknown := [name for name in classes if name not in known]:
         problem = f"O modelo não conhece a classe {unknown[0]}, e sim {', '.join(known)[:80]}."
-        raise CheckpointError(problem, "Use o modelo e os dados do mesmo treino.")
+        raise CheckpointError(problem, "Use os dados do mesmo treino: --dados, ou DATA_DIR.")
     labels = torch.tensor([known.index(name) for name in classes])[split.labels.cpu()]
     pictures = _unseen(replace(split, labels=labels), info.known)
     with autocast(next(model.parameters()).device):

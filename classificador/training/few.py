@@ -42,6 +42,7 @@ LR, EPOCHS, BATCH, SMOOTHING = (
     50,
     0.1,
 )  # of conv2, where colour does not matter; the head learns a third as fast
+PARTS = len(PATHS) * len(MIXTURES) + EPOCHS  # of the work, at most
 MOST_BYTES = 10**9  # of what conv1 answers, kept while conv2 learns
 DOUBTFUL = 0.9  # the probability of another class, in the folds, from which on a label is probably wrong
 
@@ -84,9 +85,6 @@ def train(trainer: Trainer, stop_signal: Callable[[], int]) -> None:
     network, is_stopped = unwrap(model).cpu().eval(), list[int]()
     was = copy.deepcopy(network.state_dict())
     network.load_state_dict(vars(network).setdefault("before_few", was))
-    trainer.bar.unit = "parte"
-    trainer.bar.set_description("Aprendendo de poucas imagens", refresh=False)
-    trainer.bar.reset(total=len(PATHS) * len(MIXTURES) + EPOCHS)
 
     def is_over() -> bool:
         trainer.bar.update()

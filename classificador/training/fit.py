@@ -183,11 +183,7 @@ def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[
 
     Returns the bar, for a `with` block.
     """
-    epochs, history, batches = trainer.settings.epochs, trainer.history, trainer.batches
-
-    def under_way() -> str:
-        """What stands before the bar."""
-        return f"Época {min(len(history.val_loss) + 1, epochs)}/{epochs}"
+    history, epochs, bar = trainer.history, trainer.settings.epochs, _make_bar(trainer)
 
     def on_report(history: History) -> None:
         """Show the means so far."""
@@ -208,14 +204,29 @@ def _attach_callbacks(trainer: Trainer, record: Record | None, watch: Callable[[
         if watch:
             watch(history)
         bar.write(_line_of(history, len(history.val_loss) - 1, epochs))
-        bar.set_description(under_way())
+        bar.set_description(_under_way(trainer))
 
-    options = {"unit": "lote", "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
-    bar = tqdm(desc=under_way(), total=epochs * batches.steps_per_epoch, initial=batches.done, **options)
     for epoch in range(len(history.val_loss)):  # of the run that is resumed
         bar.write(_line_of(history, epoch, epochs))
     trainer.on_report, trainer.on_epoch, trainer.bar = on_report, on_epoch, bar
     return bar
+
+
+def _under_way(trainer: Trainer) -> str:
+    """What stands before the bar."""
+    epochs = trainer.settings.epochs
+    now = f"Época {min(len(trainer.history.val_loss) + 1, epochs)}/{epochs}"
+    return "Aprendendo de poucas imagens" if trainer.settings.preset == FEW else now
+
+
+def _make_bar(trainer: Trainer) -> tqdm:
+    """The bar of a training: its batches, or of few pictures the parts of the work."""
+    settings, batches = trainer.settings, trainer.batches
+    count, unit = settings.epochs * batches.steps_per_epoch, "lote"
+    if settings.preset == FEW:
+        count, unit = few.PARTS, "parte"
+    options = {"unit": unit, "file": sys.stdout, "mininterval": 0.5, "dynamic_ncols": True}
+    return tqdm(desc=_under_way(trainer), total=count, initial=batches.done, **options)
 
 
 def _save(folder: RunFolder, trainer: Trainer, logits: torch.Tensor) -> None:

@@ -144,8 +144,14 @@ class RunFolder:
         self._update_checkpoint()
 
     def kept(self) -> str:
-        """What is said of a run that was interrupted."""
-        return f"guardado em {self.resume_point}, para retomar" if self.resume_point.exists() else "nada foi gravado"
+        """What is said of a run that was interrupted; of one that left nothing to go on from no record stays."""
+        if self.resume_point.exists():
+            return f"guardado em {self.resume_point}, para retomar"
+        with suppress(OSError):  # the folder may hold what `make run` puts there
+            for name in ("history.csv", "run.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
+        return "nada foi gravado"
 
     def remove_resume_point(self) -> None:
         """Remove the resume point: the run is over."""
