@@ -23,7 +23,7 @@ predict: .venv/.pronto  ## só a seção de predição, com o best_model.pth que
 	@$(BIN)/python -m classificador caderno --predicao
 
 lab: .venv/.pronto  ## abre o caderno no JupyterLab
-	@$(BIN)/jupyter lab Pytorch.ipynb
+	@$(BIN)/jupyter lab Pytorch.ipynb --ServerApp.use_redirect_file=False  # a file that snap's Firefox may not read
 
 avulso: .venv/.pronto  ## grava dist/Pytorch.ipynb, o caderno em um arquivo só, para o Colab ou o Kaggle
 	@$(BIN)/python -m classificador avulso
@@ -64,8 +64,7 @@ model: .venv/.pronto  ## treina de novo o best_model.pth do projeto; antes: pyth
 
 # An install that was cut off leaves UNFINISHED behind: pip would take half-written packages for installed, so start anew.
 .venv/.pronto: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Preciso do Python 3.11 ou mais novo: make run PYTHON=caminho/do/python3"; exit 1; }
+	@$(PYTHON) classificador/apps/support.py
 	@if [ -e $(UNFINISHED) ]; then echo "Uma instalação anterior não terminou; recomeçando."; rm -rf .venv; fi
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Instale o módulo venv do Python (no Debian e no Ubuntu: python3-venv)."; exit 1; }
 	@touch $(UNFINISHED)

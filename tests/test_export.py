@@ -7,6 +7,7 @@ import sys
 
 import nbformat
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import safetensors
@@ -61,6 +62,9 @@ def test_onnx_gives_the_calibrated_probabilities_of_uint8_images_in_batches_of_a
         found = torch.from_numpy(session.run(None, {"images": images[:count].numpy()})[0])
         torch.testing.assert_close(found, expected[:count], rtol=0, atol=LARGEST_DIFFERENCE)
     facts = session.get_modelmeta().custom_metadata_map
+    proto = onnx.load(exported)  # what onnxruntime 1.19, of 2024, opens
+    assert proto.ir_version <= 10 and all(one.version <= 20 for one in proto.opset_import if one.domain == "")
+    assert facts["needs"] == "ONNX IR 10, opset 20: onnxruntime 1.19 or newer"
     assert json.loads(facts["classes"]) == list(shipped.info.classes)
     assert json.loads(facts["provenance"])["created"] == shipped.info.created
 

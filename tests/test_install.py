@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from classificador.apps.support import missing
 from conftest import ROOT
 
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
@@ -57,3 +58,27 @@ def test_another_place_is_named_by_one_variable(tmp_path):
 
 def test_the_documented_line_has_the_same_versions():
     assert f"pip install {pins()} --index-url {CPU_BUILDS}" in (ROOT / "docs" / "avancado.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("here", "said"),
+    [
+        (("linux", "x86_64", (3, 11), 64), ""),
+        (("darwin", "arm64", (3, 14), 64), ""),
+        (("win32", "AMD64", (3, 12), 64), ""),
+        (("linux", "x86_64", (3, 10), 64), "Preciso do Python 3.11 a 3.14"),
+        (("linux", "x86_64", (3, 15), 64), "não existe para o Python 3.15"),
+        (("win32", "AMD64", (3, 12), 32), "Python de 32 bits"),
+        (("darwin", "x86_64", (3, 12), 64), "Macs com processador Intel"),
+    ],
+)
+def test_what_pip_could_not_bring_is_told_before_it_tries(here, said):
+    assert said in missing(*here) and bool(missing(*here)) == bool(said)
+
+
+def test_make_asks_before_it_installs(tmp_path):
+    installed = commands(tmp_path).splitlines()
+    asked = next(number for number, line in enumerate(installed) if "classificador/apps/support.py" in line)
+    assert asked < next(number for number, line in enumerate(installed) if "-m venv" in line)
+    python = str(ROOT / "classificador" / "apps" / "support.py")
+    assert subprocess.run([sys.executable, python], capture_output=True).returncode == 0

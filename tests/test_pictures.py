@@ -1,7 +1,9 @@
 """Pictures of every kind and size, sound, damaged and hostile: what becomes of them, or why they are refused."""
 
 import os
+import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from classificador.data import pictures
-from classificador.data.pictures import open_image, to_tensor
+from classificador.data.pictures import decode_image, open_image, to_tensor
 from classificador.errors import ImageError
 
 RED = (255, 0, 0)
@@ -174,3 +176,61 @@ def test_avif_and_heic_are_read(tmp_path):
     for name in ("a.avif", "a.heic"):
         Image.new("RGB", (64, 64), (0, 200, 0)).save(tmp_path / name)
         assert open_image(tmp_path / name).getpixel((8, 8))[1] > 180
+
+
+def tiff(pixels: np.ndarray, planar: bool = False) -> bytes:
+    """A TIFF of H×W×3 numbers, uint16 or float32, in one plane or in three."""
+    height, width, _ = pixels.shape
+    bits, form = 8 * pixels.dtype.itemsize, 3 if pixels.dtype.kind == "f" else 1
+    planes = [plane.tobytes() for plane in pixels.transpose(2, 0, 1)] if planar else [pixels.tobytes()]
+    data, at = b"".join(planes), 8
+    places = [at + sum(map(len, planes[:number])) for number in range(len(planes))]
+    extra, tables = at + len(data), b""
+    tags = {256: [width], 257: [height], 258: [bits] * 3, 259: [1], 262: [2], 273: places, 277: [3], 278: [height]}
+    tags |= {279: list(map(len, planes)), 284: [2 if planar else 1], 339: [form] * 3}
+    entries = b""
+    for tag, values in tags.items():
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            place, tables = extra + len(tables), tables + packed
+            packed = struct.pack("<I", place)
+        entries += struct.pack("<HHI", tag, 4, len(values)) + packed
+    directory = extra + len(tables)
+    return (
+        struct.pack("<2sHI", b"II", 42, directory) + data + tables + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """A PNG of H×W×3 numbers, uint16."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+DEEP = np.linspace(0, 65535, 12 * 10 * 3).reshape(12, 10, 3).astype(np.uint16)
+
+
+@pytest.mark.parametrize("content", [tiff(DEEP), png16(DEEP)], ids=["TIFF", "PNG"])
+def test_sixteen_bits_a_colour_are_read_to_within_a_level(content):
+    assert np.abs(np.asarray(decode_image(content, "x")).astype(int) - DEEP / 257).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (tiff(DEEP, planar=True), "cores em planos separados"),
+        (tiff(DEEP // 16), "usa só uns 12; lido assim, ficaria quase preto"),
+        (png16(DEEP // 16), "usa só uns 12; lido assim, ficaria quase preto"),
+        (tiff((DEEP / 65535).astype(np.float32)), "um TIFF de um tipo que não se lê"),
+        (b"PK\3\4" + bytes(60), "x é um ZIP. Descompacte-o, e dê a pasta."),
+    ],
+)
+def test_what_would_be_read_wrongly_is_refused_with_the_reason(content, said):
+    with pytest.raises(ImageError, match=said):
+        decode_image(content, "x")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from classificador import device
-from classificador.apps import cli
+from classificador.apps import cli, diagnostics
 from classificador.atomic import write_bytes
 from classificador.data import pictures
 from classificador.data.finding import find_classes, find_pictures
@@ -245,3 +245,12 @@ def test_memory_of_a_gpu_that_others_hold_is_told_as_theirs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 15 * 2**30)
     with pytest.raises(SettingsError, match=r"lotes de 128\. Tente 64\."), device.explain_out_of_memory(128):
         raise torch.OutOfMemoryError("x")
+
+
+def test_the_diagnosis_sees_a_folder_too_long_for_windows_and_a_second_openmp():
+    long = Path("/" + "x" * 97)
+    assert diagnostics._folder(long, "posix")[1] == "" == diagnostics._folder(Path("/" + "x" * 96), "nt")[1]
+    assert "mude-a para uma de até 97 letras" in diagnostics._folder(long, "nt")[1]
+    assert "duas cópias do OpenMP da Intel" in diagnostics._second_openmp({"/a/libiomp5.so", "/b/libiomp5.so"})
+    assert diagnostics._second_openmp({"/a/libiomp5.so", "/b/libgomp.so"}) == ""
+    assert os.name == "nt" or any("python" in path or "libc" in path for path in diagnostics._libraries())

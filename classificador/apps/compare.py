@@ -10,6 +10,7 @@ from classificador.errors import DataError, WriteError, printable
 from classificador.portuguese import duration, number, percent, reason
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
+ABREAST, WIDEST = 4, 44  # settings that stand side by side, and letters of one that are shown
 
 
 @dataclass(frozen=True)
@@ -86,20 +87,33 @@ def _read(folder: Path) -> RunRecord:
 
 
 def comparison_table(records: list[RunRecord]) -> str:
-    """Return the runs as aligned text, one a line, and below the settings in which they differ."""
+    """Return the runs as aligned text, one a line, and below the settings in which they differ, a few at a time."""
     head = ["Treino", "Épocas", "Validação (época)", "Teste (F1 macro)", "Tempo", "Estado"]
-    rows = [head, *(run.row for run in records)]
+    tables = [_aligned([head, *(run.row for run in records)])]
+    names = dict.fromkeys(name for run in records for name in run.settings)
+    other = [name for name in names if any(run.settings.get(name) != records[0].settings.get(name) for run in records)]
+    for start in range(0, len(other), ABREAST):
+        some = other[start : start + ABREAST]
+        rows = [[run.row[0], *(_shown(run.settings.get(name)) for name in some)] for run in records]
+        tables.append(_aligned([["O que difere", *some], *rows]))
+    return "\n\n".join(tables)
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Rows of texts as lines, the first column to the left and the others to the right, the head underlined."""
+    rows = [[printable(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0])] + [text.rjust(w) for text, w in zip(row[1:], widths[1:], strict=True)])
         for row in rows
     ]
-    lines.insert(1, "─" * len(lines[0]))
-    for name in dict.fromkeys(name for run in records for name in run.settings):
-        values = [run.settings.get(name) for run in records]
-        if any(value != values[0] for value in values):
-            lines.append(f"{name}: {', '.join(map(str, values))}")
-    return "\n".join(map(printable, lines))
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+def _shown(value: object) -> str:
+    """A setting as a cell has room for it."""
+    text = "—" if value in (None, "") else str(value)
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
 def draw_comparison(records: list[RunRecord], path: str) -> str:

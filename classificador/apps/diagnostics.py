@@ -4,15 +4,18 @@ import os
 import platform
 import shlex
 import shutil
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from classificador.apps.arguments import DATA, MODEL, add_command
+from classificador.apps.support import missing
 from classificador.errors import ClassificadorError, DataError
 from classificador.portuguese import number, percent
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pillow", "jupyter", "nbclient", "tqdm")
 OLDEST_TORCH = (2, 8)  # the oldest that the project was tried on
+LONGEST_FOLDER = 97  # letters: the longest file of the pinned packages, JupyterLab's, has 137 behind .venv
 NEEDED_DISK = 1 << 30  # bytes: the archive, the cache and a run's files
 
 Found = tuple[str, str]  # a value, and what is wrong with it; "" when all is well
@@ -26,7 +29,9 @@ def add_commands(commands) -> None:
 
 def diagnose_command(options) -> tuple[int, dict]:
     """Describe this machine and installation, downloading nothing; exit code 1 when something is wrong."""
-    found = {"sistema": (platform.platform(), ""), "python": (platform.python_version(), "")}
+    bits = 64 if sys.maxsize > 2**32 else 32
+    python = (platform.python_version(), missing(sys.platform, platform.machine(), sys.version_info[:2], bits))
+    found = {"sistema": (platform.platform(), ""), "python": python, "pasta": _folder(Path.cwd(), os.name)}
     found |= {name: _package(name) for name in PACKAGES}
     if not (found["torch"][1] or found["numpy"][1]):
         data, model = _data(Path(options.dados), options.fonte), _checkpoint(options.modelo)
@@ -38,6 +43,12 @@ def diagnose_command(options) -> tuple[int, dict]:
         print(f"{'✗' if problem else '✓'} {name}: {value}" + (f" — {problem}" if problem else ""))
     wrong = any(problem for _, problem in found.values())
     return int(wrong), {name: {"value": value, "problem": problem} for name, (value, problem) in found.items()}
+
+
+def _folder(path: Path, system: str) -> Found:
+    """The project's folder; on Windows, where paths end at 260 letters, the packages' longest files must fit in it."""
+    too_long = system == "nt" and len(str(path)) > LONGEST_FOLDER
+    return str(path), f"longa demais para o Windows: mude-a para uma de até {LONGEST_FOLDER} letras" * too_long
 
 
 def _package(name: str) -> Found:
@@ -58,7 +69,24 @@ def _device() -> Found:
     device, cores = choose_device(), number(os.cpu_count() or 1, 0)
     if own_cores() < (os.cpu_count() or 1):
         cores = f"{own_cores()} dos {cores}"
-    return f"{describe_device(device)}, {cores} núcleos, {instructions()}, {precision(device)}", unused_gpu()
+    found = f"{describe_device(device)}, {cores} núcleos, {instructions()}, {precision(device)}"
+    return found, unused_gpu() or _second_openmp(_libraries())
+
+
+def _libraries() -> set[str]:
+    """The files that are loaded into this process; none where the system does not tell."""
+    import psutil
+
+    try:
+        return {file.path for file in psutil.Process().memory_maps()}
+    except (AttributeError, psutil.Error, OSError):
+        return set()
+
+
+def _second_openmp(paths: set[str]) -> str:
+    """What to do where Intel's OpenMP is loaded twice, as in Anaconda: it ends the process, or makes it slow."""
+    copies = [path for path in paths if "libiomp" in path]
+    return "duas cópias do OpenMP da Intel (Anaconda?): use um ambiente só do projeto, com venv" * (len(copies) > 1)
 
 
 def _data(root: Path, source: str | None) -> Found:

@@ -22,6 +22,7 @@ from classificador.portuguese import number
 from classificador.results.predict import predict
 
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between the file and the model
+NEEDS = "ONNX IR 10, opset 20: onnxruntime 1.19 or newer"  # tried with 1.19.2; a test keeps both numbers
 CHECKED = 300  # images
 Runner = Callable[[torch.Tensor], torch.Tensor]
 
@@ -91,7 +92,7 @@ def as_onnx(network: Probabilities, metadata: dict[str, str]) -> tuple[bytes, Ru
         verbose=False,
     )
     proto = cast(torch.onnx.ONNXProgram, program).model_proto
-    onnx.helper.set_model_props(proto, metadata)
+    onnx.helper.set_model_props(proto, metadata | {"needs": NEEDS})
     data = proto.SerializeToString()
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return data, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

@@ -31,6 +31,9 @@ MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, u
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
 BYTES_AT_ONCE = 300_000_000  # of files read by several threads
 PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
+DARK = 16  # of 255: what 12 bits in 16 come to
+EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
 ADDRESSES = ("http:/", "https:/")
 HICCUPS = (0.1, 0.5)  # seconds after which a file is read again
 PASSING = {errno.EIO, errno.ETIMEDOUT, getattr(errno, "ESTALE", errno.EIO)}  # what network drives answer now and then
@@ -118,19 +121,20 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
                 image.draft(image.mode, (width // scale, height // scale))  # (a progressive one is held whole)
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{name} tem {width}×{height} pixels, demais.", SMALLER)
+            is_deep = _bits(image) > 8
+            if is_deep and getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == 2 and len(image.getbands()) > 1:
+                problem = f"{name} é um TIFF de 16 bits com as cores em planos separados, que não se lê certo."
+                raise ImageError(problem, EIGHT_BITS)
             image.load()
-            return _to_rgb(image)
+            rgb = _to_rgb(image)
+            if is_deep and len(image.getbands()) > 1 and np.asarray(rgb).max() < DARK:
+                problem = f"{name} tem 16 bits por cor e usa só uns 12; lido assim, ficaria quase preto."
+                raise ImageError(problem, EIGHT_BITS)
+            return rgb
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        if not content:
-            raise ImageError(f"{name} está vazio.", "Escolha outra imagem.") from error
-        if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
-            raise ImageError(f"{name} é HEIC.", "Para ler fotos assim: python -m pip install pillow-heif.") from error
-        if content[:4] == b"PK\3\4":
-            raise ImageError(f"{name} é um ZIP.", "Descompacte-o, e dê a pasta.") from error
-        known = ", ".join(FORMATS)
-        raise ImageError(f"{name} não é uma imagem {known}.", "Converta o arquivo ou escolha outro.") from error
+        raise _unknown(content, name) from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(f"{name} não cabe na memória.", SMALLER) from error
     except Exception as error:  # Pillow has many ways to say that a file is damaged
@@ -145,6 +149,26 @@ def quiet() -> AbstractContextManager[object]:
     """
     in_main = threading.current_thread() is threading.main_thread()
     return warnings.catch_warnings(action="ignore") if in_main else nullcontext()
+
+
+def _unknown(content: bytes, name: str | Path) -> ImageError:
+    """The error that says what these bytes are, which Pillow takes for no picture."""
+    if not content:
+        return ImageError(f"{name} está vazio.", "Escolha outra imagem.")
+    if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
+        return ImageError(f"{name} é HEIC.", "Para ler fotos assim: python -m pip install pillow-heif.")
+    if content[:4] == b"PK\3\4":
+        return ImageError(f"{name} é um ZIP.", "Descompacte-o, e dê a pasta.")
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        return ImageError(f"{name} é um TIFF de um tipo que não se lê, talvez de cores reais.", EIGHT_BITS)
+    return ImageError(f"{name} não é uma imagem {', '.join(FORMATS)}.", "Converta o arquivo ou escolha outro.")
+
+
+def _bits(image: Image.Image) -> int:
+    """How many bits the file has for each colour of a pixel, where Pillow tells before it decodes; else 8."""
+    if image.format == "PNG":
+        return 16 if ";16" in str(getattr(image, "tile", "")) else 8
+    return max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
 
 
 class Budget:

@@ -56,25 +56,35 @@ def explain_picture(model: nn.Module, picture: Any) -> Described:
 class PictureBox(AnyWidget):
     """The browser's own file input, for a click, the keyboard, or pictures dropped on it (ipywidgets' takes no drop).
 
-    Sends each file in messages of its name, its size, and the next bytes with their place in it: Jupyter drops any
-    message over 10 MiB.
+    Sends each file in messages of its name, its size, and the next bytes with their place in it, and waits for an
+    answer to each: Jupyter drops any message over 10 MiB, and other ways to a kernel, as Colab's, over 1 MiB.
     """
 
     _esm = """
     export default {
       render({ model, el }) {
         const label = document.createElement("label"), input = document.createElement("input");
+        const status = document.createElement("p");
+        let answered = () => {};
+        model.on("msg:custom", () => answered("here"));
         label.className = "classificador-fotos";
         label.textContent = "Arraste fotos para cá, ou clique para escolher";
         Object.assign(input, { type: "file", accept: "image/*", multiple: true });
         input.addEventListener("change", async () => {
-          const piece = 4 * 2 ** 20;
+          const piece = 2 ** 18;
           for (const file of [...input.files]) {
+            status.textContent = `Recebendo ${file.name}…`;
             for (let start = 0; start === 0 || start < file.size; start += piece) {
               const bytes = await file.slice(start, start + piece).arrayBuffer();
+              const arrived = new Promise((resolve) => { answered = resolve; setTimeout(resolve, 10_000, "late"); });
               model.send({ name: file.name, size: file.size, start }, undefined, [bytes]);
+              if ((await arrived) === "late") {
+                status.textContent = `A foto ${file.name} não chegou: o kernel está ocupado, ou a conexão a reteve.`;
+                return;
+              }
             }
           }
+          status.textContent = "";
           input.value = "";
         });
         label.append(input);
@@ -84,7 +94,7 @@ class PictureBox(AnyWidget):
           input.files = event.dataTransfer.files;
           input.dispatchEvent(new Event("change"));
         });
-        el.append(label);
+        el.append(label, status);
       },
     };
     """
@@ -107,6 +117,7 @@ def upload_box(model: nn.Module) -> VBox:
 
     def receive(_: object, message: dict[str, Any], buffers: list[memoryview]) -> None:
         """Take the next bytes of a file; show the file once it is whole, above what is there."""
+        box.send("here")
         name, size = message["name"], message["size"]
         if message["start"] == 0:  # anew, if an upload of this name broke off
             arrived[name] = bytearray()
