@@ -41,9 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     if result is None:  # another of several processes has it
         return code
-    text = json.dumps(result, ensure_ascii=False, indent=2)
     if options.json:
-        print(text)
+        print(json.dumps(result, ensure_ascii=False, indent=2))
     elif machine_readable:
         print(predict.as_csv(result), end="")
     return code

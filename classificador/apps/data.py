@@ -30,7 +30,8 @@ def data_command(options) -> tuple[int, dict]:
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
     train, val, test = (number(size, 0) for size in sizes.values())
     if data.few:
-        apart = f"; {test} de teste" if not set(data.test.keys) & set(data.train.keys) else ""
+        learnt = {origin.file for origin in data.train.origins}
+        apart = "" if learnt & {origin.file for origin in data.test.origins} else f"; {test} de teste"
         print(f"{what}: {number(len(data.train) + len(data.val), 0)} imagens, de que todas servem para aprender{apart}")
     else:
         print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")

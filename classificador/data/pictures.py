@@ -64,9 +64,8 @@ def as_image(picture: Any) -> Image.Image:
         raise
     except Exception as error:
         raise ImageError("A imagem está danificada ou não tem pixels.", "Dê outra.") from error
-    kind = f"{type(picture).__name__} {tuple(getattr(picture, 'shape', ()))} {getattr(picture, 'dtype', '')}".strip(
-        " ()"
-    )
+    details = (str(getattr(picture, name)) for name in ("shape", "dtype") if hasattr(picture, name))
+    kind = " ".join([type(picture).__name__, *details])
     remedy = "Dê um arquivo, uma imagem do Pillow ou um array uint8 de altura × largura × 3, uma por vez."
     raise ImageError(f"Isto não é uma imagem: {kind}.", remedy)
 
@@ -95,15 +94,16 @@ def read_picture(path: str | Path) -> bytes:
 
 def _read(path: str | Path, size: int) -> bytes:
     """So many bytes of a file; read again after a moment where a drive has a hiccup."""
-    for pause in (*HICCUPS, None):
+    for pause in HICCUPS:
         try:
             with open(path, "rb") as file:
                 return file.read(size)
         except OSError as error:
-            if pause is None or error.errno not in PASSING:
+            if error.errno not in PASSING:
                 raise
             time.sleep(pause)
-    raise AssertionError("unreachable")
+    with open(path, "rb") as file:
+        return file.read(size)
 
 
 def decode_image(content: bytes, name: str | Path) -> Image.Image:

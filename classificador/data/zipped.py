@@ -4,7 +4,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import chain, count
 from pathlib import Path
 
 from classificador.data.finding import SUFFIXES
@@ -75,10 +75,8 @@ def _name_of(entry: zipfile.ZipInfo) -> str:
 
 def _free(path: Path) -> Path:
     """A path of this name that nothing has, also where the system takes two names of the ZIP for one."""
-    numbers = (path.with_name(f"{path.stem} ({place}){path.suffix}") for place in count(2))
-    return (
-        next(place for place in (path, *islice(numbers, MOST_FILES)) if not place.exists()) if path.exists() else path
-    )
+    others = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
+    return next(place for place in chain([path], others) if not place.exists())
 
 
 def _safe_parts(name: str) -> list[str]:

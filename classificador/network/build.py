@@ -107,7 +107,7 @@ def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ..
     normalisation between them learn: RESULTADOS.md has what that is worth. Of the same classes all of it goes on.
     """
     network, known = unwrap(model), info_of(pretrained)
-    goes_on = set(classes) == set(known.classes)
+    goes_on = bool(classes) and set(classes) == set(known.classes)
     set_info(model, replace(info_of(model), start=known.start, earlier_epochs=known.epochs_trained))
     own, learnt = network.state_dict(), unwrap(pretrained).state_dict()
     fitting = {
