@@ -123,7 +123,10 @@ def describe_device(device: torch.device) -> str:
     """Name the hardware in words for the user, e.g. "CPU (2 threads)"."""
     if device.type == "cuda":
         return f"GPU {torch.cuda.get_device_name(device)}"
-    return "GPU Apple (MPS)" if device.type == "mps" else f"CPU ({torch.get_num_threads()} threads)"
+    if device.type == "mps":
+        return "GPU Apple (MPS)"
+    count = torch.get_num_threads()
+    return f"CPU ({count} thread{'s' if count > 1 else ''})"
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -3,7 +3,9 @@
 import errno
 import io
 import os
+import re
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from classificador.network.cnn import CNN, make_network
 from classificador.paths import as_path, plain_argument
 from classificador.results.predict import predict_image
 from classificador.training.history import ASLEEP, Clock
-from conftest import INFO, write_pictures
+from conftest import INFO, ROOT, write_pictures
 
 
 @pytest.fixture
@@ -249,8 +251,48 @@ def test_memory_of_a_gpu_that_others_hold_is_told_as_theirs(monkeypatch):
 
 def test_the_diagnosis_sees_a_folder_too_long_for_windows_and_a_second_openmp():
     long = Path("/" + "x" * 97)
-    assert diagnostics._folder(long, "posix")[1] == "" == diagnostics._folder(Path("/" + "x" * 96), "nt")[1]
-    assert "mude-a para uma de até 97 letras" in diagnostics._folder(long, "nt")[1]
+    home = Path("/home/ana")
+    assert diagnostics._folder(long, "posix", home)[1] == "" == diagnostics._folder(Path("/" + "x" * 96), "nt", home)[1]
+    assert "mude-a para uma de até 97 letras" in diagnostics._folder(long, "nt", home)[1]
     assert "duas cópias do OpenMP da Intel" in diagnostics._second_openmp({"/a/libiomp5.so", "/b/libiomp5.so"})
     assert diagnostics._second_openmp({"/a/libiomp5.so", "/b/libgomp.so"}) == ""
     assert os.name == "nt" or any("python" in path or "libc" in path for path in diagnostics._libraries())
+
+
+def test_the_line_for_git_pull_after_a_training_keeps_both_models(tmp_path, monkeypatch):
+    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+        monkeypatch.setenv(f"{name}_NAME", "x")
+        monkeypatch.setenv(f"{name}_EMAIL", "x@example.org")
+    monkeypatch.delenv("GIT_DIR", raising=False)  # within a commit's hook it names another repository
+    project, own = tmp_path / "project", tmp_path / "own"
+
+    def git(command: str, folder: Path) -> int:
+        return subprocess.run(["git", *command.split()], cwd=folder, capture_output=True).returncode
+
+    def change(folder: Path, text: str) -> None:
+        for name in ("best_model.pth", "Pytorch.ipynb", "new.py"):
+            (folder / name).write_bytes(text.encode() + bytes(99))
+
+    project.mkdir()
+    change(project, "old")
+    assert [git(command, project) for command in ("init -q", "add .", "commit -q -m x")] == [0, 0, 0]
+    assert git(f"clone -q {project} {own}", tmp_path) == 0
+    change(project, "new")
+    assert git("commit -q -a -m x", project) == 0
+    for name in ("best_model.pth", "Pytorch.ipynb"):
+        (own / name).write_text("trained")
+    assert git("pull", own) != 0
+    row = next(line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("| `git pull`"))
+    _, *commands = re.findall("`git ([^`]*)`", row)
+    assert [git(command, own) for command in commands[:2]] == [0, 0]
+    assert all((own / name).read_bytes()[:3] == b"new" for name in ("best_model.pth", "Pytorch.ipynb", "new.py"))
+    assert [git(command, own) for command in commands[2:]] == [0]
+    assert (own / "best_model.pth").read_text() == (own / "Pytorch.ipynb").read_text() == "trained"
+    assert (own / "new.py").read_bytes()[:3] == b"new"
+
+
+@pytest.mark.parametrize(("folder", "reached"), [("/home/ana/p", True), ("/tmp/p", False), ("/home/ana/.p/q", False)])
+def test_the_diagnosis_says_where_browsers_of_snap_read_nothing(tmp_path, monkeypatch, folder, reached):
+    monkeypatch.setattr(diagnostics, "SNAP", tmp_path)
+    (tmp_path / "firefox").touch()
+    assert ("que o snap instalou" in diagnostics._folder(Path(folder), "posix", Path("/home/ana"))[1]) is not reached

@@ -15,6 +15,7 @@ from classificador.portuguese import number, percent
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pillow", "jupyter", "nbclient", "tqdm")
 OLDEST_TORCH = (2, 8)  # the oldest that the project was tried on
+SNAP = Path("/snap/bin")  # where Ubuntu has its browsers
 LONGEST_FOLDER = 97  # letters: the longest file of the pinned packages, JupyterLab's, has 137 behind .venv
 NEEDED_DISK = 1 << 30  # bytes: the archive, the cache and a run's files
 
@@ -31,7 +32,7 @@ def diagnose_command(options) -> tuple[int, dict]:
     """Describe this machine and installation, downloading nothing; exit code 1 when something is wrong."""
     bits = 64 if sys.maxsize > 2**32 else 32
     python = (platform.python_version(), missing(sys.platform, platform.machine(), sys.version_info[:2], bits))
-    found = {"sistema": (platform.platform(), ""), "python": python, "pasta": _folder(Path.cwd(), os.name)}
+    found = {"sistema": (platform.platform(), ""), "python": python, "pasta": _folder(Path.cwd(), os.name, Path.home())}
     found |= {name: _package(name) for name in PACKAGES}
     if not (found["torch"][1] or found["numpy"][1]):
         data, model = _data(Path(options.dados), options.fonte), _checkpoint(options.modelo)
@@ -45,10 +46,19 @@ def diagnose_command(options) -> tuple[int, dict]:
     return int(wrong), {name: {"value": value, "problem": problem} for name, (value, problem) in found.items()}
 
 
-def _folder(path: Path, system: str) -> Found:
-    """The project's folder; on Windows, where paths end at 260 letters, the packages' longest files must fit in it."""
-    too_long = system == "nt" and len(str(path)) > LONGEST_FOLDER
-    return str(path), f"longa demais para o Windows: mude-a para uma de até {LONGEST_FOLDER} letras" * too_long
+def _folder(path: Path, system: str, home: Path) -> Found:
+    """The project's folder, which may be one that this system or its browsers do not reach.
+
+    On Windows paths end at 260 letters, and the packages' longest files must fit in it. Browsers that snap installed
+    read only what is in the home folder, and nothing in its hidden folders.
+    """
+    if system == "nt" and len(str(path)) > LONGEST_FOLDER:
+        return str(path), f"longa demais para o Windows: mude-a para uma de até {LONGEST_FOLDER} letras"
+    is_hidden = not path.is_relative_to(home) or any(part.startswith(".") for part in path.relative_to(home).parts)
+    if is_hidden and any((SNAP / name).exists() for name in ("firefox", "chromium")):
+        problem = "o navegador, que o snap instalou, não abre arquivos daqui: ponha o projeto na sua pasta pessoal"
+        return str(path), problem
+    return str(path), ""
 
 
 def _package(name: str) -> Found:

@@ -115,6 +115,8 @@ def write_outputs(executed: nbformat.NotebookNode) -> None:
     for own, cell in zip(whole.cells[-len(executed.cells) :], executed.cells, strict=True):
         if cell.cell_type == "code":
             own.outputs = cell.outputs
+            for output in own.outputs:  # a widget needs its kernel; the text that stands for it is kept
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             for figure in _figures(own):
                 image, small = Image.open(io.BytesIO(base64.b64decode(figure["image/png"]))), io.BytesIO()
                 image.convert("RGB").quantize(256, kmeans=3).save(small, "PNG", optimize=True)

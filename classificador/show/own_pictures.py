@@ -105,12 +105,16 @@ class PictureBox(AnyWidget):
     .classificador-fotos input { position: absolute; inset: 0; opacity: 0; }
     """
 
+
+class UploadBox(VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """The box and, below it, what the network makes of each picture."""
+
     def __repr__(self) -> str:
-        """What a front end without widgets shows; the usual text holds an address that differs in every run."""
-        return "PictureBox()"
+        """What stands in its place where no kernel is: on paper, on GitHub, in a notebook that was only opened."""
+        return "Aqui se arrastam fotos, depois de executar esta célula."
 
 
-def upload_box(model: nn.Module) -> VBox:
+def upload_box(model: nn.Module) -> UploadBox:
     """Return a box that takes pictures from the user's computer and shows explain_picture() of each, newest first."""
     box, results = PictureBox(), VBox()
     arrived: dict[str, bytearray] = {}
@@ -141,4 +145,4 @@ def upload_box(model: nn.Module) -> VBox:
                 print(error)
 
     box.on_msg(receive)
-    return VBox([box, results])
+    return UploadBox([box, results])

@@ -81,13 +81,14 @@ def recording(trainer: Trainer, record: Record | None) -> Iterator[None]:
 
 def run_facts(trainer: Trainer) -> dict[str, Any]:
     """What run.json says of a run that begins: of what it is made, where, when and by which versions it trains."""
-    classes, train, val, _, check_sum = trainer.data_fingerprint
+    classes, train, val, side, check_sum = trainer.data_fingerprint
     if trainer.settings.preset == FEW:  # learnt from, too
         train, val = train + val, 0
+    seen = {"side": side, "framing": trainer.data.framing}
     return {
         "device": describe_device(trainer.device),
         "processes": processes.world_size(),
-        "data": {"classes": classes, "train": train, "val": val, "crc32": check_sum},
+        "data": {"classes": classes, "train": train, "val": val, "crc32": check_sum, **seen},
         "settings": trained_with(trainer),
         "versions": _versions(),
         "git_commit": _git_commit(),

@@ -90,3 +90,26 @@ def test_the_prediction_section_and_own_pictures(page, lab, tmp_path):
     drop(page, ROOT / "docs" / "fotos" / "gato.png")
     expect(results.get_by_text("gato.png: Gato")).to_be_visible()
     expect(figure).to_have_count(3)
+
+
+def test_the_notebook_as_a_page_cuts_no_code_on_paper_and_has_its_texts(page, tmp_path):
+    line = next(line for line in (ROOT / "docs" / "avancado.md").read_text("utf-8").splitlines() if "nbconvert" in line)
+    command = re.search("python -m (.*) Pytorch.ipynb`", line)[1].split()
+    shutil.copy(ROOT / "Pytorch.ipynb", tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    subprocess.run([sys.executable, "-m", *command, "Pytorch.ipynb"], cwd=tmp_path, check=True, capture_output=True)
+    page.set_viewport_size({"width": 680, "height": 1000})  # A4 between its margins
+    page.emulate_media(media="print")
+    page.goto((tmp_path / "Pytorch.html").as_uri())
+    wide = page.evaluate("""() => [...document.querySelectorAll("pre, .input_area")].filter(
+        (part) => part.scrollWidth > part.clientWidth + 1 || part.getBoundingClientRect().right > innerWidth
+    ).map((part) => part.innerText.slice(0, 80))""")
+    assert wide == []
+    texts = page.evaluate("[...document.images].map((image) => image.alt)")
+    assert len(texts) == 18 and all(len(text) > 20 and "No description" not in text for text in texts)
+    assert page.evaluate("[...document.images].every((image) => image.src.startsWith('data:'))")
+    expect(page.get_by_text("Aqui se arrastam fotos, depois de executar esta célula.")).to_be_visible()
+    answer = page.locator("details").first
+    assert not answer.locator("p").is_visible()
+    answer.locator("summary").click()
+    expect(answer.locator("p")).to_be_visible()
