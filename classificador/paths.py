@@ -6,18 +6,23 @@ from pathlib import Path
 from classificador.errors import ClassificadorError, DataError
 
 QUOTES = {"'": "'", '"': '"', "“": "”", "‘": "’", "«": "»"}
+ADDRESSES = ("http:/", "https:/")  # of which Path leaves one of the slashes
 ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
 
 
 def as_path(given: str | os.PathLike[str], error: type[ClassificadorError] = DataError) -> Path:
     """Return the path meant by a text: what is there as it is, or else without quotes around it, ~ for the home.
 
-    Raises `error` for one with a sign like that of "\\t", which a Windows path has by accident.
+    Raises `error` for an address, and for one with a sign like that of "\\t", which a Windows path has by accident.
     """
     text = os.fspath(given)
     if os.path.lexists(text):
         return Path(text)
     text = unquote(text)
+    if text.startswith(ADDRESSES):
+        scheme, _, rest = text.partition(":")
+        problem = f"{scheme}://{rest.lstrip('/')} é um endereço da internet."
+        raise error(problem, "Salve o que há nele e dê o arquivo.")
     if text.endswith('"'):  # of cmd.exe, from "C:\fotos\"
         text = text[:-1]
     if any(sign in text for sign in ESCAPES):

@@ -46,7 +46,7 @@ def test_the_box_shows_every_picture_once_it_is_whole_and_names_the_bad_ones(mod
     monkeypatch.setattr(own_pictures, "display", shown.append)
     Image.new("RGB", (50, 50)).save(good, "PNG")
     whole = upload_box(model)
-    assert repr(whole) == "Aqui se arrastam fotos, depois de executar esta célula."  # no address, which every run changes
+    assert repr(whole) == "Aqui se arrastam fotos, depois de executar esta célula."
     box, results = whole.children
 
     def send(name, size, start, content):

@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador import device
+from classificador import device, load_data
 from classificador.apps import cli, diagnostics
 from classificador.atomic import write_bytes
 from classificador.data import pictures
 from classificador.data.finding import find_classes, find_pictures
-from classificador.errors import CheckpointError, DataError, ImageError, SettingsError
+from classificador.errors import CheckpointError, ClassificadorError, DataError, ImageError, SettingsError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.paths import as_path, plain_argument
@@ -104,12 +105,6 @@ def test_a_picture_that_fails_to_read_once_is_read_again(tmp_path, monkeypatch, 
     with pytest.raises(ImageError, match="não pôde ser lido"):
         pictures.open_image(path)
     assert failures == []
-
-
-def test_an_address_is_told_as_one(model, tmp_path, capsys):
-    assert cli.main(["prever", "https://exemplo.org/a.jpg", "--modelo", str(tmp_path / "m.pth")]) == 1
-    said = "https://exemplo.org/a.jpg é um endereço da internet. Salve a imagem e dê o arquivo."
-    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("quoted", ['"{}"', "'{}'", "“{}”", ' "{}" ', '{}"'])
@@ -296,3 +291,36 @@ def test_the_diagnosis_says_where_browsers_of_snap_read_nothing(tmp_path, monkey
     monkeypatch.setattr(diagnostics, "SNAP", tmp_path)
     (tmp_path / "firefox").touch()
     assert ("que o snap instalou" in diagnostics._folder(Path(folder), "posix", Path("/home/ana"))[1]) is not reached
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["dados", "--dados", "{}"],
+        ["treinar", "--dados", "{}"],
+        ["avaliar", "--modelo", "{}"],
+        ["pagina", "--saida", "{}"],
+        ["caderno", "--dados", "{}"],
+        ["comparar", "{}"],
+        ["prever", "x.png", "--saida", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_every_path_of_every_command_is_taken_as_people_write_it(tmp_path, monkeypatch, command):
+    parser = cli.build_parser()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for written, meant in (("'C:/fotos'", "C:/fotos"), ('"a b"', "a b"), ("~/x", f"{tmp_path}/x"), ("a/", "a")):
+        options = parser.parse_args([part.format(written) for part in command])
+        assert any(value in (meant, [meant]) for value in vars(options).values())
+
+
+def test_an_address_is_told_as_one_wherever_a_path_may_stand(model, tmp_path, capsys):
+    for address in ("https://x.org/a.zip", "http://x.org/a.zip"):
+        for load in (load_data, load_model, partial(predict_image, model)):
+            with pytest.raises(ClassificadorError, match=f"^{address} é um endereço da internet. Salve"):
+                load(Path(address) if load is load_model else address)
+        with pytest.raises(SystemExit):
+            cli.main(["treinar", "--dados", address])
+        assert f"--dados: {address} é um endereço da internet. Salve" in capsys.readouterr().err
+        assert cli.main(["prever", address, "--modelo", str(tmp_path / "m.pth")]) == 1
+        assert f"{address} é um endereço da internet. Salve" in capsys.readouterr().err

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from classificador.errors import DataError
+from classificador.paths import as_path
+
 # What argparse says of wrong usage, as regular expressions, and the same in Portuguese; applied one after the other.
 ERRORS = {
     "^unrecognized arguments: (.*)": r"argumento desconhecido: \1.",
@@ -57,6 +60,14 @@ def add_command(commands: Any, name: str, run: Callable, text: str, *parents: ar
     return parser
 
 
+def path_argument(text: str) -> str:
+    """Return the path that an argument means, as as_path() does; argparse tells its errors."""
+    try:
+        return str(as_path(text)) if text else text
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 HELP, OUTPUT, DATA, MODEL, RESULT = (argparse.ArgumentParser(add_help=False) for _ in range(5))
 HELP.add_argument("-h", "--help", action="help", help="mostra esta ajuda e sai")
 OUTPUT.add_argument("--json", action="store_true", help="resultado em JSON na saída padrão, para outro programa ler")
@@ -64,14 +75,18 @@ OUTPUT.add_argument("--traceback", action="store_true", help="em caso de erro, m
 DATA.add_argument(
     "--dados",
     metavar="PASTA",
+    type=path_argument,
     default="data",
     help="o lugar do CIFAR-10, ou uma pasta ou um ZIP com uma pasta de imagens para cada classe (padrão: %(default)s)",
 )
 DATA.add_argument(
     "--fonte",
     metavar="CAMINHO",
+    type=path_argument,
     help="pasta ou arquivo seu com o CIFAR-10, sem usar a rede (padrão: a variável CLASSIFICADOR_DADOS)",
 )
 text = "grava o resultado neste arquivo: JSON ou, de prever, também CSV (no PowerShell, em vez de >)"
-RESULT.add_argument("--saida", metavar="ARQUIVO", dest="result_file", help=text)
-MODEL.add_argument("--modelo", metavar="ARQUIVO", default="best_model.pth", help="os pesos (padrão: %(default)s)")
+RESULT.add_argument("--saida", metavar="ARQUIVO", type=path_argument, dest="result_file", help=text)
+MODEL.add_argument(
+    "--modelo", metavar="ARQUIVO", type=path_argument, default="best_model.pth", help="os pesos (padrão: %(default)s)"
+)

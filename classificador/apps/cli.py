@@ -11,7 +11,7 @@ from classificador.apps import compare, data, diagnostics, predict, publish, tra
 from classificador.apps.arguments import Parser
 from classificador.atomic import write_bytes
 from classificador.errors import ClassificadorError, SettingsError, WriteError, printable
-from classificador.paths import as_path, plain_argument
+from classificador.paths import plain_argument
 
 # What all the processes that torchrun started do; anything else only the first does.
 TOGETHER = (train.train_command, train.teacher_command, predict.evaluate_command)
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr) if machine_readable else contextlib.nullcontext():
             code, result = _run(options)
             if (file := getattr(options, "result_file", None)) and result is not None:
-                _write_result(result, as_path(file, WriteError), options.run is predict.predict_command)
+                _write_result(result, Path(file), options.run is predict.predict_command)
     except ClassificadorError as error:
         if options.traceback:
             raise

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from classificador.apps.arguments import RESULT, add_command
+from classificador.apps.arguments import RESULT, add_command, path_argument
 from classificador.errors import DataError, WriteError, printable
 from classificador.portuguese import duration, number, percent, reason
 
@@ -27,9 +27,9 @@ def add_commands(commands) -> None:
     """Add the command."""
     text = "põe treinos lado a lado, em uma tabela e uma figura"
     add = add_command(commands, "comparar", compare_command, text, RESULT).add_argument
-    add("pastas", metavar="PASTA", nargs="+", help="pastas de treinos, ou runs, que tem todas")
+    add("pastas", metavar="PASTA", type=path_argument, nargs="+", help="pastas de treinos, ou runs, que tem todas")
     text = "onde gravar as curvas (padrão: %(default)s)"
-    add("--figura", metavar="ARQUIVO", default="comparacao.png", help=text)
+    add("--figura", metavar="ARQUIVO", type=path_argument, default="comparacao.png", help=text)
 
 
 def compare_command(options) -> tuple[int, dict]:

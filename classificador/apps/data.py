@@ -1,10 +1,9 @@
 """`dados` and `exemplo`: images to learn from. Heavy imports stay inside: --help needs none of them."""
 
-import os
 import shlex
 from pathlib import Path
 
-from classificador.apps.arguments import DATA, add_command
+from classificador.apps.arguments import DATA, add_command, path_argument
 from classificador.portuguese import number
 
 
@@ -14,7 +13,7 @@ def add_commands(commands) -> None:
     add_command(commands, "dados", data_command, text, DATA)
     text = "grava números escritos à mão, para treinar classes suas"
     add = add_command(commands, "exemplo", example_command, text).add_argument
-    add("pasta", metavar="PASTA", help="pasta nova, em que cada classe terá a sua")
+    add("pasta", metavar="PASTA", type=path_argument, help="pasta nova, em que cada classe terá a sua")
 
 
 def data_command(options) -> tuple[int, dict]:
@@ -22,7 +21,7 @@ def data_command(options) -> tuple[int, dict]:
     from classificador import load_cifar10
     from classificador.data.folders import is_for_cifar10, load_folder
 
-    root = Path(os.path.expanduser(options.dados))  # as it is, where there is no such user
+    root = Path(options.dados)
     empty = root.is_dir() and not any(root.iterdir())  # made for CIFAR-10, then
     own = not (options.fonte or is_for_cifar10(root) or empty)
     data = load_folder(root) if own else load_cifar10(root, options.fonte)

@@ -5,8 +5,9 @@ import io
 import os
 import sys
 from glob import glob
+from pathlib import Path
 
-from classificador.apps.arguments import DATA, MODEL, RESULT, add_command
+from classificador.apps.arguments import DATA, MODEL, RESULT, add_command, path_argument
 from classificador.apps.sorting import check_target, sort_pictures
 from classificador.errors import ClassificadorError, DataError, printable
 from classificador.paths import as_path
@@ -30,7 +31,7 @@ def add_commands(commands) -> None:
     add("imagens", metavar="IMAGEM", nargs="+", help=text)
     add("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
     text = "copia cada imagem para a pasta da classe dela em PASTA, e as de que se duvida para duvidosas"
-    add("--separar", metavar="PASTA", help=text)
+    add("--separar", metavar="PASTA", type=path_argument, help=text)
 
 
 def model_and_data(options) -> tuple:
@@ -62,7 +63,7 @@ def predict_command(options) -> tuple[int, dict]:
 
     if options.csv and options.json:
         raise ClassificadorError("Use --csv ou --json, não os dois.")
-    target = as_path(options.separar) if options.separar else None
+    target = Path(options.separar) if options.separar else None
     if target:
         check_target(target, options.imagens)
     model, code = load_model(options.modelo), 0
@@ -102,6 +103,7 @@ def _pictures(arguments: list[str]) -> dict[str, DataError | None]:
     found: dict[str, DataError | None] = {}
     for argument in dict.fromkeys(arguments):
         try:
+            argument = str(as_path(argument))
             if os.path.isdir(argument):
                 paths = [str(path) for path in find_pictures(argument)]
             else:

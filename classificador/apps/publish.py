@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from classificador.apps.arguments import DATA, MODEL, add_command
+from classificador.apps.arguments import DATA, MODEL, add_command, path_argument
 from classificador.apps.predict import model_and_data
 from classificador.errors import DataError
 from classificador.portuguese import number
@@ -19,22 +19,22 @@ def add_commands(commands) -> None:
     text = "grava o modelo para outros programas, e o confere"
     add = add_command(commands, "exportar", export_command, text, DATA, MODEL).add_argument
     add("--formato", default="onnx", choices=ENDINGS, help="(padrão: %(default)s)")
-    add("--saida", metavar="ARQUIVO", help="(padrão: o nome de --modelo com o final do formato)")
+    add("--saida", metavar="ARQUIVO", type=path_argument, help="(padrão: o nome de --modelo com o final do formato)")
 
     text = "grava uma página que classifica fotos em qualquer navegador, sem instalar nada, e a confere"
     add = add_command(commands, "pagina", page_command, text, DATA, MODEL).add_argument
     add("--abrir", action="store_true", help="e a abre no navegador")
-    add("--saida", metavar="ARQUIVO", help="(padrão: o nome de --modelo, em dist, com .html)")
+    add("--saida", metavar="ARQUIVO", type=path_argument, help="(padrão: o nome de --modelo, em dist, com .html)")
 
     text = "grava a ficha do modelo (model card), em português e inglês"
     add = add_command(commands, "ficha", card_command, text, DATA, MODEL).add_argument
     text = "onde gravá-la (padrão: a pasta do modelo; para best_model.pth, docs)"
-    add("--saida", metavar="PASTA", help=text)
+    add("--saida", metavar="PASTA", type=path_argument, help=text)
 
     text = "grava o caderno com o pacote dentro, para o Colab, o Kaggle ou outra pasta"
     add = add_command(commands, "avulso", standalone_command, text).add_argument
     text = "onde gravá-lo (padrão: %(default)s)"
-    add("--saida", metavar="ARQUIVO", default="dist/Pytorch.ipynb", help=text)
+    add("--saida", metavar="ARQUIVO", type=path_argument, default="dist/Pytorch.ipynb", help=text)
 
 
 def export_command(options) -> tuple[int, dict]:

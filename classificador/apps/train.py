@@ -5,8 +5,7 @@ import os
 from dataclasses import fields, replace
 from typing import Any
 
-from classificador.apps.arguments import DATA, MODEL, add_command
-from classificador.paths import as_path
+from classificador.apps.arguments import DATA, MODEL, add_command, path_argument
 
 RECIPES = "relampago, rapido, completo ou destilado (padrão: rapido)"
 
@@ -35,13 +34,19 @@ def add_commands(commands) -> None:
     add("--receita", metavar="NOME", dest="preset", help=RECIPES)
     add("--lr", metavar="X", type=float, dest="lr", help="taxa de aprendizado máxima do Adam (padrão: a da receita)")
     text = "o modelo treinado de cujos pesos partir; zero: de nenhum (padrão: best_model.pth, para classes suas)"
-    add("--partir-de", metavar="ARQUIVO", dest="start_from", help=text)
+    add("--partir-de", metavar="ARQUIVO", type=path_argument, dest="start_from", help=text)
     text = "o professor da receita destilado (padrão: professor.pth)"
-    add("--professor", metavar="ARQUIVO", dest="teacher", help=text)
+    add("--professor", metavar="ARQUIVO", type=path_argument, dest="teacher", help=text)
 
     text = "treina a rede mais funda de cujas respostas a receita destilado aprende"
     add = add_command(commands, "professor", teacher_command, text, both, DATA).add_argument
-    add("--modelo", metavar="ARQUIVO", default="professor.pth", help="os pesos (padrão: %(default)s)")
+    add(
+        "--modelo",
+        metavar="ARQUIVO",
+        type=path_argument,
+        default="professor.pth",
+        help="os pesos (padrão: %(default)s)",
+    )
 
     text = "executa o Pytorch.ipynb de cima a baixo e guarda em runs/ o que ele mostra"
     add = add_command(commands, "caderno", notebook_command, text).add_argument
@@ -49,8 +54,8 @@ def add_commands(commands) -> None:
     add("--receita", metavar="NOME", dest="preset", help=RECIPES)
     add("--retomar", action="store_true", help="continua o treino interrompido: RESUME = True")
     add("--gravar", action="store_true", help="grava as saídas também no Pytorch.ipynb")
-    add("--modelo", metavar="ARQUIVO", help="os pesos, no lugar dos que o caderno diz: CHECKPOINT")
-    add("--dados", metavar="CAMINHO", help="os dados, no lugar dos que o caderno diz: DATA_DIR")
+    add("--modelo", metavar="ARQUIVO", type=path_argument, help="os pesos, no lugar dos que o caderno diz: CHECKPOINT")
+    add("--dados", metavar="CAMINHO", type=path_argument, help="os dados, no lugar dos que o caderno diz: DATA_DIR")
 
 
 def train_command(options, defaults=None, network=None) -> tuple[int, dict]:
@@ -98,7 +103,7 @@ def notebook_command(options) -> tuple[int, dict]:
     from classificador.apps.notebook import run_notebook
 
     paths = {"CHECKPOINT": options.modelo, "DATA_DIR": options.dados}
-    values: dict[str, Any] = {name: os.path.abspath(as_path(path)) for name, path in paths.items() if path}
+    values: dict[str, Any] = {name: os.path.abspath(place) for name, place in paths.items() if place}
     values |= {name: value for name, value in (("PRESET", options.preset), ("RESUME", options.retomar)) if value}
     return 0, run_notebook(options.predicao, values, options.gravar)
 

@@ -34,7 +34,6 @@ PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
 DARK = 16  # of 255: what 12 bits in 16 come to
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
-ADDRESSES = ("http:/", "https:/")
 HICCUPS = (0.1, 0.5)  # seconds after which a file is read again
 PASSING = {errno.EIO, errno.ETIMEDOUT, getattr(errno, "ESTALE", errno.EIO)}  # what network drives answer now and then
 SMALLER = "Reduza a imagem antes."
@@ -72,14 +71,12 @@ def as_image(picture: Any) -> Image.Image:
 
 def open_image(path: str | Path) -> Image.Image:
     """Return the picture of a file, as decode_image() does. Raises ImageError as it and read_picture() do."""
-    path = path if str(path).startswith(ADDRESSES) else as_path(path, ImageError)
+    path = as_path(path, ImageError)
     return decode_image(read_picture(path), path)
 
 
 def read_picture(path: str | Path) -> bytes:
     """Return what is in a picture's file. Raises ImageError, naming it, where it cannot be read or is too large."""
-    if str(path).startswith(ADDRESSES):
-        raise ImageError(f"{path} é um endereço da internet.", "Salve a imagem e dê o arquivo.")
     if not os.path.isfile(path):
         what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
         raise ImageError(f"{path} {what}.", "Dê o caminho de uma imagem.")
