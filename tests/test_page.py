@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import webbrowser
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from classificador.apps.cli import main
 from classificador.apps.page import make_page, run_page, write_page
 from classificador.constants import CLASSES, FRAMINGS
 from classificador.data import pictures
-from classificador.data.dataset import ImageData, Split
+from classificador.data.dataset import ImageData, Origin, Split
 from classificador.data.pictures import to_tensor
 from classificador.errors import ExportError, ImageError
 from classificador.files.model_file import load_model, save_checkpoint
@@ -34,7 +35,7 @@ SMALL = {"channels": (4, 8), "hidden": 16}
 def engine(code: str = "") -> MiniRacer:
     """A browser's engine with both scripts of the page, and more code; in base64, bytes come in."""
     context = MiniRacer()
-    for name in ("page_network.js", "page_picture.js"):
+    for name in ("page_network.js", "page_map.js", "page_picture.js"):
         context.eval((ROOT / "classificador" / "apps" / name).read_text("utf-8"))
     context.eval(code)
     return context
@@ -83,14 +84,27 @@ def test_the_script_gives_the_probabilities_and_the_map_of_any_network_of_ours(t
     text = make_page(model, own_data())
     torch.testing.assert_close(run_page(text, images), predict(model, images), rtol=0, atol=2e-4)
     context = engine(
-        f"const network = makeNetwork({page.part_of(text, 'model')}); let maps;"
-        "function map(text, target) { maps = [...network.occlusionMap(decode(text, Uint8Array), target)];"
-        " return JSON.stringify([maps.length, Array.from(maps.at(-1))]); }"
+        f"const side = {side}, network = makeNetwork({page.part_of(text, 'model')}), rows = [];"
+        "function map(text, target) { const pixels = decode(text, Uint8Array);"
+        " for (const top of patches(side).starts) rows.push(network.cover(pixels, target, top));"
+        " return JSON.stringify([rows.length, Array.from(heatMap(side, rows))]); }"
+        "function answer(text) { const { probabilities, strongest } = network.answer(decode(text, Uint8Array));"
+        " return JSON.stringify([probabilities, strongest.map(({ side, channels, maps }) =>"
+        " [side, channels, maps.map((map) => Array.from(map))])]); }"
     )
     rows, heat = json.loads(context.call("map", base64_of(images[0].numpy().tobytes()), 1))
     assert rows == len(range(0, side * 3 // 4 + 1, max(1, side // 16)))  # drawn as it comes
     found = torch.tensor(heat).reshape(side, side)
     torch.testing.assert_close(found, occlusion_map(model, images[0], 1), rtol=0, atol=1e-3)
+    probabilities, layers = json.loads(context.call("answer", base64_of(images[1].numpy().tobytes())))
+    torch.testing.assert_close(torch.tensor(probabilities), predict(model, images[1:2])[0], rtol=0, atol=2e-4)
+    inner = model.network if hasattr(model, "network") else model
+    first = inner.conv1((images[1:2] / 255 - 0.5) / 0.5).detach()[0].clamp(min=0)  # its channels that vary most
+    spread = first.flatten(1).var(1, correction=0).sort(descending=True).indices[:8]
+    assert layers[0][:2] == [side, len(first)]
+    expected = first[spread].flatten(1)
+    torch.testing.assert_close(torch.tensor(layers[0][2]), expected, rtol=1e-3, atol=1e-4)
+    assert [layer[1] for layer in layers] == list(sizes["channels"])
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -210,14 +224,43 @@ def test_a_page_shows_test_images_of_cifar10_and_never_a_users_own(tmp_path):
     facts, _ = parts(make_page(own, own_data(classes=own.info.classes)))
     assert facts["examples"] == []
     known = trained(tmp_path, names=CLASSES, **SMALL)
-    facts, _ = parts(make_page(known, own_data(20)))
-    assert [example["name"] for example in facts["examples"]] == list(CLASSES)
-    assert "acerta" in facts["origin"]
+    data = own_data(20)
+    facts, _ = parts(make_page(known, data))
+    assert {example["label"] for example in facts["examples"]} == set(range(10))
+    for example, image in zip(facts["examples"][::2], data.test.images[:10], strict=True):  # two of each class
+        assert example["pixels"] == base64_of(image.numpy().tobytes())
+    assert "acerta" in facts["origin"] and not facts["learnt"]
+
+
+def test_a_page_says_what_its_maker_wishes(tmp_path, monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    own = trained(tmp_path, names=["banana", "uva"], classes=2, **SMALL)
+    data = own_data(8, classes=own.info.classes)
+    plain = parts(make_page(own, data))[0]
+    assert (plain["title"], plain["home"], plain["examples"]) == ("Banana ou uva?", "", [])
+    text = make_page(own, data, page.Wishes("<Minhas> frutas", "Ana", examples=True))
+    facts = parts(text)[0]
+    assert facts["title"] == "<Minhas> frutas" and "<title>&lt;Minhas&gt; frutas</title>" in text
+    assert facts["origin"].endswith("Feita por Ana.") and "Ana" in facts["signature"]
+    assert [example["label"] for example in facts["examples"]] == [0] * 4 + [1] * 4
+    known = replace(data.train, origins=tuple(Origin(f"{i}.png", str(i), i) for i in range(8)))
+    shared = make_page(own, replace(data, train=known, test=known), page.Wishes(examples=True))
+    assert parts(shared)[0]["learnt"]
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ana/frutas")
+    assert parts(make_page(own, data))[0]["home"] == "https://github.com/ana/frutas"
+
+
+@pytest.mark.parametrize(
+    ("classes", "title"),
+    [("ab", "A ou b?"), ("abcd", "A, b, c ou d?"), ("abcde", "A, b, c…?"), (["10 reais", "é"], "10 reais ou é?")],
+)
+def test_a_page_is_called_what_its_network_knows(classes, title):
+    assert page.title_of(tuple(classes)) == title
 
 
 def test_the_page_and_the_package_agree_on_the_largest_picture():
-    html = (ROOT / "classificador" / "apps" / "page.html").read_text("utf-8")
-    assert f"const MOST_PIXELS = {pictures.MAX_PIXELS / 1e6:g}e6;" in html
+    script = (ROOT / "classificador" / "apps" / "page_reading.js").read_text("utf-8")
+    assert f"const MOST_PIXELS = {pictures.MAX_PIXELS / 1e6:g}e6;" in script
 
 
 def test_the_command_names_the_file_after_the_model_and_opens_it(tmp_path, monkeypatch, capsys):

@@ -1,17 +1,19 @@
 """The network in a web page: one file that classifies pictures in any browser, with nothing installed or sent."""
 
 import base64
-import io
+import html
 import json
 import math
+import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import nn
 
 from classificador.apps.export import CHECKED, check
@@ -33,12 +35,23 @@ except ImportError as error:
     raise ExportError(text) from error
 
 LARGEST_DIFFERENCE = 0.001  # of a probability: the weights of its linear layers have 16 bits
-FILES = ("page.html", "page_network.js", "page_picture.js")  # beside this one; the page, and the scripts in it
+# The scripts beside this file, in the order in which they are read; network and map, for workers too, come before them.
+SCRIPTS = ("picture", "pool", "reading", "cards", "share", "drawing", "camera", "game", "main")
+EXAMPLES = 30  # test images that a page shows at most
 UNKNOWN = "A página não sabe calcular com esta rede:"
 REMEDY = "Use `python -m classificador exportar`, que grava qualquer uma."
 
 
-def write_page(model: nn.Module, data: ImageData, path: Path) -> float:
+@dataclass(frozen=True)
+class Wishes:
+    """What its maker wants of a page."""
+
+    title: str = ""  # "" for the classes' names
+    author: str = ""
+    examples: bool = False  # whether it shows pictures of the maker's own; of CIFAR-10's it always does
+
+
+def write_page(model: nn.Module, data: ImageData, path: Path, wishes: Wishes = Wishes()) -> float:
     """Write the page for `model` to `path`, and return the largest difference of a probability.
 
     data: of the model's classes; its first 300 test images are classified by the page's own script, in the engine of
@@ -46,7 +59,7 @@ def write_page(model: nn.Module, data: ImageData, path: Path) -> float:
     knows, or when its probabilities are not the model's; CheckpointError for weights without sense, and WriteError when
     the file cannot be written.
     """
-    page = make_page(model, data)
+    page = make_page(model, data, wishes)
     try:
         for images in (data.test.images[:3], data.test.images[:CHECKED]):  # what a few tell need not be waited for
             difference = check(predict(model, images), run_page(page, images), LARGEST_DIFFERENCE)
@@ -65,27 +78,32 @@ def _score(info: ModelInfo) -> str:
     return f"acerta {percent(info.val_accuracy)} {images} de validação"
 
 
-def make_page(model: nn.Module, data: ImageData) -> str:
-    """Return the page's text. Of CIFAR-10's classes, it shows a test image each to try; never a user's own pictures.
+def make_page(model: nn.Module, data: ImageData, wishes: Wishes = Wishes()) -> str:
+    """Return the page's text. Of CIFAR-10's classes, it has test images to try; of others only when that is wished.
 
     Raises ExportError when the layers of the network are not those that the page knows.
     """
-    info, test = info_of(model), data.test
+    info = info_of(model)
     origin = "Rede com duas camadas convolucionais e duas totalmente conectadas"
     if info.preset:
         distilled = ", destilada" if info.distilled else ""
         trained = f"treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
         origin += f"{distilled}, {trained}; {_score(info)}"
-    first = [(name, test.images[test.labels == label][:1]) for label, name in enumerate(CLASSES)]
-    examples = [{"name": name, "picture": _png(image)} for name, images in first for image in images]
+    maker = f" Feita por {wishes.author}." if wishes.author else ""
+    learnt = {origin.file for origin in data.train.origins}
+    title = wishes.title or title_of(info.classes)
     facts = {
+        "title": title,
         "classes": info.classes,
         "side": info.side,
         "framing": info.framing,
         "doubt_below": info.doubt_below,
         "doubt": DOUBT,
-        "origin": f"{origin}.",
-        "examples": examples if info.classes == CLASSES else [],
+        "origin": f"{origin}.{maker}",
+        "signature": f"Uma rede neural pequena, que só conhece {len(info.classes)} coisas.{maker}",
+        "home": _home(),
+        "examples": _examples(data, info.classes) if wishes.examples or info.classes == CLASSES else [],
+        "learnt": not learnt.isdisjoint(origin.file for origin in data.test.origins),
     }
     network = {
         "side": info.side,
@@ -93,9 +111,40 @@ def make_page(model: nn.Module, data: ImageData) -> str:
         "symmetric": unwrap(model) is not model,
         "layers": describe_layers(unwrap(model)),
     }
-    html, script, picture = (Path(__file__).with_name(name).read_text("utf-8") for name in FILES)
-    parts = {"facts": _json(facts), "model": _json(network), "network": script, "picture": picture}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], html)
+    folder = Path(__file__).parent
+    sources = {name: (folder / f"page_{name}.js").read_text("utf-8") for name in ("network", "map", *SCRIPTS)}
+    parts = {
+        "title": html.escape(title),
+        "facts": _json(facts),
+        "model": _json(network),
+        "network": sources["network"],
+        "map": sources["map"],
+        "scripts": "\n".join(f"<script>\n{sources[name]}</script>" for name in SCRIPTS),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (folder / "page.html").read_text("utf-8"))
+
+
+def title_of(classes: Sequence[str]) -> str:
+    """Return what a page is called: the question that its network answers, "Banana ou uva?"."""
+    *first, last = classes[:4]
+    names = f"{', '.join(first)} ou {last}?" if len(classes) < 5 else f"{', '.join(classes[:3])}…?"
+    return names[0].upper() + names[1:]
+
+
+def _home() -> str:
+    """The address of the project, where GitHub makes the page; elsewhere it has none."""
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}" if repository else ""
+
+
+def _examples(data: ImageData, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Some test images, as many of each class as there is room for: the number of the class, and the bytes."""
+    each = max(1, EXAMPLES // len(classes))
+    found = []
+    for label, name in enumerate(classes):
+        images = data.test.images[data.test.labels == data.classes.index(name)][:each]
+        found += [{"label": label, "pixels": _base64(image)} for image in images]
+    return found[:EXAMPLES]
 
 
 def run_page(page: str, images: torch.Tensor) -> torch.Tensor:
@@ -109,7 +158,7 @@ def run_page(page: str, images: torch.Tensor) -> torch.Tensor:
 
 
 def part_of(page: str, name: str) -> str:
-    """Return the text of one script of a page: "facts", "model" or "network"."""
+    """Return the text of one script of a page: "facts", "model", "network" or "map"."""
     return page.split(f'id="{name}">')[1].split("</script>")[0]
 
 
@@ -185,9 +234,3 @@ def _base64(values: torch.Tensor) -> str:
 def _json(values: dict) -> str:
     """JSON that can stand within a script: no text in it ends the script."""
     return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
-
-
-def _png(image: torch.Tensor) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -77,11 +77,10 @@ function pointwise(input, change) {
   return { output: input, run };
 }
 
-/** A layer that makes one point of each region of size×size; parts: what it makes of a region, a channel block each. */
-function pooling(input, size, parts) {
+/** A layer that makes one point of each region of size×size: its maximum and, in channels behind those, its mean. */
+function pooling(input, size, withMean) {
   const { channels, side, values } = input;
-  const output = blank(parts.length * channels, Math.floor(side / size));
-  const region = new Float64Array(size * size);
+  const output = blank(withMean ? 2 * channels : channels, Math.floor(side / size)), points = output.side ** 2;
   const run = ({ top, left, bottom, right }) => {
     const window = {
       top: Math.floor(top / size),
@@ -91,30 +90,22 @@ function pooling(input, size, parts) {
     };
     atPoints(output, window, (place, row, column) => {
       for (let channel = 0; channel < channels; channel++) {
-        for (let i = 0; i < region.length; i++) {
-          const down = row * size + Math.floor(i / size), across = column * size + (i % size);
-          region[i] = values[(channel * side + down) * side + across];
+        const first = (channel * side + row * size) * side + column * size;
+        let most = values[first], sum = 0;
+        for (let y = 0; y < size; y++) {
+          for (let at = first + y * side; at < first + y * side + size; at++) {
+            const value = values[at];
+            if (value > most) most = value;
+            sum += value;
+          }
         }
-        parts.forEach((part, block) => {
-          output.values[(block * channels + channel) * output.side * output.side + place] = part(region);
-        });
+        output.values[channel * points + place] = most;
+        if (withMean) output.values[(channels + channel) * points + place] = sum / size ** 2;
       }
     });
     return window;
   };
   return { output, run };
-}
-
-function largest(region) {
-  let most = region[0];
-  for (let i = 1; i < region.length; i++) if (region[i] > most) most = region[i];
-  return most;
-}
-
-function mean(region) {
-  let sum = 0;
-  for (let i = 0; i < region.length; i++) sum += region[i];
-  return sum / region.length;
 }
 
 // What each kind of layer does to what comes in. They are those of network/cnn.py.
@@ -194,9 +185,22 @@ const LAYERS = {
     });
   },
 
-  maximum: (layer, input) => pooling(input, layer.size, [largest]),
-  maximum_and_mean: (layer, input) => pooling(input, layer.size, [largest, mean]),
+  maximum: (layer, input) => pooling(input, layer.size, false),
+  maximum_and_mean: (layer, input) => pooling(input, layer.size, true),
 };
+
+/** The maps of a layer's output that vary most: their side, how many there are, and some; what is below zero is zero. */
+function strongest({ channels, side, values }, count) {
+  const maps = Array.from({ length: channels }, (_, channel) => {
+    const map = Float32Array.from(values.subarray(channel * side * side, (channel + 1) * side * side), (x) => Math.max(0, x));
+    const mean = map.reduce(add) / map.length;
+    return { map, spread: map.reduce((sum, value) => sum + (value - mean) ** 2, 0) };
+  });
+  const first = maps.sort((a, b) => b.spread - a.spread).slice(0, count);
+  return { side, channels, maps: first.map(({ map }) => map) };
+}
+
+const add = (a, b) => a + b;
 
 /** The layers one after the other, for an image or, mirrored, for its mirror image. */
 function makeChain(layers, side, mirrored) {
@@ -206,6 +210,7 @@ function makeChain(layers, side, mirrored) {
   const held = [...new Set([image, ...steps.map((step) => step.output)])].map(({ values }) => values);
   let kept = [];
   return {
+    convolutions: steps.filter((_, i) => layers[i].kind === "convolution").map((step) => step.output),
     /** Put in the window of the pixels (bytes, 3×side×side), and return the logits. */
     run(pixels, { top, left, bottom, right }) {
       let window = mirrored ? { top, bottom, left: side - right, right: side - left } : { top, left, bottom, right };
@@ -250,34 +255,31 @@ function makeNetwork(model) {
     return logSoftmax(logits(pixels, all(side)).map((value) => value / model.temperature)).map(Math.exp);
   };
 
-  /**
-   * How much each pixel matters for a class, as occlusion_map() of results/explain.py computes it. A generator: after
-   * each row of places that the patch covers, it yields the map as it is by then, side×side.
-   */
-  function* occlusionMap(pixels, target) {
-    const patch = Math.max(1, Math.floor(side / 4)), stride = Math.max(1, Math.floor(side / 16));
-    const points = side * side;
-    const means = [0, 1, 2].map((c) => Math.floor(mean(pixels.subarray(c * points, (c + 1) * points))));
-    const drops = new Float64Array(points), counts = new Float64Array(points);
-    const whole = logSoftmax(logits(pixels, all(side)))[target];
-    chains.forEach((chain) => chain.keep());
-    for (let top = 0; top <= side - patch; top += stride) {
-      for (let left = 0; left <= side - patch; left += stride) {
-        const window = { top, left, bottom: top + patch, right: left + patch };
-        const covered = pixels.slice();
-        atPoints({ side }, window, (place) => means.forEach((value, c) => (covered[c * points + place] = value)));
-        const drop = whole - logSoftmax(logits(covered, window))[target];
-        chains.forEach((chain) => chain.restore());
-        atPoints({ side }, window, (place) => {
-          drops[place] += drop;
-          counts[place] += 1;
-        });
-      }
-      const heat = drops.map((sum, place) => Math.max(0, sum / Math.max(1, counts[place])));
-      const most = Math.max(1e-9, ...heat);
-      yield heat.map((value) => value / most);
-    }
-  }
+  /** The probabilities, and the strongest maps of each convolution, to be drawn. */
+  const answer = (pixels) => {
+    const probabilities = predict(pixels);
+    return { probabilities, strongest: chains[0].convolutions.map((output) => strongest(output, 8)) };
+  };
 
-  return { predict, occlusionMap };
+  let whole, uncovered; // the pixels of which the chains keep everything, and the logits for them
+
+  /** How much a class's log probability drops when the patches that begin in row `top`, one by one, are covered. */
+  const cover = (pixels, target, top) => {
+    const { patch, starts } = patches(side), points = side * side;
+    const means = [0, 1, 2].map((c) => Math.floor(pixels.slice(c * points, (c + 1) * points).reduce(add) / points));
+    if (!whole || pixels.some((value, i) => value !== whole[i])) {
+      whole = pixels.slice();
+      uncovered = logits(pixels, all(side));
+      chains.forEach((chain) => chain.keep());
+    }
+    return starts.map((left) => {
+      const window = { top, left, bottom: top + patch, right: left + patch }, covered = pixels.slice();
+      atPoints({ side }, window, (place) => means.forEach((value, c) => (covered[c * points + place] = value)));
+      const answers = logits(covered, window);
+      chains.forEach((chain) => chain.restore());
+      return logSoftmax(uncovered)[target] - logSoftmax(answers)[target];
+    });
+  };
+
+  return { predict, answer, cover };
 }

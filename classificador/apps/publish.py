@@ -3,6 +3,7 @@
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from classificador.apps.arguments import DATA, MODEL, add_command, path_argument
@@ -24,6 +25,10 @@ def add_commands(commands) -> None:
     text = "grava uma página que classifica fotos em qualquer navegador, sem instalar nada, e a confere"
     add = add_command(commands, "pagina", page_command, text, DATA, MODEL).add_argument
     add("--abrir", action="store_true", help="e a abre no navegador")
+    add("--titulo", default="", help="o título da página (padrão: as classes)")
+    add("--autor", default="", help="quem a fez, para constar nela")
+    text = "põe nela imagens de teste suas, para experimentar e para o jogo: quem a receber as verá"
+    add("--exemplos", action="store_true", help=text)
     add("--saida", metavar="ARQUIVO", type=path_argument, help="(padrão: o nome de --modelo, em dist, com .html)")
 
     text = "grava a ficha do modelo (model card), em português e inglês"
@@ -49,9 +54,10 @@ def export_command(options) -> tuple[int, dict]:
 
 def page_command(options) -> tuple[int, dict]:
     """Write the model as a web page, checked in the same way; and open it, if asked to."""
-    from classificador.apps.page import write_page
+    from classificador.apps.page import Wishes, write_page
 
-    code, result = _write_checked(options, write_page, ".html", Path("dist"))
+    wishes = Wishes(options.titulo, options.autor, options.exemplos)
+    code, result = _write_checked(options, partial(write_page, wishes=wishes), ".html", Path("dist"))
     path = Path(result["file"])
     print(f"Um arquivo de {number(path.stat().st_size / 1e6, 1)} MB: abra-o em um navegador, ou envie-o a alguém.")
     if options.abrir and not webbrowser.open(path.resolve().as_uri()):

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+from classificador import load_data, load_model
+from classificador.apps.page import make_page
+
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # of the system; else the one playwright installed
 FIREFOX = ("firefox-esr", "firefox")  # Debian has a script of the second name
@@ -23,7 +26,7 @@ def pytest_collection_modifyitems(items):
     Marionette, while it waits for Firefox to start, leaves sockets to the garbage collector, which warns of each.
     """
     for item in items:
-        firefox = "[firefox]" in item.name
+        firefox = "[firefox" in item.name or "private_firefox" in item.fixturenames
         item.add_marker(pytest.mark.xdist_group("firefox" if firefox else item.module.__name__))
         if firefox:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
@@ -53,6 +56,20 @@ def screens(tmp_path) -> Path:
     return Path(os.environ.get("TELAS", tmp_path))
 
 
+@pytest.fixture(scope="session")
+def data():
+    return load_data(ROOT / "data")
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory, data) -> Path:
+    """The page of the shipped model."""
+    path = tmp_path_factory.mktemp("página com espaço") / "m.html"
+    path.write_text(make_page(load_model(ROOT / "best_model.pth"), data), "utf-8")
+    assert path.stat().st_size < 8e6
+    return path
+
+
 class Visitor:
     """What a visitor of a page does and sees, in any browser."""
 
@@ -66,6 +83,11 @@ class Visitor:
         """What an asynchronous function in the page returns; its arguments are `given`."""
         return self.page.evaluate(f"async (given) => {{ {body} }}", list(arguments))
 
+    def run_in_frame(self, body: str):
+        """What run() returns within the page's only frame."""
+        self.page.wait_for_timeout(2000)
+        return self.page.frames[1].evaluate(f"async () => {{ {body} }}")
+
     def choose(self, *paths: Path) -> None:
         """Give files to the page's chooser."""
         self.page.locator("input[type=file]").set_input_files(paths)
@@ -76,6 +98,21 @@ class Visitor:
         while not self.run(f"return {condition}"):
             assert time.monotonic() < end, f"{condition}: {self.run('return document.body.innerText')}"
             time.sleep(0.05)
+
+    def wait_for_cards(self, count: int) -> None:
+        """Wait until there are so many cards, and none of them waits for its answer."""
+        cards, open_ones = (f"document.querySelectorAll('article{part}').length" for part in ("", " .soft"))
+        self.wait(f"{cards} === {count} && !{open_ones}")
+
+    def answers(self) -> dict[str, tuple[str, float]]:
+        """The class and its probability for each picture that has one, by the file's name."""
+        cards = self.run(
+            """const cards = [...document.querySelectorAll("article")].filter((card) => card.querySelector("h2"));
+            return cards.map((card) => [
+                card.querySelector(".name").textContent, card.querySelector("h2").textContent,
+                parseFloat(card.querySelector(".bars li").style.getPropertyValue("--share")) / 100])"""
+        )
+        return {name: (best, share) for name, best, share in cards}
 
     def drop(self, paths: list[Path], event: str = "drop", carrier: str = "dataTransfer") -> None:
         """Drop files on the page, or paste them."""
@@ -111,6 +148,14 @@ class FirefoxVisitor(Visitor):
         assert isinstance(answer, list), answer
         return answer[0]
 
+    def run_in_frame(self, body: str):
+        time.sleep(2)
+        self.page.switch_to_frame(0)
+        try:
+            return self.run(body)
+        finally:
+            self.page.switch_to_default_content()
+
     def choose(self, *paths: Path) -> None:
         chooser = self.page.find_element("css selector", "input[type=file]")
         chooser.send_keys("\n".join(map(str, paths)))
@@ -128,8 +173,8 @@ def free_port():
     return find
 
 
-@pytest.fixture(scope="session")
-def firefox(free_port):
+def start_firefox(port: int, **prefs):
+    """A Firefox with a camera, by its remote control."""
     path = next(filter(None, map(shutil.which, FIREFOX)), None)
     if path is None:
         pytest.fail("Falta o Firefox: no Debian, apt-get install firefox-esr.")
@@ -137,11 +182,25 @@ def firefox(free_port):
         warnings.simplefilter("ignore", DeprecationWarning)  # what it imports calls what is out of date
         from marionette_driver.marionette import Marionette
     camera = {"media.navigator.streams.fake": True, "media.navigator.permission.disabled": True}
-    prefs = {"intl.accept_languages": "pt-BR", **camera}
-    client = Marionette(bin=os.path.realpath(path), port=free_port(), headless=True, gecko_log="-", prefs=prefs)
+    prefs = {"intl.accept_languages": "pt-BR", **camera} | prefs
+    client = Marionette(bin=os.path.realpath(path), port=port, headless=True, gecko_log="-", prefs=prefs)
     client.start_session()
     client.timeout.script = 60
+    return client
+
+
+@pytest.fixture(scope="session")
+def firefox(free_port):
+    client = start_firefox(free_port())
     yield client
+    client.quit()
+
+
+@pytest.fixture
+def private_firefox(free_port) -> "FirefoxVisitor":
+    """A visitor whose Firefox protects from fingerprinting."""
+    client = start_firefox(free_port(), **{"privacy.resistFingerprinting": True})
+    yield FirefoxVisitor(client)
     client.quit()
 
 

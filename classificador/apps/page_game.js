@@ -1,0 +1,68 @@
+"use strict";
+// A game: the visitor and the network see the same few pixels, and say what they are.
+
+const ROUNDS = 10;
+let deck = [], turn = 0, scores = { you: 0, network: 0 };
+
+/** The numbers from 0 to count − 1, in any order. */
+function shuffled(values) {
+  const rest = [...values], result = [];
+  while (rest.length) result.push(...rest.splice(Math.floor(Math.random() * rest.length), 1));
+  return result;
+}
+
+function showScore() {
+  byId("score").textContent = `você ${scores.you} × ${scores.network} rede`;
+}
+
+async function nextRound() {
+  const example = deck[turn];
+  byId("round").textContent = `Foto ${turn + 1} de ${deck.length}: o que é?`;
+  byId("verdict").textContent = "";
+  byId("next").hidden = true;
+  drawPixels(byId("riddle"), example.pixels);
+  const { probabilities } = await pool.run("answer", [example.pixels]);
+  const order = ranked(probabilities), others = order.filter((i) => i !== example.label).slice(0, 2);
+  const choices = shuffled([example.label, ...others]).map((label) => {
+    const choice = makeButton("", () => endRound(label, order[0], example.label, probabilities));
+    choice.append(make("bdi", "", facts.classes[label]));
+    choice.dataset.label = label;
+    return choice;
+  });
+  byId("choices").replaceChildren(...choices);
+  choices[0].focus({ preventScroll: true });
+}
+
+function endRound(yours, networks, truth, probabilities) {
+  scores.you += yours === truth;
+  scores.network += networks === truth;
+  for (const choice of byId("choices").children) {
+    choice.disabled = true;
+    const label = Number(choice.dataset.label);
+    if (label === truth) choice.className = "right";
+    else if (label === yours) choice.className = "wrong";
+  }
+  const said = `A rede disse \u2068${facts.classes[networks]}\u2069, ${shareOf(probabilities[networks])}.`;
+  byId("verdict").textContent = `${yours === truth ? "Certo" : "Errado"}: era \u2068${facts.classes[truth]}\u2069. ${said}`;
+  showScore();
+  turn += 1;
+  byId("next").textContent = turn < deck.length ? "Próxima" : "Jogar de novo";
+  byId("next").hidden = false;
+  byId("next").focus({ preventScroll: true });
+}
+
+function startGame() {
+  [deck, turn, scores] = [shuffled(facts.examples).slice(0, ROUNDS), 0, { you: 0, network: 0 }];
+  showScore();
+  nextRound();
+}
+
+byId("play").hidden = facts.examples.length < 2;
+byId("play").onclick = () => {
+  byId("game").showModal();
+  startGame();
+};
+byId("next").onclick = () => (turn < deck.length ? nextRound() : startGame());
+byId("leave").onclick = () => byId("game").close();
+byId("game").onclose = () => byId("play").focus({ preventScroll: true });
+Object.assign(byId("riddle"), { width: facts.side, height: facts.side });
