@@ -33,7 +33,7 @@ SMALL = {"channels": (4, 8), "hidden": 16}
 
 
 def engine(code: str = "") -> MiniRacer:
-    """A browser's engine with both scripts of the page, and more code; in base64, bytes come in."""
+    """A browser's engine with the page's scripts that compute, and more code; in base64, bytes come in."""
     context = MiniRacer()
     for name in ("page_network.js", "page_map.js", "page_picture.js"):
         context.eval((ROOT / "classificador" / "apps" / name).read_text("utf-8"))
@@ -86,7 +86,8 @@ def test_the_script_gives_the_probabilities_and_the_map_of_any_network_of_ours(t
     context = engine(
         f"const side = {side}, network = makeNetwork({page.part_of(text, 'model')}), rows = [];"
         "function map(text, target) { const pixels = decode(text, Uint8Array);"
-        " for (const top of patches(side).starts) rows.push(network.cover(pixels, target, top));"
+        " for (const top of patches(side).starts) {"
+        "  rows.push(network.cover(pixels, target, top)); network.predict(pixels.map((value) => 255 - value)); }"
         " return JSON.stringify([rows.length, Array.from(heatMap(side, rows))]); }"
         "function answer(text) { const { probabilities, strongest } = network.answer(decode(text, Uint8Array));"
         " return JSON.stringify([probabilities, strongest.map(({ side, channels, maps }) =>"

@@ -36,8 +36,8 @@ except ImportError as error:
 
 LARGEST_DIFFERENCE = 0.001  # of a probability: the weights of its linear layers have 16 bits
 # The scripts beside this file, in the order in which they are read; network and map, for workers too, come before them.
-SCRIPTS = ("picture", "pool", "reading", "cards", "share", "drawing", "camera", "game", "main")
-EXAMPLES = 30  # test images that a page shows at most
+SCRIPTS = ("picture", "png", "pool", "reading", "cards", "share", "drawing", "camera", "game", "main")
+EXAMPLES = 30  # test images that a page shows, or one of each class
 UNKNOWN = "A página não sabe calcular com esta rede:"
 REMEDY = "Use `python -m classificador exportar`, que grava qualquer uma."
 
@@ -83,28 +83,7 @@ def make_page(model: nn.Module, data: ImageData, wishes: Wishes = Wishes()) -> s
 
     Raises ExportError when the layers of the network are not those that the page knows.
     """
-    info = info_of(model)
-    origin = "Rede com duas camadas convolucionais e duas totalmente conectadas"
-    if info.preset:
-        distilled = ", destilada" if info.distilled else ""
-        trained = f"treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
-        origin += f"{distilled}, {trained}; {_score(info)}"
-    maker = f" Feita por {wishes.author}." if wishes.author else ""
-    learnt = {origin.file for origin in data.train.origins}
-    title = wishes.title or title_of(info.classes)
-    facts = {
-        "title": title,
-        "classes": info.classes,
-        "side": info.side,
-        "framing": info.framing,
-        "doubt_below": info.doubt_below,
-        "doubt": DOUBT,
-        "origin": f"{origin}.{maker}",
-        "signature": f"Uma rede neural pequena, que só conhece {len(info.classes)} coisas.{maker}",
-        "home": _home(),
-        "examples": _examples(data, info.classes) if wishes.examples or info.classes == CLASSES else [],
-        "learnt": not learnt.isdisjoint(origin.file for origin in data.test.origins),
-    }
+    info, facts = info_of(model), _facts(info_of(model), data, wishes)
     network = {
         "side": info.side,
         "temperature": info.temperature,
@@ -114,7 +93,7 @@ def make_page(model: nn.Module, data: ImageData, wishes: Wishes = Wishes()) -> s
     folder = Path(__file__).parent
     sources = {name: (folder / f"page_{name}.js").read_text("utf-8") for name in ("network", "map", *SCRIPTS)}
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(facts["title"]),
         "facts": _json(facts),
         "model": _json(network),
         "network": sources["network"],
@@ -122,6 +101,31 @@ def make_page(model: nn.Module, data: ImageData, wishes: Wishes = Wishes()) -> s
         "scripts": "\n".join(f"<script>\n{sources[name]}</script>" for name in SCRIPTS),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (folder / "page.html").read_text("utf-8"))
+
+
+def _facts(info: ModelInfo, data: ImageData, wishes: Wishes) -> dict[str, Any]:
+    """What the page's scripts take for granted: of the network, and of what they show."""
+    origin = "Rede com duas camadas convolucionais e duas totalmente conectadas"
+    if info.preset:
+        distilled = ", destilada" if info.distilled else ""
+        trained = f"treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
+        origin += f"{distilled}, {trained}; {_score(info)}"
+    maker = f" Feita por {wishes.author}." if wishes.author else ""
+    learnt = {origin.file for origin in data.train.origins}
+    common = info.classes == CLASSES  # common nouns, which a sentence does not write large
+    return {
+        "title": wishes.title or title_of([name.lower() for name in CLASSES] if common else info.classes),
+        "classes": info.classes,
+        "side": info.side,
+        "framing": info.framing,
+        "doubt_below": info.doubt_below,
+        "doubt": DOUBT,
+        "origin": f"{origin}.{maker}",
+        "signature": f"Uma rede neural pequena, que só conhece {len(info.classes)} coisas.{maker}",
+        "home": _home(),
+        "examples": _examples(data, info.classes) if wishes.examples or common else [],
+        "learnt": not learnt.isdisjoint(origin.file for origin in data.test.origins),
+    }
 
 
 def title_of(classes: Sequence[str]) -> str:
@@ -144,7 +148,7 @@ def _examples(data: ImageData, classes: Sequence[str]) -> list[dict[str, Any]]:
     for label, name in enumerate(classes):
         images = data.test.images[data.test.labels == data.classes.index(name)][:each]
         found += [{"label": label, "pixels": _base64(image)} for image in images]
-    return found[:EXAMPLES]
+    return found
 
 
 def run_page(page: str, images: torch.Tensor) -> torch.Tensor:

@@ -75,24 +75,28 @@ function drawMap(canvas, pixels, heat) {
   });
 }
 
-/** Draw a bitmap, or a canvas, and darken what the network does not see of it. */
-function drawPhoto(canvas, source) {
+/** A canvas, in a figure, with a picture as large as it is needed, darkened where the network does not see it. */
+function photoOf(source) {
+  const scale = Math.min(1, 480 / Math.max(source.width, source.height));
+  const [, canvas] = makeFigure("A foto", Math.max(1, source.width * scale), Math.max(1, source.height * scale));
   const { width, height } = canvas, context = canvas.getContext("2d"), side = Math.min(width, height);
   context.imageSmoothingQuality = "high";
   context.drawImage(source, 0, 0, width, height);
-  if (facts.framing !== "centro" || Math.abs(width - height) < 2) return;
+  if (facts.framing !== "centro" || Math.abs(width - height) < 2) return canvas;
   const [left, top] = [(width - side) / 2, (height - side) / 2];
   context.fillStyle = "rgb(0 0 0 / .55)";
   context.fill(new Path2D(`M0 0H${width}V${height}H0Z M${left} ${top}V${top + side}H${left + side}V${top}Z`));
   context.strokeStyle = "white";
-  context.lineWidth = 2;
-  context.strokeRect(left + 1, top + 1, side - 2, side - 2);
+  context.lineWidth = 4;
+  context.strokeRect(left + 2, top + 2, side - 4, side - 4);
+  return canvas;
 }
 
 /** Compute the map of an answer in a canvas, and draw it as it comes. */
 async function fillMap(canvas, caption, pixels, target) {
   const { starts } = patches(facts.side), rows = starts.map(() => undefined);
   const given = { isUrgent: false, isWanted: () => canvas.isConnected };
+  caption.textContent += ": calculando…";
   try {
     await Promise.all(starts.map(async (top, i) => {
       rows[i] = await pool.run("cover", [pixels, target, top], given);
@@ -100,7 +104,7 @@ async function fillMap(canvas, caption, pixels, target) {
     }));
     caption.textContent = canvas.getAttribute("aria-label");
   } catch {
-    caption.textContent += " não pôde ser calculado";
+    caption.textContent = `${canvas.getAttribute("aria-label")}: não pôde ser calculado`;
   }
   canvas.removeAttribute("aria-busy");
 }
@@ -110,40 +114,39 @@ const sight = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
     sight.unobserve(target);
-    unseen.get(target)();
+    unseen.get(target)?.();
     unseen.delete(target);
   }
 }, { rootMargin: "200px" });
 
-/** Fill a card with an answer. notes: what there is to say of it, lines that warn. */
-function fillCard(card, { name, source, pixels, probabilities, notes }) {
-  const order = ranked(probabilities), scale = Math.min(1, 320 / Math.max(source.width, source.height));
-  const [whole, photo] = makeFigure("A foto", Math.max(1, source.width * scale), Math.max(1, source.height * scale));
-  drawPhoto(photo, source);
+/** Fill a card with an answer. notes: what there is to say of it, lines that warn; twin: a card's name, of the same. */
+function fillCard(card, { name, photo, pixels, probabilities, notes, twin }) {
+  const order = ranked(probabilities);
   const [seen, small] = makeFigure("O que a rede vê", facts.side, facts.side, "pixels");
   drawPixels(small, pixels);
   const [where, map] = makeFigure("De onde a resposta vem", facts.side, facts.side, "pixels");
   drawMap(map, pixels, new Float64Array(facts.side ** 2));
   map.setAttribute("aria-busy", "true");
   const caption = where.querySelector("figcaption");
-  caption.textContent += ": calculando…";
   unseen.set(map, () => fillMap(map, caption, pixels, order[0]));
   sight.observe(map);
 
   const bars = fillBars(make("ul", "bars"), probabilities, order.slice(0, 3));
-  const rest = makeButton("Todas as classes", () => {
+  const rest = makeButton("Ver todas", () => {
     fillBars(bars, probabilities, order);
     rest.remove();
     bars.tabIndex = -1; // where the keyboard goes on
     bars.focus();
   }, "small");
   const save = makeButton(canShare ? "Compartilhar" : "Salvar como imagem", () => {
-    sharePicture({ source, pixels, probabilities });
+    sharePicture({ photo, pixels, probabilities, notes });
   }, "small");
+  save.hidden = blindness > FAR_OFF; // such a browser would hide the saved picture, too
   const title = make("h2", "", "", make("bdi", "", facts.classes[order[0]]));
   const text = make("div", "answer", "", title, make("p", "name", "", make("bdi", "", name)));
+  if (twin) text.append(make("p", "name", "Para a rede, é a mesma foto que ", make("bdi", "", twin)));
   text.append(...notes.map((note) => make("p", "warning", note)), bars);
   text.append(make("div", "actions", "", ...(order.length > 3 ? [rest] : []), save));
   card.className = "";
-  card.replaceChildren(text, make("div", "pictures", "", whole, seen, where));
+  card.replaceChildren(text, make("div", "pictures", "", photo.parentElement, seen, where));
 }

@@ -4,7 +4,7 @@
 /** A canvas of the drawing, in a figure with a caption. */
 function drawingPart(words, width, height, caption) {
   const [figure, canvas] = makeFigure(words, width, height, "pixels");
-  figure.querySelector("figcaption").textContent = caption;
+  figure.querySelector("figcaption").innerText = caption;
   byId("flow").append(figure);
   return canvas;
 }
@@ -25,23 +25,26 @@ function drawMaps(canvas, { side, maps }) {
 }
 
 /** The drawing of an answer: photo, what the network sees, its layers' strongest maps, and the bars of all classes. */
-function drawNetwork({ source, pixels, probabilities, strongest }) {
+function drawNetwork({ photo, pixels, probabilities, strongest }) {
   byId("flow").replaceChildren();
-  const scale = 160 / Math.max(source.width, source.height);
-  const photo = drawingPart("A foto", Math.max(1, source.width * scale), Math.max(1, source.height * scale), "a foto");
-  photo.className = "";
-  drawPhoto(photo, source);
+  const copy = drawingPart("A foto", photo.width, photo.height, "a foto");
+  copy.className = "";
+  copy.getContext("2d").drawImage(photo, 0, 0);
   const pixelsText = `${facts.side}×${facts.side} pixels`;
   drawPixels(drawingPart(`O que a rede vê: ${pixelsText}`, facts.side, facts.side, pixelsText), pixels);
   strongest.forEach((layer, i) => {
-    const words = `${i + 1}ª convolução: ${layer.maps.length} de ${layer.channels} filtros`;
-    drawMaps(drawingPart(`${words}, os que mais variam`, 1, 1, words), layer);
+    const [name, count] = [`${i + 1}ª convolução`, `${layer.maps.length} de ${layer.channels} filtros`];
+    drawMaps(drawingPart(`${name}: ${count}, os que mais reagem`, 1, 1, `${name}\n${count}`), layer);
   });
-  const bars = make("ul", "thin"), best = Math.max(...probabilities);
-  probabilities.slice(0, 40).forEach((share, i) => {
-    const bar = make("li", share === best ? "best" : "", "", make("bdi", "", facts.classes[i]));
-    bar.style.setProperty("--share", `${100 * share}%`);
+  const bars = make("ul", "thin"), order = ranked(probabilities), shown = order.slice(0, 10).sort((a, b) => a - b);
+  for (const i of shown) {
+    const [name, share] = [make("bdi", "", facts.classes[i]), make("span", "hidden", shareOf(probabilities[i]))];
+    const bar = make("li", i === order[0] ? "best" : "", "", name, share);
+    bar.style.setProperty("--share", `${100 * probabilities[i]}%`);
     bars.append(bar);
-  });
+  }
+  const rest = order.length - shown.length;
+  if (rest) bars.append(make("li", "", `e mais ${rest}`));
+  byId("moving").hidden = false;
   byId("flow").append(make("figure", "", "", bars, make("figcaption", "", "as respostas")));
 }

@@ -20,8 +20,10 @@ async function nextRound() {
   byId("round").textContent = `Foto ${turn + 1} de ${deck.length}: o que é?`;
   byId("verdict").textContent = "";
   byId("next").hidden = true;
+  byId("choices").replaceChildren();
   drawPixels(byId("riddle"), example.pixels);
-  const { probabilities } = await pool.run("answer", [example.pixels]);
+  const probabilities = await pool.run("predict", [example.pixels]);
+  if (deck[turn] !== example || !byId("game").open) return; // the visitor left meanwhile
   const order = ranked(probabilities), others = order.filter((i) => i !== example.label).slice(0, 2);
   const choices = shuffled([example.label, ...others]).map((label) => {
     const choice = makeButton("", () => endRound(label, order[0], example.label, probabilities));
@@ -30,7 +32,7 @@ async function nextRound() {
     return choice;
   });
   byId("choices").replaceChildren(...choices);
-  choices[0].focus({ preventScroll: true });
+  choices[0].focus();
 }
 
 function endRound(yours, networks, truth, probabilities) {
@@ -43,12 +45,15 @@ function endRound(yours, networks, truth, probabilities) {
     else if (label === yours) choice.className = "wrong";
   }
   const said = `A rede disse \u2068${facts.classes[networks]}\u2069, ${shareOf(probabilities[networks])}.`;
-  byId("verdict").textContent = `${yours === truth ? "Certo" : "Errado"}: era \u2068${facts.classes[truth]}\u2069. ${said}`;
   showScore();
   turn += 1;
-  byId("next").textContent = turn < deck.length ? "Próxima" : "Jogar de novo";
+  const isOver = turn === deck.length, { you, network } = scores;
+  const won = you === network ? "Empate" : you > network ? "Você ganhou" : "A rede ganhou";
+  const end = isOver ? ` Fim: ${won}, ${Math.max(you, network)} a ${Math.min(you, network)}.` : "";
+  byId("verdict").textContent = `${yours === truth ? "Certo" : "Errado"}: era \u2068${facts.classes[truth]}\u2069. ${said}${end}`;
+  byId("next").textContent = isOver ? "Jogar de novo" : "Próxima";
   byId("next").hidden = false;
-  byId("next").focus({ preventScroll: true });
+  byId("next").focus();
 }
 
 function startGame() {

@@ -263,7 +263,7 @@ function makeNetwork(model) {
 
   let whole, uncovered; // the pixels of which the chains keep everything, and the logits for them
 
-  /** How much a class's log probability drops when the patches that begin in row `top`, one by one, are covered. */
+  /** How much a class's log probability drops when the patches of page_map.js that begin in row `top` are covered. */
   const cover = (pixels, target, top) => {
     const { patch, starts } = patches(side), points = side * side;
     const means = [0, 1, 2].map((c) => Math.floor(pixels.slice(c * points, (c + 1) * points).reduce(add) / points));
@@ -275,8 +275,8 @@ function makeNetwork(model) {
     return starts.map((left) => {
       const window = { top, left, bottom: top + patch, right: left + patch }, covered = pixels.slice();
       atPoints({ side }, window, (place) => means.forEach((value, c) => (covered[c * points + place] = value)));
+      chains.forEach((chain) => chain.restore()); // other pictures may have been answered meanwhile
       const answers = logits(covered, window);
-      chains.forEach((chain) => chain.restore());
       return logSoftmax(uncovered)[target] - logSoftmax(answers)[target];
     });
   };

@@ -11,84 +11,87 @@ function work() {
   };
 }
 
-/** The workers that share tasks. model: the text of the network's; scripts: those that a worker needs. */
-function makePool(model, scripts) {
-  const urgent = [], patient = [], idle = []; // tasks that wait; and functions that do one
-  let network, alive = 0, isHere = false;
+/** Give the tasks that wait, the urgent ones first, to those who have none. */
+function give({ idle, urgent, patient }) {
+  while (idle.length && urgent.length + patient.length) {
+    const next = urgent.shift() ?? patient.shift();
+    if (next.isWanted()) idle.pop()(next);
+    else next.resolve();
+  }
+}
 
-  const give = () => {
-    while (idle.length && urgent.length + patient.length) {
-      const next = urgent.shift() ?? patient.shift();
-      if (next.isWanted()) idle.pop()(next);
-      else next.resolve();
-    }
-  };
-
-  const workHere = () => {
-    isHere = true;
-    const start = (next) => {
-      setTimeout(() => {
+/** Let the page itself do tasks, and others' work on it between them. */
+function workHere(pool, model) {
+  let network;
+  const start = (next) => {
+    setTimeout(() => {
+      try {
         network ??= makeNetwork(JSON.parse(model));
-        try {
-          next.resolve(network[next.task](...next.given));
-        } catch (error) {
-          next.reject(error);
-        }
-        idle.push(start);
-        give();
-      });
-    };
-    idle.push(start);
-    give();
+        next.resolve(network[next.task](...next.given));
+      } catch (error) {
+        next.reject(error);
+      }
+      pool.idle.push(start);
+      give(pool);
+    });
   };
+  pool.idle.push(start);
+  give(pool);
+}
 
-  const hire = () => {
-    const refused = () => {
-      alive -= 1;
-      if (!alive && !isHere) workHere();
-    };
-    let worker, current;
-    const start = (next) => {
-      current = next;
-      worker.postMessage({ task: next.task, given: next.given });
-    };
-    const done = () => {
-      current = undefined;
-      idle.push(start);
-      give();
-    };
-    alive += 1;
-    try {
-      worker = new Worker(scripts);
-    } catch {
+/** Start a worker that does tasks of the pool; where none may be, the page does them. */
+function hire(pool, model, scripts) {
+  let worker, current, isReady = false;
+  const refused = () => {
+    pool.alive -= 1;
+    if (pool.alive || pool.isHere) return;
+    pool.isHere = true;
+    workHere(pool, model);
+  };
+  const start = (next) => {
+    current = next;
+    worker.postMessage({ task: next.task, given: next.given });
+  };
+  const done = () => {
+    current = undefined;
+    pool.idle.push(start);
+    give(pool);
+  };
+  pool.alive += 1;
+  try {
+    worker = new Worker(scripts);
+  } catch {
+    refused();
+    return;
+  }
+  worker.onmessage = ({ data }) => {
+    isReady = true;
+    current?.resolve(data);
+    done();
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    if (!isReady) {
       refused();
       return;
     }
-    let isReady = false;
-    worker.onmessage = ({ data }) => {
-      isReady = true;
-      current?.resolve(data);
-      done();
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      if (!isReady) refused();
-      else {
-        current?.reject(new Error(event.message));
-        done();
-      }
-    };
-    worker.postMessage({ model });
+    current?.reject(new Error(event.message));
+    done();
   };
+  worker.postMessage({ model });
+}
 
+/** The workers that share tasks. model: the text of the network's; scripts: the address of those that a worker needs. */
+function makePool(model, scripts) {
+  const pool = { urgent: [], patient: [], idle: [], alive: 0, isHere: false };
   const count = Math.min(3, Math.max(1, navigator.hardwareConcurrency || 2)); // each holds 30 MB
-  for (let i = 0; i < count; i++) hire();
+  for (let i = 0; i < count; i++) hire(pool, model, scripts);
 
   /** What one of the network's functions gives; undefined where, when its turn comes, it is not wanted any more. */
   const run = (task, given, { isUrgent = true, isWanted = () => true } = {}) => {
     return new Promise((resolve, reject) => {
-      (isUrgent ? urgent : patient).push({ task, given, isWanted, resolve, reject });
-      give();
+      (isUrgent ? pool.urgent : pool.patient).push({ task, given, isWanted, resolve, reject });
+      give(pool);
     });
   };
   return { run };

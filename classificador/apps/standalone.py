@@ -37,7 +37,7 @@ if "<name>" not in os.environ.get("PYTHONPATH", ""):  # senão, uma célula como
     folder = tempfile.mkdtemp(prefix="<name>-")
     with tarfile.open(fileobj=io.BytesIO(base64.b85decode('''\\
 <data>
-'''.replace("\\n", ""))), mode="r:xz") as archive:
+'''.replace("\\n", ""))), mode="r:bz2") as archive:
         archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     sys.path.insert(0, folder)
     os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])  # para !python -m
@@ -92,7 +92,7 @@ def _inline(link: re.Match) -> str:
 def _carrier(dependencies: list[str]) -> str:
     """The source of the cell that brings the package."""
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:xz") as tar:
+    with tarfile.open(fileobj=archive, mode="w:bz2") as tar:  # smaller than xz, of texts
         for file in sorted(PACKAGE.rglob("*")):
             if file.suffix in (".py", ".md", ".html", ".js", ".json", ".typed"):
                 entry = tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix())

@@ -20,8 +20,7 @@ def add_commands(commands) -> None:
     text = "semente do sorteio; a mesma, na mesma CPU, dá os mesmos pesos (padrão: 42)"
     add("--semente", metavar="N", type=int, dest="seed", help=text)
     add("--dispositivo", metavar="D", dest="device", help="auto, cpu, cuda ou mps (padrão: auto)")
-    text = "continua o treino interrompido de --modelo, com as opções que ele tinha"
-    add("--retomar", action="store_true", help=text)
+    add("--retomar", action="store_true", help="continua o treino interrompido de --modelo, com as opções dele")
     text = "não espelha as imagens: para letras, números e o que muda de sentido no espelho"
     add("--sem-espelho", action="store_const", const=False, dest="symmetric", help=text)
     text = "pixels a que imagens suas são reduzidas: 32, 48, 64 ou 96 (padrão: %(default)s)"
@@ -40,13 +39,8 @@ def add_commands(commands) -> None:
 
     text = "treina a rede mais funda de cujas respostas a receita destilado aprende"
     add = add_command(commands, "professor", teacher_command, text, both, DATA).add_argument
-    add(
-        "--modelo",
-        metavar="ARQUIVO",
-        type=path_argument,
-        default="professor.pth",
-        help="os pesos (padrão: %(default)s)",
-    )
+    text = "os pesos (padrão: %(default)s)"
+    add("--modelo", metavar="ARQUIVO", type=path_argument, default="professor.pth", help=text)
 
     text = "executa o Pytorch.ipynb de cima a baixo e guarda em runs/ o que ele mostra"
     add = add_command(commands, "caderno", notebook_command, text).add_argument
