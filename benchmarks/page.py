@@ -1,11 +1,19 @@
 """How fast the page that classifies in a browser computes: `python -m benchmarks.page`.
 
 The shipped model's page in the engine of Chromium, one thread: milliseconds of an answer and seconds of a map, medians
-of ROUNDS; and the bytes of the file. Prints a line and writes benchmarks/page.json.
+of ROUNDS; and the bytes of the file. Where playwright and Chromium are (`make test-browser` brings them), also what a
+visitor has of it, with the page's workers: seconds from the answer to the whole map, and answers a second to a camera.
+Prints a line and writes benchmarks/page.json.
 """
 
 import json
+import os
+import shutil
 import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 from py_mini_racer import MiniRacer
 
@@ -14,15 +22,16 @@ from classificador import load_data, load_model
 from classificador.apps.page import make_page, part_of
 
 ROUNDS = {"predict(pixels)": 30, "patches(32).starts.map((top) => network.cover(pixels, 3, top))": 5}
+MAPS, FILMED = 5, 5  # pictures whose map is waited for; seconds before the camera
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 def main() -> None:
     """Time both and print them."""
     page = make_page(load_model(machine.ROOT / "best_model.pth"), load_data(machine.ROOT / "data"))
     engine = MiniRacer()
-    engine.eval(
-        f"{part_of(page, 'network')}; {part_of(page, 'map')}; const network = makeNetwork({part_of(page, 'model')});"
-    )
+    engine.eval(f"{part_of(page, 'network')}; {part_of(page, 'map')};")
+    engine.eval(f"const network = makeNetwork({part_of(page, 'model')});")
     engine.eval("const { predict } = network, pixels = Uint8Array.from({ length: 3072 }, (_, i) => (i * 37) % 256);")
     medians = []
     for work, rounds in ROUNDS.items():
@@ -30,8 +39,50 @@ def main() -> None:
         took = [engine.call("once") for _ in range(rounds + 3)][3:]  # the first are warm-ups
         medians.append(statistics.median(took))
     facts = {"predict_milliseconds": medians[0], "map_seconds": medians[1] / 1000, "bytes": len(page.encode())}
+    facts |= in_browser(page)
     print(json.dumps(facts))
     machine.save("page", {"model": machine.describe_shipped(), "machine": machine.describe()} | facts)
+
+
+def in_browser(text: str) -> dict[str, float]:
+    """Return what a visitor's Chromium does with a page's text; nothing where there is none."""
+    path = shutil.which("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if not path:
+        print("Sem o playwright ou o Chromium, a página não se mede em um navegador.")
+        return {}
+    sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        file = Path(folder) / "page.html"
+        file.write_text(text, "utf-8")
+        browser = playwright.chromium.launch(executable_path=path, args=[*CAMERA, *sandbox])
+        page = browser.new_page()
+        page.goto(file.as_uri())
+        maps = [_map_seconds(page.evaluate, number) for number in range(MAPS + 1)][1:]
+        page.locator("#camera").click()
+        count = "Number(document.getElementById('viewfinder').dataset.answers ?? 0)"
+        while page.evaluate(count) < 10:  # the first are warm-ups
+            time.sleep(0.1)
+        first, start = page.evaluate(count), time.perf_counter()
+        time.sleep(FILMED)
+        live = (page.evaluate(count) - first) / (time.perf_counter() - start)
+        browser.close()
+    return {"browser_map_seconds": statistics.median(maps), "browser_live_per_second": live}
+
+
+def _map_seconds(evaluate: Callable, number: int) -> float:
+    """Seconds from the answer to an example to the whole of its map."""
+    evaluate(f"document.querySelectorAll('#chips button')[{number}].click()")
+    while not evaluate("Boolean(document.querySelector('article h2'))"):
+        time.sleep(0.01)
+    start = time.perf_counter()
+    while evaluate("Boolean(document.querySelector('[aria-busy]'))"):
+        time.sleep(0.01)
+    evaluate("document.getElementById('clear').click()")
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
