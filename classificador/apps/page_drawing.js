@@ -11,7 +11,7 @@ function drawingPart(words, width, height, caption) {
 
 /** Draw eight maps of a convolution, in two columns, as bright as they respond. */
 function drawMaps(canvas, { side, maps }) {
-  Object.assign(canvas, { width: 2 * (side + 1) - 1, height: 4 * (side + 1) - 1 });
+  Object.assign(canvas, { width: 2 * (side + 1) - 1, height: Math.ceil(maps.length / 2) * (side + 1) - 1 });
   const context = canvas.getContext("2d");
   maps.forEach((map, i) => {
     const tile = make("canvas"), most = Math.max(1e-9, ...map);
@@ -44,7 +44,7 @@ function drawNetwork({ photo, pixels, probabilities, strongest }) {
     bars.append(bar);
   }
   const rest = order.length - shown.length;
-  if (rest) bars.append(make("li", "", `e mais ${rest}`));
+  if (rest) bars.append(make("li", "rest", `e mais ${rest}`));
   byId("moving").hidden = false;
   byId("flow").append(make("figure", "", "", bars, make("figcaption", "", "as respostas")));
 }

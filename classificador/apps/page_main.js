@@ -59,9 +59,9 @@ let asked = 0, answered = []; // how many cards there are, and what answer() gav
 function countUp() {
   const counts = new Map();
   for (const outcome of answered.filter(Boolean)) counts.set(outcome.best, (counts.get(outcome.best) ?? 0) + 1);
-  const parts = [...counts].sort((a, b) => b[1] - a[1]).map(([best, count]) => `\u2068${facts.classes[best]}\u2069 ${count}`);
+  const parts = [...counts].sort((a, b) => b[1] - a[1]).map(([best, count]) => `\u2068${facts.classes[best]}\u2069 (${count})`);
   const bad = answered.length - answered.filter(Boolean).length;
-  if (bad) parts.push(`sem resposta ${bad}`);
+  if (bad) parts.push(`sem resposta (${bad})`);
   const total = answered.length < asked ? `${answered.length} de ${asked}` : `${asked} arquivos`;
   byId("tally").textContent = asked > 1 ? `${total}${parts.length ? ": " : ""}${parts.join(", ")}` : "";
 }
