@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,8 +18,10 @@ from torch import nn
 from classificador import processes
 from classificador.errors import SettingsError
 from classificador.portuguese import tell
+from classificador.recipes import FEW
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
+NO_ANSWER = "?"  # of NVIDIA's own program, whose driver fails
 EVAL_BATCH = 200  # images a forward pass: enough to keep the cores busy, few enough to stay in their caches
 
 
@@ -44,7 +47,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise SettingsError(f"{name!r} não existe.", 'Use "auto", "cpu", "cuda" ou "mps".', "device")
     if (device.type == "cuda" and not cuda) or (device.type == "mps" and not mps):
-        raise SettingsError(f"esta máquina não tem {name!r} disponível.", 'Use "auto" ou "cpu".', "device")
+        why = unused_gpu() if device.type == "cuda" else ""
+        problem = f"esta máquina não tem {name!r} disponível{f': {why}' if why else '.'}"
+        raise SettingsError(problem, 'Ou use "auto" ou "cpu".' if why else 'Use "auto" ou "cpu".', "device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"{name!r} não existe; há {torch.cuda.device_count()} GPU(s).", 'Use "auto".', "device")
     return device
@@ -56,12 +61,22 @@ tell_once = cache(tell)
 @cache
 def unused_gpu() -> str:
     """Why torch cannot use the NVIDIA GPU that this machine has, with the remedy; "" where it can or there is none."""
-    if torch.cuda.is_available() or not (names := _nvidia_gpus()):
+    if _sees_cuda() or not (names := _nvidia_gpus()):
         return ""
+    if names == NO_ANSWER:
+        return "o driver da NVIDIA não responde (nvidia-smi diz por quê); reinstale-o e reinicie."
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return f"há uma {names}, que a variável CUDA_VISIBLE_DEVICES talvez esconda; apague-a."
     if torch.version.cuda is None:
         remedy = "instale o de CUDA, como diz pytorch.org (no projeto: `make run TORCH_INDEX=`)"
         return f"há uma {names}, mas este PyTorch ({torch.__version__}) é o só de CPU; {remedy}."
     return f"há uma {names}, que o PyTorch {torch.__version__} não alcança; atualize o driver da NVIDIA e reinicie."
+
+
+def _sees_cuda() -> bool:
+    """Whether torch reaches a GPU; what it warns of in English, an old driver, unused_gpu() says."""
+    with warnings.catch_warnings(action="ignore"):
+        return torch.cuda.is_available()
 
 
 def _nvidia_gpus() -> str:
@@ -71,8 +86,10 @@ def _nvidia_gpus() -> str:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
+    if "no devices" in f"{done.stdout}{done.stderr}".lower():
+        return ""
     names = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return ", ".join(dict.fromkeys(names))[:100] if done.returncode == 0 else ""
+    return ", ".join(dict.fromkeys(names))[:100] if done.returncode == 0 else NO_ANSWER
 
 
 def own_cores() -> int:
@@ -107,7 +124,7 @@ def use_own_cores() -> None:
 @cache
 def cuda_works() -> bool:
     """Whether there is a GPU for CUDA, and this torch holds code for it: each release leaves out the oldest ones."""
-    if not torch.cuda.is_available():
+    if not _sees_cuda():
         return False
     major, minor = torch.cuda.get_device_capability()
     built_for = [int(digits) for name in torch.cuda.get_arch_list() for digits in re.findall(r"^sm_(\d+)", name)]
@@ -192,18 +209,20 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def explain_out_of_memory(batch_size: int) -> Iterator[None]:
-    """Turn a full memory into a SettingsError with a batch size to try."""
+def explain_out_of_memory(batch_size: int, recipe: str = "") -> Iterator[None]:
+    """Turn a full memory into a SettingsError with a batch size to try, where the recipe has batches."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         # On a CPU torch says so with a plain RuntimeError; so does CUDA, now and then.
-        said = "can't allocate memory", "out of memory"
+        said = "can't allocate memory", "out of memory", "ALLOC_FAILED", "not enough memory"
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(text in str(error) for text in said):
             raise
         others = _held_by_others()
-        problem = f"a memória do dispositivo não basta com lotes de {batch_size}{others}."
+        batches = f" com lotes de {batch_size}" if recipe != FEW else ""
+        problem = f"a memória do dispositivo não basta{batches}{others}."
         smaller = f"Tente {max(2, batch_size // 2)}" if batch_size > 2 else "Menores não há: use outro dispositivo"
+        smaller = smaller if batches else "Feche outros programas, ou use menos imagens"
         remedy = f"{smaller}{', ou feche o que a ocupa' if others else ''}."
         raise SettingsError(problem, remedy, "batch_size") from error
 

@@ -20,6 +20,27 @@ _REASONS = {
     errno.EFBIG: "o arquivo passaria do tamanho permitido",
     errno.ENAMETOOLONG: "o nome é longo demais",
     errno.ELOOP: "os links dele dão voltas",
+    errno.EIO: "o disco, ou a rede até ele, falhou",
+    errno.EINVAL: "o disco não aceita isso",
+    errno.ENOTSUP: "o disco não permite isso",
+    errno.EBUSY: "está em uso",
+    errno.EMFILE: "há arquivos abertos demais",
+    errno.ENFILE: "há arquivos abertos demais",
+    errno.ENOMEM: "falta memória",
+    errno.ENODEV: "o disco não está mais lá",
+    errno.ENXIO: "o disco não está mais lá",
+    errno.EXDEV: "fica em outro disco",
+    errno.ENOTEMPTY: "a pasta não está vazia",
+    errno.ETIMEDOUT: "o disco de rede não respondeu",
+    errno.ENOTCONN: "o disco de rede não está conectado",
+    errno.EHOSTUNREACH: "a rede não alcança o disco",
+    errno.ENETUNREACH: "a rede não alcança o disco",
+}
+# Windows lacks these names.
+_REASONS |= {
+    getattr(errno, name): text
+    for name, text in (("ESTALE", "o disco de rede o perdeu"), ("EHOSTDOWN", "a rede não alcança o disco"))
+    if hasattr(errno, name)
 }
 
 

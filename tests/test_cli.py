@@ -1,6 +1,7 @@
 """The command line: what it says, where it says it, and the exit codes."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador.apps import cli
+from classificador.apps import cli, sorting
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.network.model_info import describe_checkpoint
@@ -219,8 +220,18 @@ def test_a_result_is_written_to_a_file_as_its_reader_knows_it(toy_as_cifar10, mo
     text = (tmp_path / "r.csv").read_bytes()
     assert text.startswith(b"\xef\xbb\xbfarquivo;classe;") and "ação.png".encode() in text
     assert list(json.loads((tmp_path / "r.json").read_text("utf-8"))) == [str(tmp_path / "ação.png")]
-    assert main("avaliar", "--modelo", model_file, "--saida", tmp_path / "d.csv") == 1
-    assert "só se grava em JSON" in capsys.readouterr().err and not (tmp_path / "d.csv").exists()
+    for command, name, said in (
+        (["avaliar"], "d.csv", "não é nome de um resultado, que se grava em .json"),
+        (["prever", "x.png"], "ação.png", "que se grava em .json ou .csv"),  # as of *.png
+        (["prever", "x.png"], model_file.name, "que se grava em .json ou .csv"),
+        (["comparar", "runs"], "não/há.json", "não existe"),
+        (["exportar"], "ação.png", "existe, e não termina em .onnx: o que há nele se perderia"),
+    ):
+        before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        model = [] if command[0] == "comparar" else ["--modelo", model_file]
+        assert main(*command, *model, "--saida", tmp_path / name) == 1
+        assert said in capsys.readouterr().err
+        assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
 def test_pictures_are_sorted_by_copies_and_nothing_is_moved_or_written_over(model_file, tmp_path, capsys, monkeypatch):
@@ -238,7 +249,7 @@ def test_pictures_are_sorted_by_copies_and_nothing_is_moved_or_written_over(mode
     monkeypatch.setattr("classificador.results.predict.is_doubtful", lambda model, answer: max(answer.values()) < 0.5)
     before = {path: path.read_bytes() for path in (tmp_path / "fotos").rglob("*.png")}
     command = ["prever", tmp_path / "fotos", "--modelo", model_file, "--separar"]
-    for said in ("Gato (2), _x (1), duvidosas (1)", "Gato (0), _x (0), duvidosas (0)"):
+    for said in ("Gato (2), _x (1), duvidosas (1)", "nenhuma. Já estavam lá: 4."):
         assert main(*command, tmp_path / "destino") == 0
         assert said in capsys.readouterr().out
         found = sorted(str(path.relative_to(tmp_path / "destino")) for path in (tmp_path / "destino").rglob("*.png"))
@@ -246,6 +257,34 @@ def test_pictures_are_sorted_by_copies_and_nothing_is_moved_or_written_over(mode
     assert before == {path: path.read_bytes() for path in (tmp_path / "fotos").rglob("*.png")}
     assert main(*command, tmp_path / "fotos" / "dentro") == 1
     assert "fica dentro de" in capsys.readouterr().err and not (tmp_path / "fotos" / "dentro").exists()
+
+
+def test_sorting_tells_of_each_failure_and_leaves_no_half_copies(tmp_path, monkeypatch):
+    homes = {str(tmp_path / name): name[0] for name in ("a.png", "b.png", "c.png")} | {str(tmp_path / "d.png"): ""}
+    for path in homes:
+        Path(path).write_bytes(bytes(10))
+    (tmp_path / "a.png").unlink()
+    assert sorting._folders({"duvidosas", "", "x", "X.", "x "}) == {
+        "duvidosas": "duvidosas",
+        "": "duvidosas (2)",
+        "x ": "x",
+        "x": "x (2)",
+        "X.": "X (3)",
+    }
+    monkeypatch.setattr(sorting.shutil, "copystat", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    said = sorting.sort_pictures(homes, tmp_path / "to")
+    assert "b (1), c (1), duvidosas (1). Não puderam ser lidas: " in said and "a.png (o caminho não existe)" in said
+
+    class Full(io.BytesIO):
+        name = str(tmp_path / "to" / "half.png")
+
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space")
+
+    Path(Full.name).touch()
+    with pytest.raises(OSError, match="No space"):
+        sorting._write(Full(), b"x")
+    assert not Path(Full.name).exists()
 
 
 def test_a_quoted_pattern_is_expanded_and_a_name_in_brackets_is_a_name(model_file, tmp_path, capsys):

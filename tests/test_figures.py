@@ -1,5 +1,6 @@
 import base64
 import json
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -127,6 +128,10 @@ def test_live_curves_update_one_display_and_take_a_small_share_of_the_time(histo
     now[0] = 10
     curves.draw(history)
     assert len(updates) == 2, "asked to, at once"
+    monkeypatch.setattr(live, "get_ipython", lambda: SimpleNamespace(execution_count=7))
+    curves.draw(history)  # in another cell: where the first is, a reloaded page does not know any more
+    curves.draw(history)
+    assert (len(shown), len(updates)) == (2, 3)
 
 
 def test_the_reliability_diagram_shows_both_errors(report):

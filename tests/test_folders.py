@@ -360,6 +360,7 @@ def test_a_class_of_one_scene_is_told_and_small_drawings_are_not_compared(tmp_pa
 @pytest.mark.parametrize(
     ("folders", "classes"),
     [
+        ("gato/fotos cão/fotos", ("cão", "gato")),
         ("banana/video1 banana/video2 uva/video1", ("banana", "uva")),  # numbers tell that the inner ones are parts
         ("a b c/frente", ("a", "b", "c")),
         ("2023/banana 2023/uva 2024/banana", None),

@@ -1,5 +1,6 @@
 """Pictures of every kind and size, sound, damaged and hostile: what becomes of them, or why they are refused."""
 
+import io
 import os
 import struct
 import tracemalloc
@@ -12,7 +13,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from classificador.data import pictures
-from classificador.data.pictures import decode_image, open_image, to_tensor
+from classificador.data.pictures import as_image, decode_image, open_image, to_tensor
 from classificador.errors import ImageError
 
 RED = (255, 0, 0)
@@ -225,8 +226,9 @@ def test_sixteen_bits_a_colour_are_read_to_within_a_level(content):
     ("content", "said"),
     [
         (tiff(DEEP, planar=True), "cores em planos separados"),
-        (tiff(DEEP // 16), "usa só uns 12; lido assim, ficaria quase preto"),
-        (png16(DEEP // 16), "usa só uns 12; lido assim, ficaria quase preto"),
+        (tiff(DEEP // 16), "16 bits por cor e usa só 12; lido assim, teria poucos tons"),
+        (png16(DEEP // 16), "16 bits por cor e usa só 12; lido assim, teria poucos tons"),
+        (b"P6\n10 12\n65535\n" + (DEEP // 16).astype(">u2").tobytes(), "usa só 12"),
         (tiff((DEEP / 65535).astype(np.float32)), "um TIFF de um tipo que não se lê"),
         (b"PK\3\4" + bytes(60), "x é um ZIP. Descompacte-o, e dê a pasta."),
     ],
@@ -234,3 +236,14 @@ def test_sixteen_bits_a_colour_are_read_to_within_a_level(content):
 def test_what_would_be_read_wrongly_is_refused_with_the_reason(content, said):
     with pytest.raises(ImageError, match=said):
         decode_image(content, "x")
+    if "16 bits" in said or "planos" in said:
+        with pytest.raises(ImageError, match=said):
+            as_image(Image.open(io.BytesIO(content)))  # the object is read no better
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+@pytest.mark.parametrize("write", [tiff, png16])
+def test_colours_that_fill_13_to_15_of_16_bits_are_scaled_as_greys_are(write, shift):
+    found = np.asarray(decode_image(write(DEEP >> shift), "x")).astype(int)
+    assert np.abs(found - DEEP / 257).max() <= 1.5 * 2**shift + 1
+    assert found.max() == 255

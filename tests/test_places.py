@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador import device, load_data
+from classificador import device, drives, load_data
 from classificador.apps import cli, diagnostics
 from classificador.atomic import write_bytes
 from classificador.data import pictures
@@ -69,6 +69,8 @@ def test_any_picture_object_is_answered_as_its_file_is(model, tmp_path):
         assert predict_image(model, one) == expected, type(one)
     with path.open("rb") as file:
         assert predict_image(model, file) == expected
+    grey = np.random.default_rng(0).integers(0, 256, (40, 40, 1), dtype=np.uint8)
+    assert predict_image(model, grey) == predict_image(model, grey[..., 0])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
@@ -80,7 +82,12 @@ def test_pictures_in_any_mode_are_answered_as_their_file_is(model, tmp_path, mod
 
 
 @pytest.mark.parametrize(
-    "given", [[], ["foto.jpg"], None, 7, np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), torch.zeros(3, 4, 4), b"x"]
+    "given",
+    [
+        *([], ["foto.jpg"], None, 7, b"x", io.StringIO("x"), io.TextIOWrapper(io.BytesIO(b"\xff\xfe\x81"))),
+        *(np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), np.zeros((3, 40, 40), np.uint8), np.zeros(9, np.uint8)),
+        torch.zeros(3, 4, 4),
+    ],
 )
 def test_what_is_no_picture_is_one_line_in_portuguese(model, given):
     with pytest.raises(ImageError) as caught:
@@ -91,7 +98,7 @@ def test_what_is_no_picture_is_one_line_in_portuguese(model, given):
 @pytest.mark.parametrize("number", [errno.EIO, errno.ETIMEDOUT, errno.ESTALE])
 def test_a_picture_that_fails_to_read_once_is_read_again(tmp_path, monkeypatch, number):
     path, failures = turned(tmp_path / "x.png"), [OSError(number, "once")]
-    monkeypatch.setattr(pictures, "HICCUPS", (0.0, 0.0))
+    monkeypatch.setattr(drives, "HICCUPS", (0.0, 0.0))
     opened = open
 
     def failing(file, mode="r"):
@@ -102,9 +109,18 @@ def test_a_picture_that_fails_to_read_once_is_read_again(tmp_path, monkeypatch, 
     monkeypatch.setattr(pictures, "open", failing, raising=False)
     assert pictures.open_image(path).size == (60, 90)
     failures += [OSError(number, "always")] * 3
-    with pytest.raises(ImageError, match="não pôde ser lido"):
+    with pytest.raises(ImageError, match="não pôde ser lido: o disco"):
         pictures.open_image(path)
     assert failures == []
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: failing_once(failures) or listed(folder))
+    failures.append(OSError(number, "once"))
+    assert [picture.name for picture in find_pictures(tmp_path)] == ["x.png"]
+
+
+def failing_once(failures):
+    if failures:
+        raise failures.pop()
 
 
 @pytest.mark.parametrize("quoted", ['"{}"', "'{}'", "“{}”", ' "{}" ', '{}"'])
@@ -116,7 +132,14 @@ def test_quotes_around_a_path_are_taken_off(tmp_path, quoted):
 
 
 @pytest.mark.parametrize(
-    ("written", "shown"), [("C:\frutas", r"C:\frutas"), ("C:\temp\novas", r"C:\temp\novas"), ("D:\bia", r"D:\bia")]
+    ("written", "shown"),
+    [
+        ("C:\frutas", r"C:\frutas"),
+        ("C:\temp\novas", r"C:\temp\novas"),
+        ("D:\bia", r"D:\bia"),
+        ("C:\0_x", r"C:\0_x"),
+        ("C:\1fotos", r"C:\1fotos"),
+    ],
 )
 def test_backslashes_that_python_took_are_shown_with_the_remedy(written, shown):
     with pytest.raises(DataError) as caught:
@@ -124,11 +147,16 @@ def test_backslashes_that_python_took_are_shown_with_the_remedy(written, shown):
     assert f'Escreva r"{shown}" ou "{shown.replace(chr(92), "/")}".' in str(caught.value)
     with pytest.raises(CheckpointError, match="sinais que não são letras"):
         load_model(written)
+    with pytest.raises(DataError, match="sinais que não são letras"):
+        as_path("D:\2024\\gato")  # a sign of its own, in whose place no letter can be shown
+    with pytest.raises(DataError, match="O caminho está vazio"):
+        as_path("")
 
 
 def test_hyphens_and_quotes_of_a_text_processor_are_understood(tmp_path, capsys):
     texts = {"–dados": "--dados", "—dados": "--dados", "--dados": "--dados", "“fru tas”": "fru tas", "−h": "-h"}
-    texts |= {text: text for text in ("–", "-7", "a–b", "'x'", "–7")}
+    texts |= {"–-dados": "--dados", "‑‑dados": "--dados", "——dados=x": "--dados=x", "–h": "-h", "”x”": "x", "„x“": "x"}
+    texts |= {text: text for text in ("–", "-7", "a–b", "'x'", "–7", "-h", "— a")}
     assert {text: plain_argument(text) for text in texts} == texts
     folder = write_pictures(tmp_path / "cores", 4, a=(0, 0, 200), b=(0, 200, 0))
     assert cli.main(["dados", "—dados", f"“{folder}”"]) == 0
@@ -211,9 +239,17 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
         assert told.count("A GPU não será usada: há uma NVIDIA GeForce RTX 3050") == 1 and said in told
         cli.main(["diagnostico", "--modelo", str(tmp_path / "m.pth")])
         assert f"{said}" in next(line for line in capsys.readouterr().out.splitlines() if "✗ dispositivo" in line)
-    program.write_text("#!/bin/sh\nexit 9\n")
-    device.unused_gpu.cache_clear()
-    assert device.unused_gpu() == ""
+    with pytest.raises(SettingsError, match=r"não tem 'cuda' disponível: há uma NVIDIA .* atualize o driver"):
+        device.choose_device("cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for script, said in (
+        ("echo NVIDIA T4", "CUDA_VISIBLE_DEVICES talvez esconda"),
+        ("echo failed to communicate; exit 9", "o driver da NVIDIA não responde"),
+        ("echo No devices were found", ""),
+    ):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        device.unused_gpu.cache_clear()
+        assert said in device.unused_gpu() and bool(said) == bool(device.unused_gpu())
     device.unused_gpu.cache_clear()
 
 
@@ -278,12 +314,14 @@ def test_the_line_for_git_pull_after_a_training_keeps_both_models(tmp_path, monk
         (own / name).write_text("trained")
     assert git("pull", own) != 0
     row = next(line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("| `git pull`"))
-    _, *commands = re.findall("`git ([^`]*)`", row)
+    _, *commands, _ = re.findall("`git ([^`]*)`", row)
     assert [git(command, own) for command in commands[:2]] == [0, 0]
     assert all((own / name).read_bytes()[:3] == b"new" for name in ("best_model.pth", "Pytorch.ipynb", "new.py"))
     assert [git(command, own) for command in commands[2:]] == [0]
-    assert (own / "best_model.pth").read_text() == (own / "Pytorch.ipynb").read_text() == "trained"
-    assert (own / "new.py").read_bytes()[:3] == b"new"
+    assert (own / "best_model.pth").read_text() == "trained"
+    assert all((own / name).read_bytes()[:3] == b"new" for name in ("Pytorch.ipynb", "new.py"))
+    assert git("checkout best_model.pth", own) == 0  # which the README promises to bring the project's back
+    assert (own / "best_model.pth").read_bytes()[:3] == b"new"
 
 
 @pytest.mark.parametrize(("folder", "reached"), [("/home/ana/p", True), ("/tmp/p", False), ("/home/ana/.p/q", False)])
@@ -315,12 +353,12 @@ def test_every_path_of_every_command_is_taken_as_people_write_it(tmp_path, monke
 
 
 def test_an_address_is_told_as_one_wherever_a_path_may_stand(model, tmp_path, capsys):
-    for address in ("https://x.org/a.zip", "http://x.org/a.zip"):
+    for address in ("https://x.org/a.zip", "http://x.org/a.zip", "ftp://x.org/a.zip"):
         for load in (load_data, load_model, partial(predict_image, model)):
-            with pytest.raises(ClassificadorError, match=f"^{address} é um endereço da internet. Salve"):
+            with pytest.raises(ClassificadorError, match=f"^{address} é um endereço, e não um arquivo. Salve"):
                 load(Path(address) if load is load_model else address)
         with pytest.raises(SystemExit):
             cli.main(["treinar", "--dados", address])
-        assert f"--dados: {address} é um endereço da internet. Salve" in capsys.readouterr().err
+        assert f"--dados: {address} é um endereço, e não um arquivo. Salve" in capsys.readouterr().err
         assert cli.main(["prever", address, "--modelo", str(tmp_path / "m.pth")]) == 1
-        assert f"{address} é um endereço da internet. Salve" in capsys.readouterr().err
+        assert f"{address} é um endereço, e não um arquivo. Salve" in capsys.readouterr().err

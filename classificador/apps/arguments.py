@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         for english, portuguese in ERRORS.items():
             message = re.sub(english, portuguese, message)
         self.print_usage(sys.stderr)
-        self.exit(2, f"{self.prog}: erro: {message} Veja --help.\n")
+        self.exit(2, f"{self.prog}: erro: {message.replace('..', '.')} Veja --help.\n")
 
     def option_of(self, field: str) -> str:
         """Return the option whose value goes into a field of Settings; the field itself where none does."""
@@ -63,7 +63,7 @@ def add_command(commands: Any, name: str, run: Callable, text: str, *parents: ar
 def path_argument(text: str) -> str:
     """Return the path that an argument means, as as_path() does; argparse tells its errors."""
     try:
-        return str(as_path(text)) if text else text
+        return str(as_path(text))
     except DataError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -25,9 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
         # With --json or --csv nothing else goes to standard output; progress and messages move to standard error.
         machine_readable = options.json or getattr(options, "csv", False)
         with contextlib.redirect_stdout(sys.stderr) if machine_readable else contextlib.nullcontext():
+            file = Path(options.result_file) if getattr(options, "result_file", None) else None
+            if file:
+                _check_result_file(file, options.run is predict.predict_command)
             code, result = _run(options)
-            if (file := getattr(options, "result_file", None)) and result is not None:
-                _write_result(result, Path(file), options.run is predict.predict_command)
+            if file and result is not None:
+                _write_result(result, file)
     except ClassificadorError as error:
         if options.traceback:
             raise
@@ -35,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, SettingsError):
             error.field = options.parser.option_of(error.field)
         print(printable(f"erro{who}: {error}"), file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("classificador."):
+            raise
+        print("erro: Este comando pede a pasta do projeto, e não só o caderno avulso.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrompido.", file=sys.stderr)
@@ -61,14 +69,22 @@ def build_parser() -> Parser:
     return parser
 
 
-def _write_result(result: dict, path: Path, is_of_pictures: bool) -> None:
+def _check_result_file(path: Path, is_of_pictures: bool) -> None:
+    """Raise WriteError, before anything is done, for a file that is not for a result: a photo would be lost by it."""
+    endings = (".json", ".csv") if is_of_pictures else (".json",)
+    if path.suffix.lower() not in endings:
+        problem = f"{path} não é nome de um resultado, que se grava em {' ou '.join(endings)}."
+        raise WriteError(problem, "Dê a --saida um nome como resultado.json.")
+    if not path.absolute().parent.is_dir():
+        raise WriteError(f"A pasta de {path} não existe.", "Crie-a antes.")
+
+
+def _write_result(result: dict, path: Path) -> None:
     """Write a result to a file, as CSV where it is called so, with the mark by which Excel knows UTF-8, or as JSON."""
-    if path.suffix.lower() != ".csv":
-        data = json.dumps(result, ensure_ascii=False, indent=2).encode()
-    elif is_of_pictures:
+    if path.suffix.lower() == ".csv":
         data = predict.as_csv(result).encode("utf-8-sig")
     else:
-        raise WriteError(f"{path}: deste comando o resultado só se grava em JSON.", "Dê um nome como resultado.json.")
+        data = json.dumps(result, ensure_ascii=False, indent=2).encode()
     write_bytes(path, data)
     print(printable(f"Gravado: {path}"))
 

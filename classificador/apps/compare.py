@@ -114,7 +114,8 @@ def _aligned(rows: list[list[str]]) -> str:
 def _shown(value: object) -> str:
     """A setting as a cell has room for it."""
     text = "—" if value in (None, "") else str(value)
-    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+    half = WIDEST // 2
+    return text if len(text) <= WIDEST else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def draw_comparison(records: list[RunRecord], path: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from classificador.apps.arguments import DATA, MODEL, add_command
 from classificador.apps.support import missing
 from classificador.errors import ClassificadorError, DataError
+from classificador.paths import as_path
 from classificador.portuguese import number, percent
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pillow", "jupyter", "nbclient", "tqdm")
@@ -113,7 +114,10 @@ def _data(root: Path, source: str | None) -> Found:
         return str(root), str(error)
     if not source and root.is_file():
         return f"{root}, um arquivo; `{bring} --dados {shlex.quote(str(root))}` conta as imagens de um ZIP", ""
-    path = Path(source) if source else next(iter(formats.find(root)), None)
+    try:
+        path = as_path(source) if source else next(iter(formats.find(root)), None)
+    except DataError as error:
+        return source or "", str(error)
     if path is None:
         return f"nada em {root}", f"execute `{bring}`"
     try:

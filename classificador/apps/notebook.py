@@ -150,7 +150,7 @@ def run_notebook(only_prediction: bool, values: dict[str, Any], write: bool) -> 
         metrics = execute(notebook, run=folder.name)
     except KeyboardInterrupt:
         if not only_prediction:
-            print("\nSe o treino já tinha uma época completa, best_model.pth tem o melhor até aqui.")
+            print(f"\nSe o treino já tinha uma época completa, {runs.checkpoint.name} tem o melhor até aqui.")
         raise
     except (CellExecutionError, DeadKernelError) as error:
         failure = "O kernel do caderno morreu; talvez tenha faltado memória"

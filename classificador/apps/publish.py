@@ -78,8 +78,9 @@ def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple
     if set(data.classes) != set(info_of(model).classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo.", "Dê as dele com --dados.")
     path = _with_folder(options.saida or folder / f"{Path(options.modelo).stem}{ending}")
-    if path.exists() and path.samefile(options.modelo):
-        raise DataError(f"{path} é o próprio modelo, que se perderia.", "Dê outro nome com --saida.")
+    if path.exists() and (path.samefile(options.modelo) or path.suffix != Path(f"x{ending}").suffix):
+        what = "é o próprio modelo" if path.samefile(options.modelo) else f"existe, e não termina em {ending}"
+        raise DataError(f"{path} {what}: o que há nele se perderia.", "Dê outro nome com --saida.")
     count = min(CHECKED, len(data.test))
     print(f"Conferindo em {count} imagens…")
     difference = write(model, data, path)

@@ -1,12 +1,16 @@
 """`prever --separar`: copies of pictures, in a folder for each class; nothing is moved, and nothing written over."""
 
+import os
 import shutil
 from collections import Counter
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
+from classificador.drives import patiently
 from classificador.errors import DataError, WriteError
-from classificador.portuguese import number, reason
+from classificador.portuguese import first_few, number, reason
 
 DOUBTFUL = "duvidosas"
 
@@ -27,38 +31,69 @@ def sort_pictures(homes: dict[str, str], target: Path) -> str:
     gets a number. Raises WriteError.
     """
     copied: Counter[str] = Counter()
-    there = 0
+    there, unread, folders = 0, list[str](), _folders(set(homes.values()))
     try:
         for path, name in homes.items():
-            folder = target / (_as_folder(name) if name else DOUBTFUL)
+            try:
+                content = patiently(Path(path).read_bytes)
+            except OSError as error:  # it is gone by now
+                unread.append(f"{path} ({reason(error)})")
+                continue
+            folder = target / folders[name]
             folder.mkdir(parents=True, exist_ok=True)
-            new = _copy(Path(path), folder)
+            new = _copy(Path(path), content, folder)
             copied[folder.name] += new
             there += not new
     except OSError as error:
         done = number(sum(copied.values()), 0)
         problem = f"Depois de {done} cópias, não foi possível gravar em {target}: {reason(error)}."
         raise WriteError(problem, "O que já está lá fica.") from error
-    counts = ", ".join(f"{name} ({number(times, 0)})" for name, times in sorted(copied.items()))
+    counts = ", ".join(f"{name} ({number(times, 0)})" for name, times in sorted(copied.items()) if times)
     again = f" Já estavam lá: {number(there, 0)}." if there else ""
+    again += f" Não puderam ser lidas: {first_few(unread, 3)}." if unread else ""
     return f"Copiadas para {target}: {counts or 'nenhuma'}.{again} Os originais ficam onde estão."
 
 
-def _copy(path: Path, folder: Path) -> int:
-    """Copy a file into a folder unless it is there; return how many copies were made."""
-    content = path.read_bytes()
+def _copy(path: Path, content: bytes, folder: Path) -> int:
+    """Copy a file, with this content, into a folder unless it is there; return how many copies were made."""
     for place in count(1):
         copy = folder / (path.name if place == 1 else f"{path.stem} ({place}){path.suffix}")
         try:
             with open(copy, "xb") as file:
-                file.write(content)
+                _write(file, content)
         except FileExistsError:
             if copy.read_bytes() == content:
                 return 0
         else:
-            shutil.copystat(path, copy)
+            with suppress(OSError):  # some drives keep no times
+                shutil.copystat(path, copy)
             return 1
     return 0
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    """Write a file that was just made; where it cannot be whole it is taken away again."""
+    try:
+        file.write(content)
+        file.flush()
+    except OSError:
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            os.unlink(file.name)
+        raise
+
+
+def _folders(names: set[str]) -> dict[str, str]:
+    """A folder for each class, none of them another's, also where capitals do not count; "" is for the doubtful."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(names, reverse=True):  # the doubtful last
+        wanted = _as_folder(name) if name else DOUBTFUL
+        folders = (wanted if place == 1 else f"{wanted} ({place})" for place in count(1))
+        found[name] = next(folder for folder in folders if folder.casefold() not in taken)
+        taken.add(found[name].casefold())
+    return found
 
 
 def _as_folder(name: str) -> str:

@@ -16,6 +16,7 @@ from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, open_notebook
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
 LEFT_OUT = {"jupyter", "nbclient", "nbformat"}  # only the terminal needs them
+OF_THE_PROJECT = ("notebook", "standalone")  # modules that are of no use without its other files; cli.py tells
 REMEDY = "Abra o caderno na pasta do projeto, ou use o avulso"  # in the ordinary notebook
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 CARRIER = """\
@@ -94,7 +95,7 @@ def _carrier(dependencies: list[str]) -> str:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:bz2") as tar:  # smaller than xz, of texts
         for file in sorted(PACKAGE.rglob("*")):
-            if file.suffix in (".py", ".md", ".html", ".js", ".json", ".typed"):
+            if file.suffix in (".py", ".md", ".html", ".js", ".json", ".typed") and file.stem not in OF_THE_PROJECT:
                 entry = tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix())
                 entry.size = file.stat().st_size
                 with file.open("rb") as content:

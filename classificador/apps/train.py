@@ -33,7 +33,7 @@ def add_commands(commands) -> None:
     add("--receita", metavar="NOME", dest="preset", help=RECIPES)
     add("--lr", metavar="X", type=float, dest="lr", help="taxa de aprendizado máxima do Adam (padrão: a da receita)")
     text = "o modelo treinado de cujos pesos partir; zero: de nenhum (padrão: best_model.pth, para classes suas)"
-    add("--partir-de", metavar="ARQUIVO", type=path_argument, dest="start_from", help=text)
+    add("--partir-de", metavar="ARQUIVO", dest="start_from", help=text)
     text = "o professor da receita destilado (padrão: professor.pth)"
     add("--professor", metavar="ARQUIVO", type=path_argument, dest="teacher", help=text)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from classificador.drives import patiently
 from classificador.errors import DataError, brief
 from classificador.portuguese import first_few, number, reason, tell
 
@@ -29,7 +30,7 @@ class Folder:
         self.folder_paths: list[Path] = []
         self.others: Counter[str] = Counter()  # how many there are of each kind that is no picture
         try:
-            entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+            entries = sorted(entry for entry in patiently(lambda: list(path.iterdir())) if entry.name[0] != ".")
         except OSError as error:
             raise DataError(f"{path} não pode ser lida: {reason(error)}.", "Confira o caminho.") from error
         for entry in entries:
@@ -128,7 +129,8 @@ def _class_folders(root: Folder) -> list[Folder]:
         for folder in root.folders
         if folder.pictures or (folder.class_folders and folder.name.lower() not in SPLITS)
     ]
-    is_sure = len(homes) > 1 or (numbered and not any(re.search(r"\d", folder.name) for folder in outer))
+    alike = len(set(inner)) == 1 < len(outer)  # gato/fotos, cachorro/fotos
+    is_sure = len(homes) > 1 or alike or (numbered and not any(re.search(r"\d", folder.name) for folder in outer))
     return outer if is_sure else homes
 
 

@@ -32,6 +32,7 @@ from classificador.data.pictures import (
     to_tensor,
 )
 from classificador.data.zipped import as_folder
+from classificador.device import own_cores
 from classificador.errors import DataError, ImageError, printable
 from classificador.paths import as_path
 from classificador.portuguese import first_few, number, reason, tell
@@ -231,7 +232,7 @@ def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None
         digest = sha256(content)
         picture.key, picture.draw = digest.hexdigest()[:KEY], int.from_bytes(digest.digest()[:6], "big") / 2**48
 
-    with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with quiet(), ThreadPoolExecutor(own_cores()) as pool:
         list(tqdm(pool.map(read, every), desc=f"Lendo {root}", total=len(every), unit="imagem", dynamic_ncols=True))
 
 

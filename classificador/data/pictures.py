@@ -1,10 +1,9 @@
 """Opening a user's own picture as what the network takes: a square uint8 RGB tensor."""
 
-import errno
 import io
 import os
+import stat
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from classificador.drives import patiently
 from classificador.errors import ImageError
 from classificador.paths import as_path
 from classificador.portuguese import reason
@@ -32,10 +32,8 @@ MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RG
 BYTES_AT_ONCE = 300_000_000  # of files read by several threads
 PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
-DARK = 16  # of 255: what 12 bits in 16 come to
+FEW_BITS = 4  # of the upper 8: what 12 bits in 16 come to
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
-HICCUPS = (0.1, 0.5)  # seconds after which a file is read again
-PASSING = {errno.EIO, errno.ETIMEDOUT, getattr(errno, "ESTALE", errno.EIO)}  # what network drives answer now and then
 SMALLER = "Reduza a imagem antes."
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
@@ -46,19 +44,23 @@ def as_image(picture: Any) -> Image.Image:
     Arrays are H×W or H×W×3 (or 4, the last transparency), tensors 3×H×W, both uint8. Raises ImageError for anything
     else, and as open_image() does.
     """
-    if isinstance(picture, str | Path):
-        return open_image(picture)
+    if isinstance(picture, str | os.PathLike):
+        return open_image(os.fspath(picture))
     if hasattr(picture, "read"):
-        picture = picture.getvalue() if hasattr(picture, "getvalue") else picture.read()
+        try:
+            picture = picture.getvalue() if hasattr(picture, "getvalue") else picture.read()
+        except (OSError, ValueError) as error:  # one that was opened as text, or is closed
+            raise ImageError("O arquivo aberto não pôde ser lido.", 'Dê o caminho dele, ou open(…, "rb").') from error
     if isinstance(picture, bytes | bytearray):
         return decode_image(bytes(picture), "A imagem")
     try:
         if isinstance(picture, torch.Tensor) and picture.dtype == torch.uint8 and picture.shape[:-2] == (3,):
             picture = picture.permute(1, 2, 0).cpu().numpy()
-        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
-            picture = Image.fromarray(picture)
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim in (2, 3):
+            if picture.shape[2:] in ((), (1,), (3,), (4,)):
+                picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
         if isinstance(picture, Image.Image) and picture.width * picture.height:
-            return _to_rgb(picture)
+            return _to_rgb(picture, "A imagem")
     except ImageError:
         raise
     except Exception as error:
@@ -77,30 +79,22 @@ def open_image(path: str | Path) -> Image.Image:
 
 def read_picture(path: str | Path) -> bytes:
     """Return what is in a picture's file. Raises ImageError, naming it, where it cannot be read or is too large."""
-    if not os.path.isfile(path):
-        what = "não é um arquivo comum" if os.path.exists(path) else "não existe"
-        raise ImageError(f"{path} {what}.", "Dê o caminho de uma imagem.")
     try:
-        size = os.path.getsize(path)
-        if size > MAX_BYTES:
-            raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo).", SMALLER)
-        return _read(path, size)
+        return patiently(lambda: _read(path))
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} não existe.", "Dê o caminho de uma imagem.") from error
     except OSError as error:
         raise ImageError(f"{path} não pôde ser lido: {reason(error)}.", "Copie o arquivo ou escolha outro.") from error
 
 
-def _read(path: str | Path, size: int) -> bytes:
-    """So many bytes of a file; read again after a moment where a drive has a hiccup."""
-    for pause in HICCUPS:
-        try:
-            with open(path, "rb") as file:
-                return file.read(size)
-        except OSError as error:
-            if error.errno not in PASSING:
-                raise
-            time.sleep(pause)
+def _read(path: str | Path) -> bytes:
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError(f"{path} não é um arquivo comum.", "Dê o caminho de uma imagem.")
+    if found.st_size > MAX_BYTES:
+        raise ImageError(f"{path} é grande demais ({MAX_BYTES // 2**20} MB no máximo).", SMALLER)
     with open(path, "rb") as file:
-        return file.read(size)
+        return file.read(found.st_size)
 
 
 def decode_image(content: bytes, name: str | Path) -> Image.Image:
@@ -118,16 +112,7 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
                 image.draft(image.mode, (width // scale, height // scale))  # (a progressive one is held whole)
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{name} tem {width}×{height} pixels, demais.", SMALLER)
-            is_deep = _bits(image) > 8
-            if is_deep and getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == 2 and len(image.getbands()) > 1:
-                problem = f"{name} é um TIFF de 16 bits com as cores em planos separados, que não se lê certo."
-                raise ImageError(problem, EIGHT_BITS)
-            image.load()
-            rgb = _to_rgb(image)
-            if is_deep and len(image.getbands()) > 1 and np.asarray(rgb).max() < DARK:
-                problem = f"{name} tem 16 bits por cor e usa só uns 12; lido assim, ficaria quase preto."
-                raise ImageError(problem, EIGHT_BITS)
-            return rgb
+            return _to_rgb(image, name)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -157,14 +142,33 @@ def _unknown(content: bytes, name: str | Path) -> ImageError:
     if content[:4] == b"PK\3\4":
         return ImageError(f"{name} é um ZIP.", "Descompacte-o, e dê a pasta.")
     if content[:4] in (b"II*\0", b"MM\0*"):
-        return ImageError(f"{name} é um TIFF de um tipo que não se lê, talvez de cores reais.", EIGHT_BITS)
+        return ImageError(f"{name} é um TIFF de um tipo que não se lê, talvez de números reais.", EIGHT_BITS)
     return ImageError(f"{name} não é uma imagem {', '.join(FORMATS)}.", "Converta o arquivo ou escolha outro.")
+
+
+def _brightened(image: Image.Image, name: str | Path) -> Image.Image:
+    """Colours of 16 bits, of which Pillow gives the upper 8, scaled by the bits that are in use, as greys are.
+
+    Raises ImageError where only a few are.
+    """
+    values = np.array(image)
+    colours = values[..., : 1 if image.mode == "LA" else 3]
+    bits = max(0, int(colours.max()) - 1).bit_length()  # of some formats Pillow rounds the 8 up
+    if bits <= FEW_BITS:
+        problem = f"{name} tem 16 bits por cor e usa só {bits + 8}; lido assim, teria poucos tons."
+        raise ImageError(problem, EIGHT_BITS)
+    if bits == 8:
+        return image
+    colours[...] = np.minimum(255, colours.astype(int) * 255 // (2**bits - 1))
+    return Image.fromarray(values)
 
 
 def _bits(image: Image.Image) -> int:
     """How many bits the file has for each colour of a pixel, where Pillow tells before it decodes; else 8."""
     if image.format == "PNG":
         return 16 if ";16" in str(getattr(image, "tile", "")) else 8
+    if image.format == "PPM":
+        return 16 if ", 65535)" in str(getattr(image, "tile", "")) else 8
     return max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
 
 
@@ -213,9 +217,16 @@ def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> to
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str | Path) -> Image.Image:
+    has_deep_colours = _bits(image) > 8 and len(image.getbands()) > 1
+    if has_deep_colours and getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == 2:
+        problem = f"{name} é um TIFF de 16 bits com as cores em planos separados, que não se lê certo."
+        raise ImageError(problem, EIGHT_BITS)
+    image.load()
     with suppress(Exception):  # a damaged EXIF spoils no picture
         image = ImageOps.exif_transpose(image)
+    if has_deep_colours:
+        image = _brightened(image, name)
     if image.mode.startswith("I"):  # 16 or 32 bits, which Pillow's own conversion clips to white
         values = np.asarray(image).astype(np.int64)
         values -= min(0, values.min())

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from classificador.atomic import write_bytes
+from classificador.drives import patiently
 from classificador.errors import CheckpointError, NotFiniteError, brief
 from classificador.files.reader import read_entries, unpickle
 from classificador.portuguese import reason
@@ -66,16 +67,19 @@ def read_file(path: Path, kind: str, remedy: str) -> dict[str, Any]:
             raise CheckpointError(f"não existe na pasta {path.absolute().parent}.")
         if not os.path.isfile(path):
             raise CheckpointError("não é um arquivo comum.")
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise CheckpointError("é grande demais para ser um modelo deste projeto.")
-            data = file.read(size)  # once: what is checked is what is loaded
-        return deserialise(data, kind)
+        return deserialise(patiently(lambda: _read(path)), kind)  # read once: what is checked is what is loaded
     except OSError as error:
         raise CheckpointError(f"{path} não pôde ser lido: {reason(error)}.", f"{remedy}.") from error
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error.problem}", error.remedy or f"{remedy}.") from error
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise CheckpointError("é grande demais para ser um modelo deste projeto.")
+        return file.read(size)
 
 
 def deserialise(data: bytes, kind: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import time
 
+from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from classificador.show.figures import training_curves
@@ -19,6 +20,7 @@ class LiveCurves:
 
     def __init__(self) -> None:
         self.handle = None  # of the output, once there is one
+        self.cell: int | None = None  # the number of the execution that it belongs to
         self.due = float("-inf")  # when to draw again
 
     def __call__(self, history: History) -> None:
@@ -27,11 +29,11 @@ class LiveCurves:
             self.draw(history)
 
     def draw(self, history: History) -> None:
-        """Redraw now."""
-        started = time.perf_counter()
+        """Redraw now; in another cell than before, anew: a page that was loaded again forgot the output."""
+        started, cell = time.perf_counter(), getattr(get_ipython(), "execution_count", None)
         figure = training_curves(history)
-        if self.handle is None:
-            self.handle = display(figure, display_id=True)
+        if self.handle is None or cell != self.cell:
+            self.handle, self.cell = display(figure, display_id=True), cell
         else:
             self.handle.update(figure)
         self.due = started + (time.perf_counter() - started) / SHARE

@@ -70,29 +70,41 @@ class PictureBox(AnyWidget):
         label.className = "classificador-fotos";
         label.textContent = "Arraste fotos para cá, ou clique para escolher";
         Object.assign(input, { type: "file", accept: "image/*", multiple: true });
-        input.addEventListener("change", async () => {
+        const waiting = [];
+        let isSending = false;
+        const send = async () => {
           const piece = 2 ** 18;
-          for (const file of [...input.files]) {
+          while (waiting.length) {
+            const file = waiting.shift();
             status.textContent = `Recebendo ${file.name}…`;
             for (let start = 0; start === 0 || start < file.size; start += piece) {
               const bytes = await file.slice(start, start + piece).arrayBuffer();
               const arrived = new Promise((resolve) => { answered = resolve; setTimeout(resolve, 10_000, "late"); });
               model.send({ name: file.name, size: file.size, start }, undefined, [bytes]);
               if ((await arrived) === "late") {
+                waiting.length = 0;
                 status.textContent = `A foto ${file.name} não chegou: o kernel está ocupado, ou a conexão a reteve.`;
                 return;
               }
             }
           }
           status.textContent = "";
-          input.value = "";
+        };
+        const take = async (files) => {
+          waiting.push(...files);
+          if (isSending) return; // they have their turn
+          isSending = true;
+          await send().finally(() => { isSending = false; });
+        };
+        input.addEventListener("change", () => {
+          take(input.files);
+          input.value = ""; // the same file can be chosen again
         });
         label.append(input);
         label.addEventListener("dragover", (event) => event.preventDefault());
         label.addEventListener("drop", (event) => {
           event.preventDefault();
-          input.files = event.dataTransfer.files;
-          input.dispatchEvent(new Event("change"));
+          take(event.dataTransfer.files);
         });
         el.append(label, status);
       },

@@ -88,6 +88,7 @@ def train(trainer: Trainer, stop_signal: Callable[[], int]) -> None:
 
     def is_over() -> bool:
         trainer.bar.update()
+        trainer.clock.tick()
         is_stopped[:] = [number] if (number := processes.all_reduce_max(stop_signal())) else []
         return bool(is_stopped)
 

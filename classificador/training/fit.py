@@ -76,7 +76,7 @@ def fit(
     learn, settings = _choose_how(model, data, settings)
     runs = Runs(checkpoint)
     files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
-    with stop_requests() as stop_signal, files as folder, explain_out_of_memory(settings.batch_size):
+    with stop_requests() as stop_signal, files as folder, explain_out_of_memory(settings.batch_size, settings.preset):
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
         foretell(trainer, stop_signal)

@@ -49,7 +49,8 @@ def read_resume_point(runs: Runs) -> ResumePoint:
         go_on = ""
         if runs.checkpoint.exists():
             name = runs.checkpoint.as_posix()
-            go_on = f' Para mais épocas depois de um treino completo: START_FROM = "{name}", ou --partir-de {name}.'
+            more = "Para mais épocas depois de um treino completo (acima de 1.000 imagens)"
+            go_on = f' {more}: START_FROM = "{name}", ou --partir-de {name}.'
         problem = f"Não há treino interrompido de {runs.checkpoint} em {runs.folder}."
         raise CheckpointError(problem, f"{REMEDY}.{go_on}")
     content = read_file(path, RESUME, REMEDY)
@@ -81,6 +82,10 @@ def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
     for name, now in _as_files_hold_it(fingerprint).items():
         if (before := point.fingerprint[name]) != now and name == "dados":
             were, are = (f"{train} + {val} imagens de {side} pixels" for _, train, val, side, *_ in (before, now))
+            if were == are:
+                were, are = (", ".join(classes) for classes, *_ in (before, now))
+                what = f"que eram das classes {were}, e são de {are}" if were != are else "em que uma imagem é outra"
+                raise ValueError(f"mudou: dados, {what}")
             raise ValueError(f"mudou: dados, que eram {were}, das classes {', '.join(before[0])}, e são {are}")
         if before != now and name != DEVICE:
             raise ValueError(f"mudou: {name}")

@@ -19,6 +19,7 @@ from classificador.files.model_file import load_model, read_checkpoint
 from classificador.network.cnn import CNN, OriginalCNN
 from classificador.network.model_info import info_of, set_info
 from classificador.network.teacher import Teacher
+from classificador.paths import as_path
 from classificador.portuguese import percent, tell
 from classificador.training.run_folder import Runs
 
@@ -92,7 +93,7 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
 
     data: that the student learns. Raises CheckpointError when there is none, or one of other classes or another side.
     """
-    if not Path(path).exists():
+    if not as_path(path, CheckpointError).exists():
         raise CheckpointError(f"Falta o professor ({path}).", "Treine-o antes: `python -m classificador professor`.")
     teacher = cast(Teacher, load_model(path, Teacher))
     info, side = info_of(teacher), data.side
