@@ -180,8 +180,9 @@ def test_folders_are_predicted_picture_by_picture_and_what_else_they_hold_is_tol
     assert list(results) == names and len(results[names[0]]) == 10 and "ruim.png" in results[names[3]]["error"]
     assert main("prever", folder, tmp_path / "vazia", *model, "--csv") == 1
     out, err = capsys.readouterr()
+    assert out.startswith("\ufeffarquivo;")
     assert all(words in err for words in ("ruim.png", "não tem imagens", ".mov (2)", "sem extensão (1)", "a.jpg: "))
-    rows = list(csv.DictReader(io.StringIO(out), delimiter=";"))
+    rows = list(csv.DictReader(io.StringIO(out.removeprefix("\ufeff")), delimiter=";"))
     assert [row["arquivo"] for row in rows] == [*names, str(tmp_path / "vazia")]
     for row in rows[:3]:
         probabilities = {name: float(row[name].replace(",", ".")) for name in INFO["classes"]}
@@ -209,7 +210,7 @@ def test_names_of_invalid_bytes_are_all_there_and_none_is_a_formula(model_file, 
     shown = ["=1+1.png", r"caf\udce9.png", r"caf\udcea.png"]
     assert list(result_of(capsys, "prever", *names, "--modelo", model_file)) == shown
     assert main("prever", *names, "--modelo", model_file, "--csv") == 0
-    rows = csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter=";")
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out.removeprefix("\ufeff")), delimiter=";")
     assert [row["arquivo"] for row in rows] == [f"'{shown[0]}", *shown[1:]]
 
 

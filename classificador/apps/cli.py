@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     elif machine_readable:
-        print(predict.as_csv(result), end="")
+        print(f"\ufeff{predict.as_csv(result)}", end="")  # the mark by which Excel knows UTF-8
     return code
 
 

@@ -32,6 +32,7 @@ MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RG
 BYTES_AT_ONCE = 300_000_000  # of files read by several threads
 PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
+COLOURS = ((), (1,), (3,), (4,))  # of an array's pixels, the last with transparency
 FEW_BITS = 4  # of the upper 8: what 12 bits in 16 come to
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
 SMALLER = "Reduza a imagem antes."
@@ -56,9 +57,11 @@ def as_image(picture: Any) -> Image.Image:
     try:
         if isinstance(picture, torch.Tensor) and picture.dtype == torch.uint8 and picture.shape[:-2] == (3,):
             picture = picture.permute(1, 2, 0).cpu().numpy()
-        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim in (2, 3):
-            if picture.shape[2:] in ((), (1,), (3,), (4,)):
-                picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim > 1:
+            colours = picture.shape[2:]
+            picture = (
+                Image.fromarray(picture[..., 0] if colours == (1,) else picture) if colours in COLOURS else picture
+            )
         if isinstance(picture, Image.Image) and picture.width * picture.height:
             return _to_rgb(picture, "A imagem")
     except ImageError:
