@@ -61,12 +61,11 @@ tell_once = cache(tell)
 @cache
 def unused_gpu() -> str:
     """Why torch cannot use the NVIDIA GPU that this machine has, with the remedy; "" where it can or there is none."""
-    if _sees_cuda() or not (names := _nvidia_gpus()):
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")  # by who uses the machine
+    if is_hidden or _sees_cuda() or not (names := _nvidia_gpus()):
         return ""
     if names == NO_ANSWER:
         return "o driver da NVIDIA não responde (nvidia-smi diz por quê); reinstale-o e reinicie."
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return f"há uma {names}, que a variável CUDA_VISIBLE_DEVICES talvez esconda; apague-a."
     if torch.version.cuda is None:
         remedy = "instale o de CUDA, como diz pytorch.org (no projeto: `make run TORCH_INDEX=`)"
         return f"há uma {names}, mas este PyTorch ({torch.__version__}) é o só de CPU; {remedy}."
@@ -86,10 +85,11 @@ def _nvidia_gpus() -> str:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    if "no devices" in f"{done.stdout}{done.stderr}".lower():
-        return ""
+    said = f"{done.stdout}{done.stderr}".lower()
+    if done.returncode or "no devices" in said:
+        return NO_ANSWER if "communicate" in said else ""
     names = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return ", ".join(dict.fromkeys(names))[:100] if done.returncode == 0 else NO_ANSWER
+    return ", ".join(dict.fromkeys(names))[:100]
 
 
 def own_cores() -> int:
@@ -223,8 +223,8 @@ def explain_out_of_memory(batch_size: int, recipe: str = "") -> Iterator[None]:
         problem = f"a memória do dispositivo não basta{batches}{others}."
         smaller = f"Tente {max(2, batch_size // 2)}" if batch_size > 2 else "Menores não há: use outro dispositivo"
         smaller = smaller if batches else "Feche outros programas, ou use menos imagens"
-        remedy = f"{smaller}{', ou feche o que a ocupa' if others else ''}."
-        raise SettingsError(problem, remedy, "batch_size") from error
+        remedy = f"{smaller}{', ou feche o que a ocupa' if others and batches else ''}."
+        raise SettingsError(problem, remedy, "batch_size" if batches else "") from error
 
 
 def _held_by_others() -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from classificador.errors import ClassificadorError, DataError
@@ -26,14 +27,16 @@ def as_path(given: str | os.PathLike[str], error: type[ClassificadorError] = Dat
     if not text:
         raise error("O caminho está vazio.", "Dê o de um arquivo ou de uma pasta.")
     if address := ADDRESS.match(text):
-        problem = f"{address[1]}://{text[address.end() :]} é um endereço, e não um arquivo."
+        root = "/" * (address[1].lower() == "file")
+        problem = f"{address[1]}://{root}{text[address.end() :]} é um endereço, e não um arquivo."
         raise error(problem, "Salve o que há nele e dê o arquivo.")
     if text.endswith('"'):  # of cmd.exe, from "C:\fotos\"
         text = text[:-1]
     if any(sign in text for sign in ESCAPES) or any("\x7f" <= sign < "\xa0" for sign in text):
         shown = "".join(ESCAPES.get(sign, "\\…" if "\x7f" <= sign < "\xa0" else sign) for sign in text)
         problem = f"O caminho {shown} tem sinais que não são letras: em Python, \\ muda a letra seguinte."
-        raise error(problem, f'Escreva r"{shown}" ou "{shown.replace(chr(92), "/")}".')
+        plain = f'Escreva r"{shown}" ou "{shown.replace(chr(92), "/")}".'
+        raise error(problem, "Ponha um r antes das aspas." if "…" in shown else plain)
     return Path(os.path.expanduser(text))
 
 
@@ -45,9 +48,13 @@ def unquote(text: str) -> str:
     return text
 
 
-def plain_argument(text: str) -> str:
-    """Return an argument of the command line with the hyphens and quotes that a text processor took away."""
+def plain_argument(text: str, options: Collection[str]) -> str:
+    """Return an argument of the command line with the hyphens and quotes that a text processor took away.
+
+    options: those that there are; what would be none of them stays as it is.
+    """
     if dashes := DASHES.match(text):
         name = text[dashes.end() :]
-        return ("-" if len(name) == 1 else "--") + name
+        option = ("-" if len(name) == 1 else "--") + name
+        return option if option.partition("=")[0] in options else text
     return unquote(text) if text[:1] in "“”„‘«" else text

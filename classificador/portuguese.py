@@ -21,7 +21,7 @@ _REASONS = {
     errno.ENAMETOOLONG: "o nome é longo demais",
     errno.ELOOP: "os links dele dão voltas",
     errno.EIO: "o disco, ou a rede até ele, falhou",
-    errno.EINVAL: "o disco não aceita isso",
+    errno.EINVAL: "o nome, ou o disco, não permite isso",
     errno.ENOTSUP: "o disco não permite isso",
     errno.EBUSY: "está em uso",
     errno.EMFILE: "há arquivos abertos demais",

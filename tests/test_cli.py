@@ -227,9 +227,11 @@ def test_a_result_is_written_to_a_file_as_its_reader_knows_it(toy_as_cifar10, mo
         (["prever", "x.png"], model_file.name, "que se grava em .json ou .csv"),
         (["comparar", "runs"], "não/há.json", "não existe"),
         (["exportar"], "ação.png", "existe, e não termina em .onnx: o que há nele se perderia"),
+        (["avulso"], "ação.png", "existe, e não termina em .ipynb"),
+        (["exportar"], ".", "é uma pasta"),
     ):
         before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-        model = [] if command[0] == "comparar" else ["--modelo", model_file]
+        model = [] if command[0] in ("comparar", "avulso") else ["--modelo", model_file]
         assert main(*command, *model, "--saida", tmp_path / name) == 1
         assert said in capsys.readouterr().err
         assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -273,7 +275,7 @@ def test_sorting_tells_of_each_failure_and_leaves_no_half_copies(tmp_path, monke
         "X.": "X (3)",
     }
     monkeypatch.setattr(sorting.shutil, "copystat", lambda *_: (_ for _ in ()).throw(PermissionError()))
-    said = sorting.sort_pictures(homes, tmp_path / "to")
+    said = sorting.sort_pictures(homes, tmp_path / "to", ("a", "b", "c"))
     assert "b (1), c (1), duvidosas (1). Não puderam ser lidas: " in said and "a.png (o caminho não existe)" in said
 
     class Full(io.BytesIO):

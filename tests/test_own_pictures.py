@@ -64,5 +64,5 @@ def test_the_box_shows_every_picture_once_it_is_whole_and_names_the_bad_ones(mod
     send("vazia.png", 0, 0, b"")
     assert [type(figure) for figure in shown] == [Described]
     out = capsys.readouterr().out
-    assert "boa.png: " in out and "ruim.png não é uma imagem" in out and "vazia.png está vazio" in out
+    assert "boa.png: " in out and "ruim.png não é uma imagem" in out and "vazia.png não tem conteúdo" in out
     assert len(results.children) == 4

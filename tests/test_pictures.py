@@ -226,9 +226,9 @@ def test_sixteen_bits_a_colour_are_read_to_within_a_level(content):
     ("content", "said"),
     [
         (tiff(DEEP, planar=True), "cores em planos separados"),
-        (tiff(DEEP // 16), "16 bits por cor e usa só 12; lido assim, teria poucos tons"),
-        (png16(DEEP // 16), "16 bits por cor e usa só 12; lido assim, teria poucos tons"),
-        (b"P6\n10 12\n65535\n" + (DEEP // 16).astype(">u2").tobytes(), "usa só 12"),
+        (tiff(DEEP // 16), "16 bits por cor e usa só uns 12; lido assim, teria poucos tons"),
+        (png16(DEEP // 16), "16 bits por cor e usa só uns 12; lido assim, teria poucos tons"),
+        (b"P6\n10 12\n65535\n" + (DEEP // 16).astype(">u2").tobytes(), "usa só uns 12"),
         (tiff((DEEP / 65535).astype(np.float32)), "um TIFF de um tipo que não se lê"),
         (b"PK\3\4" + bytes(60), "x é um ZIP. Descompacte-o, e dê a pasta."),
     ],
@@ -247,3 +247,12 @@ def test_colours_that_fill_13_to_15_of_16_bits_are_scaled_as_greys_are(write, sh
     found = np.asarray(decode_image(write(DEEP >> shift), "x")).astype(int)
     assert np.abs(found - DEEP / 257).max() <= 1.5 * 2**shift + 1
     assert found.max() == 255
+    image = Image.open(io.BytesIO(write(DEEP >> shift)))
+    assert all((np.asarray(as_image(image)) == found).all() for _ in range(2))  # and the object, each time
+
+
+def test_black_is_black_and_ink_is_left_as_it_is():
+    assert np.asarray(decode_image(png16(DEEP * 0), "x")).max() == 0
+    ink = Image.new("CMYK", (4, 4), (0, 0, 0, 60))
+    ink.info[pictures.BITS] = 16
+    assert (np.asarray(as_image(ink)) == np.asarray(Image.new("CMYK", (4, 4), (0, 0, 0, 60)).convert("RGB"))).all()

@@ -248,7 +248,11 @@ def test_other_data_are_refused(toy, stopped):
     images, labels = toy.val.images, toy.val.labels
     fewer, negative = Split(images[:50], labels[:50]), Split(255 - images, labels)
     for other in (fewer, negative, Split(images, labels.roll(1)), Split(images.flip(0), labels.flip(0))):
-        said = r"que eram 520 \+ 100 imagens .* e são 520 \+ 50 imagens" if len(other) == 50 else "uma imagem é outra"
+        said = (
+            r"que eram 520 \+ 100 imagens .* e são 520 \+ 50 imagens"
+            if len(other) == 50
+            else "em igual número, e outras"
+        )
         with pytest.raises(CheckpointError, match=f"mudou: dados, .*{said}"):
             Outcome(SETTINGS, replace(toy, val=other), stopped, resume=True)
 

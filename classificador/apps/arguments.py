@@ -41,7 +41,12 @@ class Parser(argparse.ArgumentParser):
         for english, portuguese in ERRORS.items():
             message = re.sub(english, portuguese, message)
         self.print_usage(sys.stderr)
-        self.exit(2, f"{self.prog}: erro: {message.replace('..', '.')} Veja --help.\n")
+        self.exit(2, f"{self.prog}: erro: {message.rstrip('.')}. Veja --help.\n")
+
+    def every_option(self) -> set[str]:
+        """Return the options of all its commands, as they are written."""
+        commands = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return {name for parsers in commands for one in parsers.values() for name in one._option_string_actions}
 
     def option_of(self, field: str) -> str:
         """Return the option whose value goes into a field of Settings; the field itself where none does."""

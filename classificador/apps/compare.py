@@ -77,7 +77,7 @@ def _read(folder: Path) -> RunRecord:
             STATUS[record["status"]],
         ]
         images = f"{len(data['classes'])} classes, {data['train']} imagens, {data['crc32']}"
-        seen = {"lado": data.get("side"), "enquadrar": data.get("framing")}
+        seen = {"lado": data.get("side", 32), "enquadrar": data.get("framing", "centro")}
         settings = record["settings"] | {"modelo": record["checkpoint"], "dados": images} | seen
         scores = {"test_accuracy": test.get("accuracy"), "test_f1": test.get("macro_f1")}
         return RunRecord({"name": folder.name} | scores | record, epochs, row, settings)

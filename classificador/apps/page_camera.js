@@ -100,7 +100,8 @@ byId("shoot").onclick = async () => {
   byId("shoot").disabled = true;
   const bitmap = await createImageBitmap(video).catch(() => null);
   viewfinder.close();
-  if (bitmap) take([`Câmera, ${new Date().toLocaleTimeString("pt-BR")}`, () => ({ source: bitmap })]);
+  if (!bitmap) say("A foto não pôde ser tirada. Tente de novo.");
+  else take([`Câmera, ${new Date().toLocaleTimeString("pt-BR")}`, () => ({ source: bitmap })]);
 };
 byId("close").onclick = () => viewfinder.close();
 viewfinder.onclose = () => {

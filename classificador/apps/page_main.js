@@ -62,7 +62,7 @@ function countUp() {
   const parts = [...counts].sort((a, b) => b[1] - a[1]).map(([best, count]) => `\u2068${facts.classes[best]}\u2069 (${count})`);
   const bad = answered.length - answered.filter(Boolean).length;
   if (bad) parts.push(`sem resposta (${bad})`);
-  const total = answered.length < asked ? `${answered.length} de ${asked}` : `${asked} arquivos`;
+  const total = answered.length < asked ? `${answered.length} de ${asked}` : `${asked} ao todo`;
   byId("tally").textContent = asked > 1 ? `${total}${parts.length ? ": " : ""}${parts.join(", ")}` : "";
 }
 

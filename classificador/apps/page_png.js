@@ -28,10 +28,16 @@ async function onWhite(bytes) {
     const start = place + 8, isData = view.getUint32(place + 4) === 0x49444154; // IDAT
     if (isData) parts.push(bytes.subarray(start, start + view.getUint32(place)));
   }
-  const inflated = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
-  const lines = new Uint8Array(await new Response(inflated).arrayBuffer());
+  const length = width * channels, lines = new Uint8Array(height * (length + 1)); // and not a byte more, whatever comes
+  const inflated = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  for (let filled = 0, part; filled < lines.length; filled += part.length) {
+    part = (await inflated.read()).value;
+    if (!part) return null;
+    lines.set(part.subarray(0, lines.length - filled), filled);
+  }
+  inflated.cancel().catch(() => {});
 
-  const length = width * channels, pixels = new Uint8Array(width * height * 4);
+  const pixels = new Uint8Array(width * height * 4);
   let above = new Uint8Array(length), to = 0;
   for (let start = 0; start < height * (length + 1); start += length + 1) {
     const kind = lines[start], line = lines.subarray(start + 1, start + 1 + length);

@@ -31,9 +31,9 @@ function drawShared({ photo, pixels, probabilities, notes }) {
   context.drawImage(small, 740, 160, 280, 280);
   write("o que a rede vê", 740, 480, 32, { most: 280 });
   write(facts.classes[order[0]], 60, 890, 84, { ...ink, weight: 700 });
-  write(notes.join(" "), 60, 940, 30, { colour: "#8a3b00" });
+  notes.forEach((note, line) => write(note, 60, 930 + 30 * line, 26, { colour: "#8a3b00" }));
   order.slice(0, 3).forEach((i, place) => {
-    const y = 970 + 90 * place;
+    const y = 980 + 88 * place;
     context.fillStyle = "#ffffff";
     context.fillRect(60, y, 960, 70);
     context.fillStyle = "#cfe6df";

@@ -59,6 +59,7 @@ def predict_command(options) -> tuple[int, dict]:
     Interrupted, it returns what it has, with exit code 130.
     """
     from classificador import ImageError, is_doubtful, load_model, predict_image
+    from classificador.network.model_info import info_of
     from classificador.portuguese import percent
 
     if options.csv and options.json:
@@ -89,7 +90,7 @@ def predict_command(options) -> tuple[int, dict]:
         print(f"Interrompido depois de {len(results)} imagens.", file=sys.stderr)
         code = 130
     if target:
-        print(printable(sort_pictures(homes, target)))
+        print(printable(sort_pictures(homes, target, info_of(model).classes)))
     return code, results
 
 

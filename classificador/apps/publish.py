@@ -11,6 +11,7 @@ from classificador.apps.predict import model_and_data
 from classificador.errors import DataError
 from classificador.portuguese import number
 
+OTHER_NAME = "Dê outro nome com --saida."
 # By format, how the name of an exported file ends.
 ENDINGS = {"onnx": ".onnx", "pesos": ".pesos.pth", "safetensors": ".safetensors"}
 
@@ -77,10 +78,10 @@ def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple
     take_classes(model, data.classes)
     if set(data.classes) != set(info_of(model).classes):
         raise DataError(f"As imagens de {options.dados} não são das classes deste modelo.", "Dê as dele com --dados.")
-    path = _with_folder(options.saida or folder / f"{Path(options.modelo).stem}{ending}")
-    if path.exists() and (path.samefile(options.modelo) or path.suffix != Path(f"x{ending}").suffix):
-        what = "é o próprio modelo" if path.samefile(options.modelo) else f"existe, e não termina em {ending}"
-        raise DataError(f"{path} {what}: o que há nele se perderia.", "Dê outro nome com --saida.")
+    place = Path(options.saida or folder / f"{Path(options.modelo).stem}{ending}")
+    if place.exists() and place.samefile(options.modelo):
+        raise DataError(f"{place} é o próprio modelo, que se perderia.", OTHER_NAME)
+    path = _target(place, Path(f"x{ending}").suffix)
     count = min(CHECKED, len(data.test))
     print(f"Conferindo em {count} imagens…")
     difference = write(model, data, path)
@@ -89,9 +90,13 @@ def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple
     return 0, {"file": str(path), "images": count, "largest_difference": difference}
 
 
-def _with_folder(place: str | Path) -> Path:
-    """The path of a file to write; its folder is made."""
+def _target(place: str | Path, ending: str) -> Path:
+    """The path of a file to write; its folder is made. Raises DataError where another kind of file would be lost."""
     path = Path(place)
+    if path.is_dir():
+        raise DataError(f"{path} é uma pasta.", f"Dê a --saida o nome de um arquivo {ending}.")
+    if path.exists() and path.suffix.lower() != ending:
+        raise DataError(f"{path} existe, e não termina em {ending}: o que há nele se perderia.", OTHER_NAME)
     with suppress(OSError):  # that the file cannot be written either tells
         path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -117,7 +122,7 @@ def standalone_command(options) -> tuple[int, dict]:
     from classificador.atomic import write_bytes
 
     content = f"{nbformat.writes(make_standalone())}\n".encode()
-    path = _with_folder(options.saida)
+    path = _target(options.saida, ".ipynb")
     write_bytes(path, content)
     print(f"{path}: o caderno com o pacote dentro. Leve este arquivo, e best_model.pth para só predizer.")
     return 0, {"file": str(path)}

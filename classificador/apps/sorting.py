@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -24,14 +25,14 @@ def check_target(target: Path, arguments: list[str]) -> None:
             )
 
 
-def sort_pictures(homes: dict[str, str], target: Path) -> str:
+def sort_pictures(homes: dict[str, str], target: Path, classes: Sequence[str]) -> str:
     """Copy each picture into the folder of its class in `target`; return what is said of it.
 
-    homes: class by path, "" for a doubtful one. One that is there already is not copied again; another of its name
-    gets a number. Raises WriteError.
+    homes: class by path, "" for a doubtful one. classes: all that there are. One that is there already is not copied
+    again; another of its name gets a number. Raises WriteError.
     """
     copied: Counter[str] = Counter()
-    there, unread, folders = 0, list[str](), _folders(set(homes.values()))
+    there, unread, folders = 0, list[str](), _folders({*classes, *homes.values(), ""})
     try:
         for path, name in homes.items():
             try:

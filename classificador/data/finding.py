@@ -120,7 +120,7 @@ def _class_folders(root: Folder) -> list[Folder]:
     """The folders in one that stand for a class: they hold pictures, or only folders of them, such as video1, video2.
 
     Those hold folders of classes, perhaps, unless there are two others that hold pictures, or only the inner names have
-    numbers.
+    numbers, or all of the inner names are the same.
     """
     homes, inner = root.class_folders, [folder.name for outer in root.folders for folder in outer.class_folders]
     numbered = bool(inner) and all(re.fullmatch(r".*[^\W\d].*\d.*", name) for name in inner)
@@ -130,7 +130,7 @@ def _class_folders(root: Folder) -> list[Folder]:
         if folder.pictures or (folder.class_folders and folder.name.lower() not in SPLITS)
     ]
     alike = len(set(inner)) == 1 < len(outer)  # gato/fotos, cachorro/fotos
-    is_sure = len(homes) > 1 or alike or (numbered and not any(re.search(r"\d", folder.name) for folder in outer))
+    is_sure = len(homes) > 1 or ((numbered or alike) and not any(re.search(r"\d", folder.name) for folder in outer))
     return outer if is_sure else homes
 
 

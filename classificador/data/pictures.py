@@ -31,6 +31,7 @@ MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, u
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
 BYTES_AT_ONCE = 300_000_000  # of files read by several threads
 PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
+BITS = "bits_in_file"  # a note on an image object
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
 COLOURS = ((), (1,), (3,), (4,))  # of an array's pixels, the last with transparency
 FEW_BITS = 4  # of the upper 8: what 12 bits in 16 come to
@@ -46,7 +47,7 @@ def as_image(picture: Any) -> Image.Image:
     else, and as open_image() does.
     """
     if isinstance(picture, str | os.PathLike):
-        return open_image(os.fspath(picture))
+        return open_image(os.fsdecode(picture))
     if hasattr(picture, "read"):
         try:
             picture = picture.getvalue() if hasattr(picture, "getvalue") else picture.read()
@@ -63,6 +64,7 @@ def as_image(picture: Any) -> Image.Image:
                 Image.fromarray(picture[..., 0] if colours == (1,) else picture) if colours in COLOURS else picture
             )
         if isinstance(picture, Image.Image) and picture.width * picture.height:
+            picture.info.setdefault(BITS, _bits(picture))  # which, once it is loaded, nothing tells any more
             return _to_rgb(picture, "A imagem")
     except ImageError:
         raise
@@ -139,7 +141,7 @@ def quiet() -> AbstractContextManager[object]:
 def _unknown(content: bytes, name: str | Path) -> ImageError:
     """The error that says what these bytes are, which Pillow takes for no picture."""
     if not content:
-        return ImageError(f"{name} está vazio.", "Escolha outra imagem.")
+        return ImageError(f"{name} não tem conteúdo.", "Escolha outra imagem.")
     if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
         return ImageError(f"{name} é HEIC.", "Para ler fotos assim: python -m pip install pillow-heif.")
     if content[:4] == b"PK\3\4":
@@ -154,20 +156,23 @@ def _brightened(image: Image.Image, name: str | Path) -> Image.Image:
 
     Raises ImageError where only a few are.
     """
-    values = np.array(image)
-    colours = values[..., : 1 if image.mode == "LA" else 3]
-    bits = max(0, int(colours.max()) - 1).bit_length()  # of some formats Pillow rounds the 8 up
-    if bits <= FEW_BITS:
-        problem = f"{name} tem 16 bits por cor e usa só {bits + 8}; lido assim, teria poucos tons."
-        raise ImageError(problem, EIGHT_BITS)
-    if bits == 8:
+    count = {"RGB": 3, "RGBA": 3, "LA": 1}.get(image.mode, 0)  # of the bands, those that are light
+    extrema: Any = image.getextrema()  # of each band
+    most = max((high for _, high in extrema[:count]), default=0)
+    bits = max(0, most - 1).bit_length()  # of some formats Pillow rounds the 8 up
+    if bits == 8 or not most:
         return image
-    colours[...] = np.minimum(255, colours.astype(int) * 255 // (2**bits - 1))
-    return Image.fromarray(values)
+    if bits <= FEW_BITS:
+        problem = f"{name} tem 16 bits por cor e usa só uns {bits + 8}; lido assim, teria poucos tons."
+        raise ImageError(problem, EIGHT_BITS)
+    scaled = [min(255, value * 255 // (2**bits - 1)) for value in range(256)]
+    return image.point(scaled * count + list(range(256)) * (len(image.getbands()) - count))
 
 
 def _bits(image: Image.Image) -> int:
     """How many bits the file has for each colour of a pixel, where Pillow tells before it decodes; else 8."""
+    if BITS in image.info:
+        return int(image.info[BITS])
     if image.format == "PNG":
         return 16 if ";16" in str(getattr(image, "tile", "")) else 8
     if image.format == "PPM":

@@ -73,12 +73,16 @@ class PictureBox(AnyWidget):
         const waiting = [];
         let isSending = false;
         const send = async () => {
-          const piece = 2 ** 18;
+          const piece = 2 ** 18, unread = [];
           while (waiting.length) {
             const file = waiting.shift();
             status.textContent = `Recebendo ${file.name}…`;
             for (let start = 0; start === 0 || start < file.size; start += piece) {
-              const bytes = await file.slice(start, start + piece).arrayBuffer();
+              const bytes = await file.slice(start, start + piece).arrayBuffer().catch(() => null);
+              if (!bytes) {
+                unread.push(file.name);
+                break;
+              }
               const arrived = new Promise((resolve) => { answered = resolve; setTimeout(resolve, 10_000, "late"); });
               model.send({ name: file.name, size: file.size, start }, undefined, [bytes]);
               if ((await arrived) === "late") {
@@ -88,7 +92,7 @@ class PictureBox(AnyWidget):
               }
             }
           }
-          status.textContent = "";
+          status.textContent = unread.length ? `Não pôde ser lido: ${unread.join(", ")}` : "";
         };
         const take = async (files) => {
           waiting.push(...files);

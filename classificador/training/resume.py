@@ -84,7 +84,7 @@ def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
             were, are = (f"{train} + {val} imagens de {side} pixels" for _, train, val, side, *_ in (before, now))
             if were == are:
                 were, are = (", ".join(classes) for classes, *_ in (before, now))
-                what = f"que eram das classes {were}, e são de {are}" if were != are else "em que uma imagem é outra"
+                what = f"que eram das classes {were}, e são de {are}" if were != are else "em igual número, e outras"
                 raise ValueError(f"mudou: dados, {what}")
             raise ValueError(f"mudou: dados, que eram {were}, das classes {', '.join(before[0])}, e são {are}")
         if before != now and name != DEVICE:

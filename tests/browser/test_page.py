@@ -139,13 +139,13 @@ def test_many_photos_are_counted_and_the_same_one_is_told(visitor, shipped, tmp_
     said = (
         visitor.run("return document.getElementById('status').textContent").replace("\u2068", "").replace("\u2069", "")
     )
-    assert said == "5 arquivos: Gato (2), Navio (1), Sapo (1), sem resposta (1)"
+    assert said == "5 ao todo: Gato (2), Navio (1), Sapo (1), sem resposta (1)"
     visitor.drop(photos[1:2])
     visitor.wait_for_cards(6)
     said = (
         visitor.run("return document.getElementById('tally').textContent").replace("\u2068", "").replace("\u2069", "")
     )
-    assert said == "6 arquivos: Gato (2), Navio (2), Sapo (1), sem resposta (1)"
+    assert said == "6 ao todo: Gato (2), Navio (2), Sapo (1), sem resposta (1)"
     names = visitor.run("return [...document.querySelectorAll('.name')].map((line) => line.textContent)")
     twins = [line.replace("Para a rede, é a mesma foto que ", "") for line in names if "mesma" in line]
     assert twins == ["navio.png", "gato.png"]

@@ -189,7 +189,8 @@ def test_the_drawing_follows_the_last_picture(visitor, shipped):
     after = visitor.run(drawn)
     assert len(after) == 4 and all(one != other for one, other in zip(before, after, strict=True))
     captions = visitor.run("return [...document.querySelectorAll('#flow figcaption')].map((one) => one.textContent)")
-    assert captions[2:4] == ["1ª convolução8 de 128 filtros", "2ª convolução8 de 160 filtros"]
+    first, second = load_model(ROOT / "best_model.pth").info.architecture["channels"]
+    assert captions[2:4] == [f"1ª convolução8 de {first} filtros", f"2ª convolução8 de {second} filtros"]
 
 
 def test_an_answer_is_saved_as_a_picture(page, shipped, tmp_path):
