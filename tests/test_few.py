@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,19 @@ def test_it_learns_from_all_and_reports_what_those_say_that_did_not_see_a_pictur
     assert "validação cruzada em 60 delas" in both.summary()
     assert abs(own.accuracy - report.accuracy) < 0.25  # of 60 each
     assert "Esta rede já treinou" not in capsys.readouterr().out
+
+
+def test_the_hours_in_which_a_laptop_slept_are_none_of_learning(start, tmp_path, monkeypatch):
+    slept, measure, fitted = [0.0], time.perf_counter, few.fit_regressions
+
+    def sleep(*given, **options):
+        slept[0] += 30_000
+        return fitted(*given, **options)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: measure() + slept[0])
+    monkeypatch.setattr(few, "fit_regressions", sleep)
+    _, history = learnt(data_of(stripes(4)), start, tmp_path)
+    assert slept[0] and history.seconds[0] < 600
 
 
 def test_the_logits_are_the_sum_of_the_regressions(start):

@@ -25,6 +25,7 @@ from classificador.errors import CheckpointError, ClassificadorError, DataError,
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.paths import as_path, plain_argument
+from classificador.recipes import FEW
 from classificador.results.predict import predict_image
 from classificador.training.history import ASLEEP, Clock
 from conftest import INFO, ROOT, write_pictures
@@ -265,6 +266,8 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
     [
         (torch.OutOfMemoryError("x"), 128, "lotes de 128. Tente 64."),
         (RuntimeError("CUDA error: out of memory"), 128, "lotes de 128. Tente 64."),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"), 128, "lotes de 128. Tente 64."),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), 128, "lotes de 128. Tente 64."),
         (torch.OutOfMemoryError("x"), 2, "lotes de 2. Menores não há: use outro dispositivo."),
     ],
 )
@@ -273,6 +276,12 @@ def test_a_full_memory_names_what_is_left_to_try(error, batch, said):
         raise error
     with pytest.raises(RuntimeError, match="another"), device.explain_out_of_memory(batch):
         raise RuntimeError("another")
+
+
+def test_where_there_are_no_batches_a_full_memory_names_none(monkeypatch):
+    said = "^a memória do dispositivo não basta. Feche outros programas, ou use menos imagens.$"
+    with pytest.raises(SettingsError, match=said), device.explain_out_of_memory(128, FEW):
+        raise MemoryError
 
 
 def test_memory_of_a_gpu_that_others_hold_is_told_as_theirs(monkeypatch):
