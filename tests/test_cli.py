@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from classificador.apps import cli, sorting
+from classificador.errors import WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.network.model_info import describe_checkpoint
@@ -278,16 +279,13 @@ def test_sorting_tells_of_each_failure_and_leaves_no_half_copies(tmp_path, monke
     said = sorting.sort_pictures(homes, tmp_path / "to", ("a", "b", "c"))
     assert "b (1), c (1), duvidosas (1). Não puderam ser lidas: " in said and "a.png (o caminho não existe)" in said
 
-    class Full(io.BytesIO):
-        name = str(tmp_path / "to" / "half.png")
+    def full_disk(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        def write(self, content):
-            raise OSError(errno.ENOSPC, "No space")
-
-    Path(Full.name).touch()
-    with pytest.raises(OSError, match="No space"):
-        sorting._write(Full(), b"x")
-    assert not Path(Full.name).exists()
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(WriteError, match="Depois de 0 cópias, .* disco cheio"):
+        sorting.sort_pictures({str(tmp_path / "b.png"): "b"}, tmp_path / "other", ("b",))
+    assert list((tmp_path / "other" / "b").iterdir()) == []
 
 
 def test_a_quoted_pattern_is_expanded_and_a_name_in_brackets_is_a_name(model_file, tmp_path, capsys):
@@ -320,3 +318,9 @@ def test_diagnosis_names_what_is_wrong_if_anything_is(cifar10, model_file, tmp_p
     assert rows["torch"] == {"value": torch.__version__.split("+")[0], "problem": ""}
     assert "classificador dados" in rows["dados"]["problem"]
     assert "não existe" in rows["modelo"]["problem"]
+
+
+def test_what_the_standalone_notebook_lacks_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "classificador.apps.page", None)  # as if the file were not there
+    assert main("pagina", "--modelo", tmp_path / "m.pth") == 1
+    assert capsys.readouterr().err == "erro: Este comando pede a pasta do projeto, e não só o caderno avulso.\n"

@@ -143,7 +143,7 @@ def test_the_file_is_the_same_every_time_and_small(tmp_path):
         assert cli.main(["avulso", "--saida", str(tmp_path / name / "Pytorch.ipynb")]) == 0
     first, second = ((tmp_path / name / "Pytorch.ipynb").read_bytes() for name in ("a", "b"))
     assert first == second
-    assert 2 * len(carrier()) < 330_000, "the package, once for each section"
+    assert 2 * len(carrier()) < 300_000, "the package, once for each section"
     assert "](data:image/png;base64," in first.decode() and "](docs/" not in first.decode()
     assert first.decode().count(standalone.REMEDY) == 0 < NOTEBOOK.read_text(encoding="utf-8").count(standalone.REMEDY)
     nbformat.validate(nbformat.reads(first.decode(), as_version=4))

@@ -20,8 +20,8 @@ TOGETHER = (train.train_command, train.teacher_command, predict.evaluate_command
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 1 failed (one line on stderr), 2 bad usage, 130 interrupted."""
     given = sys.argv[1:] if arguments is None else arguments
-    parser = build_parser()
-    options = parser.parse_args([plain_argument(argument, parser.every_option()) for argument in given])
+    known = (parser := build_parser()).every_option()
+    options = parser.parse_args([plain_argument(argument, known) for argument in given])
     try:
         # With --json or --csv nothing else goes to standard output; progress and messages move to standard error.
         machine_readable = options.json or getattr(options, "csv", False)

@@ -83,7 +83,8 @@ def make_page(model: nn.Module, data: ImageData, wishes: Wishes = Wishes()) -> s
 
     Raises ExportError when the layers of the network are not those that the page knows.
     """
-    info, facts = info_of(model), _facts(info_of(model), data, wishes)
+    info = info_of(model)
+    facts = _facts(info, data, wishes)
     network = {
         "side": info.side,
         "temperature": info.temperature,
@@ -111,7 +112,7 @@ def _facts(info: ModelInfo, data: ImageData, wishes: Wishes) -> dict[str, Any]:
         trained = f"treinada em {datetime.fromisoformat(info.created):%d/%m/%Y}"
         origin += f"{distilled}, {trained}; {_score(info)}"
     maker = f" Feita por {wishes.author}." if wishes.author else ""
-    learnt = {origin.file for origin in data.train.origins}
+    learnt = {picture.file for picture in data.train.origins}
     common = info.classes == CLASSES  # common nouns, which a sentence does not write large
     return {
         "title": wishes.title or title_of([name.lower() for name in CLASSES] if common else info.classes),
@@ -124,7 +125,7 @@ def _facts(info: ModelInfo, data: ImageData, wishes: Wishes) -> dict[str, Any]:
         "signature": f"Uma rede neural pequena, que só conhece {len(info.classes)} coisas.{maker}",
         "home": _home(),
         "examples": _examples(data, info.classes) if wishes.examples or common else [],
-        "learnt": not learnt.isdisjoint(origin.file for origin in data.test.origins),
+        "learnt": not learnt.isdisjoint(picture.file for picture in data.test.origins),
     }
 
 

@@ -12,6 +12,11 @@ function make(tag, className = "", text = "", ...children) {
   return element;
 }
 
+/** A canvas of a size. */
+function makeCanvas(width, height, className = "") {
+  return Object.assign(make("canvas", className), { width, height });
+}
+
 /** A button with a text and what it does. */
 function makeButton(text, act, className = "") {
   const button = make("button", className, text);
@@ -44,8 +49,7 @@ function fillBars(list, probabilities, classes) {
 
 /** A figure with a canvas, and the canvas. */
 function makeFigure(words, width, height, className = "") {
-  const canvas = make("canvas", className);
-  Object.assign(canvas, { width, height });
+  const canvas = makeCanvas(width, height, className);
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", words);
   const caption = make("figcaption", "", words);

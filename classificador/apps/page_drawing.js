@@ -14,8 +14,7 @@ function drawMaps(canvas, { side, maps }) {
   Object.assign(canvas, { width: 2 * (side + 1) - 1, height: Math.ceil(maps.length / 2) * (side + 1) - 1 });
   const context = canvas.getContext("2d");
   maps.forEach((map, i) => {
-    const tile = make("canvas"), most = Math.max(1e-9, ...map);
-    Object.assign(tile, { width: side, height: side });
+    const tile = makeCanvas(side, side), most = Math.max(1e-9, ...map);
     drawSquare(tile, side, (place) => {
       const light = Math.sqrt(map[place] / most);
       return [20 + 235 * light, 24 + 150 * light, 31 + 30 * light];

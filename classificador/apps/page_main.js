@@ -7,7 +7,7 @@ const pool = makePool(byId("model").textContent, URL.createObjectURL(forWorkers)
 const FIRST = 12; // chips in view when there are more
 const COPIES = 4; // copies of a picture that tell how far an answer moves in a browser that changes it slightly
 let queue = Promise.resolve();
-let blindness = canvasError();
+let blindness = 0; // what canvasError() said last
 
 /** Say something beside the buttons, where everyone sees it and screen readers tell it. */
 function say(words) {
@@ -141,8 +141,7 @@ addEventListener("beforeunload", (event) => {
 
 /** A canvas with the picture of an example. */
 function exampleCanvas({ pixels }) {
-  const canvas = make("canvas", "pixels");
-  Object.assign(canvas, { width: facts.side, height: facts.side });
+  const canvas = makeCanvas(facts.side, facts.side, "pixels");
   drawPixels(canvas, pixels);
   return canvas;
 }

@@ -5,9 +5,7 @@ const canShare = Boolean(navigator.canShare?.({ files: [new File([""], "a.png", 
 
 /** Draw an answer on a canvas of 1080×1350. */
 function drawShared({ photo, pixels, probabilities, notes }) {
-  const canvas = make("canvas"), small = make("canvas");
-  Object.assign(canvas, { width: 1080, height: 1350 });
-  Object.assign(small, { width: facts.side, height: facts.side });
+  const canvas = makeCanvas(1080, 1350), small = makeCanvas(facts.side, facts.side);
   drawPixels(small, pixels);
   const context = canvas.getContext("2d"), order = ranked(probabilities);
   const write = (text, x, y, size, { colour = "#566072", align = "left", weight = 400, most = 960 } = {}) => {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO
 
+from classificador.atomic import write_bytes
 from classificador.drives import patiently
 from classificador.errors import DataError, WriteError
 from classificador.portuguese import first_few, number, reason
@@ -45,7 +45,7 @@ def sort_pictures(homes: dict[str, str], target: Path, classes: Sequence[str]) -
             new = _copy(Path(path), content, folder)
             copied[folder.name] += new
             there += not new
-    except OSError as error:
+    except (OSError, WriteError) as error:
         done = number(sum(copied.values()), 0)
         problem = f"Depois de {done} cópias, não foi possível gravar em {target}: {reason(error)}."
         raise WriteError(problem, "O que já está lá fica.") from error
@@ -57,32 +57,16 @@ def sort_pictures(homes: dict[str, str], target: Path, classes: Sequence[str]) -
 
 def _copy(path: Path, content: bytes, folder: Path) -> int:
     """Copy a file, with this content, into a folder unless it is there; return how many copies were made."""
-    for place in count(1):
-        copy = folder / (path.name if place == 1 else f"{path.stem} ({place}){path.suffix}")
-        try:
-            with open(copy, "xb") as file:
-                _write(file, content)
-        except FileExistsError:
-            if copy.read_bytes() == content:
-                return 0
-        else:
+    places = (folder / (path.name if place == 1 else f"{path.stem} ({place}){path.suffix}") for place in count(1))
+    for copy in places:
+        if not os.path.lexists(copy):
+            write_bytes(copy, content)
             with suppress(OSError):  # some drives keep no times
                 shutil.copystat(path, copy)
             return 1
+        if copy.read_bytes() == content:
+            break
     return 0
-
-
-def _write(file: BinaryIO, content: bytes) -> None:
-    """Write a file that was just made; where it cannot be whole it is taken away again."""
-    try:
-        file.write(content)
-        file.flush()
-    except OSError:
-        with suppress(OSError):
-            file.close()
-        with suppress(OSError):
-            os.unlink(file.name)
-        raise
 
 
 def _folders(names: set[str]) -> dict[str, str]:

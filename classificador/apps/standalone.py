@@ -16,7 +16,9 @@ from classificador.apps.notebook import NOTEBOOK, PREDICTION_TAG, open_notebook
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_TAG = "pacote"  # of the cell that asks for the package, whose place the one that brings it takes
 LEFT_OUT = {"jupyter", "nbclient", "nbformat"}  # only the terminal needs them
-OF_THE_PROJECT = ("notebook", "standalone")  # modules that are of no use without its other files; cli.py tells
+SUFFIXES = (".py", ".md", ".json", ".typed")
+# Files of commands for which one needs the project's folder: cli.py tells.
+OF_THE_PROJECT = re.compile(r"notebook\.py|standalone\.py|page.*")
 REMEDY = "Abra o caderno na pasta do projeto, ou use o avulso"  # in the ordinary notebook
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 CARRIER = """\
@@ -95,7 +97,7 @@ def _carrier(dependencies: list[str]) -> str:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:bz2") as tar:  # smaller than xz, of texts
         for file in sorted(PACKAGE.rglob("*")):
-            if file.suffix in (".py", ".md", ".html", ".js", ".json", ".typed") and file.stem not in OF_THE_PROJECT:
+            if file.suffix in SUFFIXES and not OF_THE_PROJECT.fullmatch(file.name):
                 entry = tarfile.TarInfo(file.relative_to(PACKAGE.parent).as_posix())
                 entry.size = file.stat().st_size
                 with file.open("rb") as content:

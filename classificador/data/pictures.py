@@ -33,7 +33,6 @@ BYTES_AT_ONCE = 300_000_000  # of files read by several threads
 PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
 BITS = "bits_in_file"  # a note on an image object
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
-COLOURS = ((), (1,), (3,), (4,))  # of an array's pixels, the last with transparency
 FEW_BITS = 4  # of the upper 8: what 12 bits in 16 come to
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
 SMALLER = "Reduza a imagem antes."
@@ -58,11 +57,8 @@ def as_image(picture: Any) -> Image.Image:
     try:
         if isinstance(picture, torch.Tensor) and picture.dtype == torch.uint8 and picture.shape[:-2] == (3,):
             picture = picture.permute(1, 2, 0).cpu().numpy()
-        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim > 1:
-            colours = picture.shape[2:]
-            picture = (
-                Image.fromarray(picture[..., 0] if colours == (1,) else picture) if colours in COLOURS else picture
-            )
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+            picture = _of_array(picture)
         if isinstance(picture, Image.Image) and picture.width * picture.height:
             picture.info.setdefault(BITS, _bits(picture))  # which, once it is loaded, nothing tells any more
             return _to_rgb(picture, "A imagem")
@@ -74,6 +70,13 @@ def as_image(picture: Any) -> Image.Image:
     kind = " ".join([type(picture).__name__, *details])
     remedy = "Dê um arquivo, uma imagem do Pillow ou um array uint8 de altura × largura × 3, uma por vez."
     raise ImageError(f"Isto não é uma imagem: {kind}.", remedy)
+
+
+def _of_array(pixels: np.ndarray) -> Any:
+    """Pillow's image of grey pixels, of RGB, or of RGB with transparency; an array of another shape as it is."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    return Image.fromarray(pixels) if (pixels.ndim, *pixels.shape[2:]) in ((2,), (3, 3), (3, 4)) else pixels
 
 
 def open_image(path: str | Path) -> Image.Image:

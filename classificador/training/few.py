@@ -36,12 +36,8 @@ COPIES = 20  # of a picture and of one kind, at most
 SHARPNESS = 0.02  # nats by which a regression is worse in the folds when its weight is less by a factor e
 COLOURLESS = ("mixed", "coloured")  # the paths whose copies say that colour does not matter
 PATHS = {"moved": ("moved",), "turned": ("turned",), "mixed": ("moved", "coloured"), "coloured": ("coloured",)}
-LR, EPOCHS, BATCH, SMOOTHING = (
-    2e-3,
-    6,
-    50,
-    0.1,
-)  # of conv2, where colour does not matter; the head learns a third as fast
+# Of conv2, where colour does not matter; the head learns a third as fast.
+LR, EPOCHS, BATCH, SMOOTHING = 2e-3, 6, 50, 0.1
 PARTS = len(PATHS) * len(MIXTURES) + EPOCHS  # of the work, at most
 MOST_BYTES = 10**9  # of what conv1 answers, kept while conv2 learns
 DOUBTFUL = 0.9  # the probability of another class, in the folds, from which on a label is probably wrong
