@@ -4,61 +4,29 @@ import os
 import random
 import unicodedata
 from bisect import bisect
-from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-import psutil
 import torch
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
-from tqdm import tqdm
 
 from classificador.constants import FRAMINGS, SIDES
 from classificador.data import formats
-from classificador.data.dataset import KEY, SPLIT_SEED, ImageData, Origin, Split, load_cifar10
+from classificador.data.dataset import SPLIT_SEED, ImageData, Origin, Split, load_cifar10
 from classificador.data.finding import Folder, find_classes
-from classificador.data.groups import MOST, near_groups
-from classificador.data.pictures import (
-    BYTES_AT_ONCE,
-    PIXELS_AT_ONCE,
-    Budget,
-    count_pixels,
-    decode_image,
-    quiet,
-    read_picture,
-    to_tensor,
-)
+from classificador.data.groups import near_groups
+from classificador.data.reading import Picture, read_all, tell_near_copies, tell_what_was_read
 from classificador.data.zipped import as_folder
-from classificador.device import own_cores
-from classificador.errors import DataError, ImageError, printable
+from classificador.errors import DataError
 from classificador.paths import as_path
-from classificador.portuguese import first_few, number, reason, tell
+from classificador.portuguese import first_few, reason, tell
 
 FEW = 1000  # pictures, at most, of which all are learnt from: a test of 15 % of more has an interval of ± 6 points
 HELD_OUT = 0.15  # of each class's pictures of more than FEW: for the test, and as many for the validation
 LEAST = 2  # pictures of a class to learn from, beside one for each split that is drawn from them
 SMALL = 40  # pictures of a class: of fewer, chance alone would give a split one or a third of them
-UNEQUAL = 10  # times the pictures of another class that a class has when it is said
-MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
-
-
-@dataclass(eq=False)
-class Picture:
-    """A file in a class folder, and what was read of it."""
-
-    path: Path
-    split: str  # as its folder says, or else drawn
-    name: str  # of its class
-    error: ImageError | None = None  # why it could not be read; then the rest means nothing
-    pixels: torch.Tensor = torch.empty(0)
-    draw: float = 0.0  # in [0, 1): what its content decides
-    is_cut: bool = False  # half of it, or more, lies outside the square
-    is_small: bool = False  # it is enlarged, and holds too little to tell near copies from what is only alike
-    key: str = ""  # of Origin, and so the next
-    group: int = 0
 
 
 def load_data(
@@ -123,15 +91,15 @@ def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageDat
         found = find_classes(folder)
         classes = [(split, name, paths) for split, inside in found.items() for name, paths in inside.items()]
         every = [Picture(path, split, name) for split, name, paths in classes for path in paths]
-        _read_all(root, every, side, framing)
+        read_all(root, every, side, framing)
         for picture in every:  # a ZIP lies elsewhere while it is read
             picture.path = root / picture.path.relative_to(folder)
     names = tuple(found["train"])
     pictures = [picture for picture in every if not picture.error]
     bad = [picture for picture in every if picture.error]
-    _tell_what_was_read(names, pictures, bad)
+    tell_what_was_read(names, pictures, bad)
     _group(pictures)
-    _tell_near_copies(pictures)
+    tell_near_copies(pictures)
     pictures.sort(key=lambda picture: (picture.name, picture.draw, picture.path.name))
     few = sum(picture.split != "test" for picture in pictures) <= FEW
     missing = [split for split in ("test", "val") if split not in found and not (few and split == "test")]
@@ -177,105 +145,6 @@ def _group(pictures: list[Picture]) -> None:
 def _draw_of(key: str) -> float:
     """A number in [0, 1) that a text decides."""
     return int.from_bytes(sha256(key.encode()).digest()[:6], "big") / 2**48
-
-
-def _tell_near_copies(pictures: list[Picture]) -> None:
-    """Say which pictures that show nearly the same lie in two parts that the user made; and if none were looked for."""
-    parts: dict[int, set[str]] = defaultdict(set)
-    for picture in pictures:
-        parts[picture.group].add(picture.split)
-    if apart := [group for group, splits in parts.items() if len(splits) > 1]:
-        first, *_, last = sorted((one for one in pictures if one.group == apart[0]), key=lambda one: one.split)
-        example = printable(f"{first.path} e {last.path}")
-        tell(f"Quase iguais em mais de uma parte, o que aumenta a acurácia: {number(len(apart), 0)}, como {example}.")
-    scenes: dict[str, list[int]] = defaultdict(list)
-    for picture in pictures:
-        scenes[picture.name].append(picture.group)
-    if alone := [name for name, groups in scenes.items() if len(set(groups)) == 1 < len(groups)]:
-        classes = first_few(alone, 5)
-        tell(f"Quase iguais entre si são todas as imagens de {classes}: a acurácia não diz nada de outras da classe.")
-    if small := sum(picture.is_small for picture in pictures):
-        tell(f"Imagens de menos de {min(SIDES)} pixels, em que não se procuram quase cópias: {number(small, 0)}.")
-    if len(pictures) > MOST:
-        tell(f"De mais de {number(MOST, 0)} imagens não se procuram quase cópias, só cópias exatas.")
-
-
-def _read_all(root: Path, every: list[Picture], side: int, framing: str) -> None:
-    """Fill in what is in the files, or what is wrong with them. Raises DataError for more than fits the memory."""
-    needed = 2 * len(every) * 3 * side * side  # twice: while they are put together
-    free = psutil.virtual_memory().available
-    if needed > MEMORY_SHARE * free:
-        raise DataError(
-            f"As {number(len(every), 0)} imagens de {root} com lado {side} não cabem na memória: pedem "
-            f"{number(needed / 1e9, 1)} GB, e há {number(free / 1e9, 1)} GB livres.",
-            "Use um lado menor ou menos imagens.",
-        )
-
-    files, decoded = Budget(BYTES_AT_ONCE), Budget(PIXELS_AT_ONCE)
-
-    def read(picture: Picture) -> None:
-        """One of them."""
-        try:
-            with files.of(os.path.getsize(picture.path)):
-                content = read_picture(picture.path)
-                with decoded.of(count_pixels(content)):
-                    image = decode_image(content, picture.path)
-                    picture.pixels = to_tensor(image, side, framing)
-        except ImageError as error:
-            picture.error = error
-            return
-        except OSError as error:  # it is gone by now
-            picture.error = ImageError(f"{picture.path} não pôde ser lido: {reason(error)}.")
-            return
-        picture.is_small = min(image.size) < min(SIDES)
-        picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
-        digest = sha256(content)
-        picture.key, picture.draw = digest.hexdigest()[:KEY], int.from_bytes(digest.digest()[:6], "big") / 2**48
-
-    with quiet(), ThreadPoolExecutor(own_cores()) as pool:
-        list(tqdm(pool.map(read, every), desc=f"Lendo {root}", total=len(every), unit="imagem", dynamic_ncols=True))
-
-
-def _tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: list[Picture]) -> None:
-    """Say how many pictures each class has, which files could not be read, and how many are copies of others."""
-    if cut := sum(picture.is_cut for picture in pictures):
-        tell(
-            f"Imagens com um lado que é o dobro do outro, ou mais: {number(cut, 0)}. Delas só conta o meio; "
-            'FRAMING = "inteira" (no terminal, --enquadrar inteira) as usa inteiras.'
-        )
-    counts = Counter(picture.name for picture in pictures)
-    tell(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[name], 0)})' for name in names)}.")
-    _tell_odd_classes(names, counts)
-    if bad:
-        shown = " ".join(str(file.error) for file in bad[:3]) + (f" e mais {len(bad) - 3}" if len(bad) > 3 else "")
-        tell(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {shown}")
-    same: dict[float, list[Picture]] = defaultdict(list)  # the pictures of one content
-    for picture in pictures:
-        same[picture.draw].append(picture)
-    if copies := len(pictures) - len(same):
-        text = f"Cópias exatas de outras imagens: {number(copies, 0)}."
-        if apart := [group for group in same.values() if len({(one.split, one.name) for one in group}) > 1]:
-            example = printable(f"{apart[0][0].path} e {apart[0][-1].path}")
-            text += f" Em mais de uma parte ou classe: {number(len(apart), 0)}, como {example}."
-        tell(text)
-
-
-def _tell_odd_classes(names: tuple[str, ...], counts: Counter[str]) -> None:
-    """Say which classes may be one by mistake, and that some have many times the pictures of others."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        alike[" ".join(name.casefold().split())].append(name)
-    for group in alike.values():
-        if len(group) > 1:
-            shown = ", ".join(f'"{name}"' for name in group)
-            tell(f"Nomes quase iguais que contam como classes diferentes: {shown}. Se é uma só, junte as pastas.")
-    rarest, commonest = min(names, key=lambda name: counts[name]), max(names, key=lambda name: counts[name])
-    if counts[commonest] >= UNEQUAL * counts[rarest]:
-        tell(
-            f'Classes muito desiguais: "{rarest}" tem {number(counts[rarest], 0)} imagens, e "{commonest}", '
-            f"{number(counts[commonest], 0)}. Pesam todas o mesmo no treino, mas de tão poucas se aprende pouco: "
-            f'fotografe mais para "{rarest}".'
-        )
 
 
 def _draw_splits(pictures: list[Picture], missing: list[str]) -> None:
