@@ -1,12 +1,18 @@
 """What `make` installs, up to the commands: on Linux without an NVIDIA GPU, builds of PyTorch without CUDA."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatchcase
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from classificador.apps.support import missing
 from conftest import ROOT
@@ -82,3 +88,38 @@ def test_make_asks_before_it_installs(tmp_path):
     assert asked < next(number for number, line in enumerate(installed) if "-m venv" in line)
     python = str(ROOT / "classificador" / "apps" / "support.py")
     assert subprocess.run([sys.executable, python], capture_output=True).returncode == 0
+
+
+def brought_by(written: list[str], extras: dict[str, list[str]]) -> set[str]:
+    """The distributions that pip installs for requirements, and for the requirements of those; extras: our own."""
+    found, waiting = set(), [Requirement(text) for text in written]
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        if name == "classificador":
+            waiting += [Requirement(text) for extra in wanted.extras for text in extras[extra]]
+        elif name not in found and (not wanted.marker or wanted.marker.evaluate({"extra": ""})):
+            found.add(name)
+            waiting += [Requirement(text) for text in metadata.requires(name) or []]
+    return found
+
+
+def test_make_lint_knows_the_types_of_every_import_from_what_it_installs():
+    """On a clean checkout: what another command has brought since, playwright for one, does not count."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    mypy, project = settings["tool"]["mypy"], settings["project"]
+    known = {pattern for rule in mypy["overrides"] if rule.get("ignore_missing_imports") for pattern in rule["module"]}
+    extras = project["optional-dependencies"]
+    brought = brought_by(project["dependencies"] + extras["dev"], extras)
+    homes = metadata.packages_distributions()
+    for path in (path for folder in mypy["files"] for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in names:
+                top = name.partition(".")[0]
+                ours = top in mypy["files"] or top in sys.stdlib_module_names
+                listed = any(fnmatchcase(name, pattern) or name + ".*" == pattern for pattern in known)
+                assert ours or listed or {canonicalize_name(home) for home in homes.get(top, [])} & brought, (
+                    f"{path}: {name}"
+                )
