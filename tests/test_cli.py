@@ -222,12 +222,14 @@ def test_a_result_is_written_to_a_file_as_its_reader_knows_it(toy_as_cifar10, mo
     text = (tmp_path / "r.csv").read_bytes()
     assert text.startswith(b"\xef\xbb\xbfarquivo;classe;") and "ação.png".encode() in text
     assert list(json.loads((tmp_path / "r.json").read_text("utf-8"))) == [str(tmp_path / "ação.png")]
+    (tmp_path / "outro.pth").write_bytes(b"x")
     for command, name, said in (
         (["avaliar"], "d.csv", "não é nome de um resultado, que se grava em .json"),
         (["prever", "x.png"], "ação.png", "que se grava em .json ou .csv"),  # as of *.png
         (["prever", "x.png"], model_file.name, "que se grava em .json ou .csv"),
         (["comparar", "runs"], "não/há.json", "não existe"),
         (["exportar"], "ação.png", "existe, e não termina em .onnx: o que há nele se perderia"),
+        (["exportar", "--formato", "pesos"], "outro.pth", "não termina em .pesos.pth"),  # a model that was trained
         (["avulso"], "ação.png", "existe, e não termina em .ipynb"),
         (["exportar"], ".", "é uma pasta"),
     ):

@@ -4,7 +4,6 @@ import io
 import os
 import struct
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from classificador.data import pictures
 from classificador.data.pictures import as_image, decode_image, open_image, to_tensor
 from classificador.errors import ImageError
+from png16 import png16
 
 RED = (255, 0, 0)
 
@@ -200,18 +200,6 @@ def tiff(pixels: np.ndarray, planar: bool = False) -> bytes:
     return (
         struct.pack("<2sHI", b"II", 42, directory) + data + tables + struct.pack("<H", len(tags)) + entries + bytes(4)
     )
-
-
-def png16(pixels: np.ndarray) -> bytes:
-    """A PNG of H×W×3 numbers, uint16."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 DEEP = np.linspace(0, 65535, 12 * 10 * 3).reshape(12, 10, 3).astype(np.uint16)

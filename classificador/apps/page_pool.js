@@ -2,6 +2,8 @@
 // Who computes: workers, each with the network; or, where a site's rules forbid workers, the page itself, a task at a
 // time. A task is the name of one of the network's functions and what it is given.
 
+const PATIENCE = 30_000; // milliseconds, and a task takes less than a second on a phone: the browser has ended the worker
+
 /** What a worker does: it gets the model, and then tasks, whose results it sends. */
 function work() {
   let network;
@@ -39,18 +41,27 @@ function workHere(pool, model) {
   give(pool);
 }
 
-/** Start a worker that does tasks of the pool; where none may be, the page does them. */
+/** Start a worker that does tasks of the pool; where none may be, or none is left, the page does them. */
 function hire(pool, model, scripts) {
-  let worker, current, isReady = false;
-  const refused = () => {
+  let worker, current, timer, isReady = false;
+  const lost = () => {
+    worker?.terminate();
+    if (current) pool.urgent.unshift(current);
     pool.alive -= 1;
-    if (pool.alive || pool.isHere) return;
+    if (pool.alive || pool.isHere) {
+      give(pool);
+      return;
+    }
     pool.isHere = true;
     workHere(pool, model);
   };
+  const send = (message) => {
+    timer = setTimeout(lost, PATIENCE);
+    worker.postMessage(message);
+  };
   const start = (next) => {
     current = next;
-    worker.postMessage({ task: next.task, given: next.given });
+    send({ task: next.task, given: next.given });
   };
   const done = () => {
     current = undefined;
@@ -61,24 +72,26 @@ function hire(pool, model, scripts) {
   try {
     worker = new Worker(scripts);
   } catch {
-    refused();
+    lost();
     return;
   }
   worker.onmessage = ({ data }) => {
+    clearTimeout(timer);
     isReady = true;
     current?.resolve(data);
     done();
   };
   worker.onerror = (event) => {
+    clearTimeout(timer);
     event.preventDefault();
     if (!isReady) {
-      refused();
+      lost();
       return;
     }
     current?.reject(new Error(event.message));
     done();
   };
-  worker.postMessage({ model });
+  send({ model });
 }
 
 /** The workers that share tasks. model: the text of the network's; scripts: the address of those that a worker needs. */

@@ -62,12 +62,9 @@ async function sizeOf(file) {
   }
 }
 
-/** What the network sees of a PNG with transparency; nothing of other files, which see() reads. */
-async function seeThrough(bytes, { side, framing }) {
-  const picture = await onWhite(bytes).catch(() => null);
-  if (!picture) return undefined;
-  const { width, height, pixels } = picture;
-  return shrink(width, height, side, framing, (left, top, wide, high) => {
+/** A picture whose bytes are known: something to draw, and the pixels that the network sees. */
+async function ofBytes({ width, height, pixels }) {
+  const seen = shrink(width, height, facts.side, facts.framing, (left, top, wide, high) => {
     const part = new Uint8Array(wide * high * 4);
     for (let row = 0; row < high; row++) {
       const from = ((top + row) * width + left) * 4;
@@ -75,6 +72,7 @@ async function seeThrough(bytes, { side, framing }) {
     }
     return part;
   });
+  return { source: await createImageBitmap(new ImageData(pixels, width, height)), pixels: seen };
 }
 
 /**
@@ -87,17 +85,19 @@ async function openPicture(file) {
   });
   const bytes = new Uint8Array(content);
   if (!bytes.length) throw new Told("está vazio. Escolha outra imagem.");
-  const deepGrey = String.fromCharCode(...bytes.subarray(1, 4)) === "PNG" && bytes[24] === 16 && bytes[25] === 0;
   let turned = false;
   try {
     turned = isTurned(bytes);
   } catch {} // EXIF that is damaged does not count
   if (turned) throw new Told("está virado, e nem todo navegador o põe em pé. Grave-o como JPEG.");
-  if (deepGrey) throw new Told("tem cinzas de 16 bits, que os navegadores escurecem. Converta a imagem para 8 bits.");
   const [width, height] = await sizeOf(file); // before it is decoded
   if (width * height > MOST_PIXELS) throw new Told(`tem ${width}×${height} pixels, demais. Reduza a imagem antes.`);
-  const bitmap = breaksOff(bytes) ? null : await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => null);
+  const isBroken = breaksOff(bytes), isPng = String.fromCharCode(...bytes.subarray(1, 4)) === "PNG";
+  const picture = isBroken ? null : await onWhite(bytes).catch((error) => (error instanceof Told ? Promise.reject(error) : null));
+  if (picture) return ofBytes(picture);
+  if (isPng && bytes[24] === 16 && bytes[25] === 0) throw new Told("tem cinzas de 16 bits, que os navegadores escurecem. Converta a imagem para 8 bits.");
+  const bitmap = isBroken ? null : await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => null);
   const remedy = "Converta-o para JPEG ou PNG, ou escolha outra imagem.";
   if (!bitmap) throw new Told(`está danificado, ou não é uma imagem que este navegador abra. ${remedy}`);
-  return { source: bitmap, pixels: await seeThrough(bytes, facts) };
+  return { source: bitmap };
 }

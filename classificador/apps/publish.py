@@ -81,7 +81,7 @@ def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple
     place = Path(options.saida or folder / f"{Path(options.modelo).stem}{ending}")
     if place.exists() and place.samefile(options.modelo):
         raise DataError(f"{place} é o próprio modelo, que se perderia.", OTHER_NAME)
-    path = _target(place, Path(f"x{ending}").suffix)
+    path = _target(place, ending)
     count = min(CHECKED, len(data.test))
     print(f"Conferindo em {count} imagens…")
     difference = write(model, data, path)
@@ -95,7 +95,7 @@ def _target(place: str | Path, ending: str) -> Path:
     path = Path(place)
     if path.is_dir():
         raise DataError(f"{path} é uma pasta.", f"Dê a --saida o nome de um arquivo {ending}.")
-    if path.exists() and path.suffix.lower() != ending:
+    if path.exists() and not path.name.lower().endswith(ending):
         raise DataError(f"{path} existe, e não termina em {ending}: o que há nele se perderia.", OTHER_NAME)
     with suppress(OSError):  # that the file cannot be written either tells
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from classificador import load_model, predict_image
 from classificador.apps.page import make_page, title_of
 from classificador.data.pictures import open_image, to_tensor
 from conftest import ROOT
+from png16 import png16
 
 PHOTOS = ROOT / "docs" / "fotos"
 
@@ -88,7 +89,7 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
     (tmp_path / "c-rasgada4.bmp").write_bytes((tmp_path / "inteira.bmp").read_bytes()[:-3000])
     (tmp_path / "d-desenho.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
     Image.new("1", (10_000, 10_000)).save(tmp_path / "e-enorme.png")  # a hundred megapixels in 12 kB
-    Image.fromarray(np.full((8, 8), 900, np.uint16)).save(tmp_path / "f-funda.png")
+    (tmp_path / "f-funda.png").write_bytes(png16(np.full((8, 8, 3), 900)))
     bad = sorted(path for path in tmp_path.iterdir() if path.name[1] == "-")
     visitor.open(shipped.as_uri())
     good = sorted(tmp_path.glob("inteira.*"))
@@ -317,17 +318,21 @@ def test_on_a_phone_the_answer_comes_into_sight(browser, shipped, width, height)
     context.close()
 
 
-def test_the_network_sees_what_pillow_makes_of_transparency_to_the_byte(visitor, shipped, tmp_path):
+def test_the_network_sees_what_pillow_makes_of_transparency_and_of_16_bits_to_the_byte(visitor, shipped, tmp_path):
     rng = np.random.default_rng(0)
     for mode, channels in (("RGBA", 4), ("LA", 2)):
         noise = rng.integers(0, 256, (50, 90, channels), dtype=np.uint8)
         Image.fromarray(noise, mode).save(tmp_path / f"{mode}-ruído.png")
         smooth = np.linspace(0, 255, 50 * 90 * channels).astype(np.uint8).reshape(50, 90, channels)  # other filters
         Image.fromarray(smooth, mode).save(tmp_path / f"{mode}-liso.png", optimize=True)
+    for channels in (1, 2, 3, 4):
+        noise = rng.integers(0, 65536, (50, 90, channels))
+        for bits in (16, 14) + (9,) * (channels == 1):
+            (tmp_path / f"{channels}-{bits}.png").write_bytes(png16(noise >> (16 - bits)))
     paths = sorted(tmp_path.iterdir())
     visitor.open(shipped.as_uri())
     visitor.choose(*paths)
-    visitor.wait_for_cards(4)
+    visitor.wait_for_cards(len(paths))
     seen = visitor.run(
         """return [...document.querySelectorAll("article canvas")].filter(
             (canvas) => canvas.getAttribute("aria-label") === "O que a rede vê").map(

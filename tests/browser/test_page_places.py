@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from sklearn.datasets import load_sample_images
 
 from classificador import load_model, predict_image
-from conftest import ROOT
+from conftest import ROOT, Visitor
 
 PHOTOS = ROOT / "docs" / "fotos"
 
@@ -64,6 +64,26 @@ def test_a_sites_rules_leave_the_answers_as_they_are(visitor, site, rules):
     assert best == "Gato" and abs(share - expected) < 0.01
     visitor.wait("!document.querySelector('article [aria-busy]')")  # the map, too
     assert "não pôde" not in visitor.run("return document.getElementById('results').textContent")
+
+
+@pytest.mark.parametrize("heard", ["false", "message.model"])
+def test_workers_that_a_browser_ends_without_a_word_are_not_waited_for(page, shipped, heard):
+    page.add_init_script(
+        f"""self.Worker = class extends Worker {{
+            postMessage(message) {{ if ({heard}) super.postMessage(message); }}
+        }}"""
+    )
+    page.clock.install()
+    page.goto(shipped.as_uri())
+    visitor = Visitor(page)
+    visitor.choose(PHOTOS / "gato.png")
+    page.wait_for_timeout(1500)  # for those that say that they are ready
+    assert visitor.answers() == {}
+    for _ in range(3):  # the workers, one after the other
+        page.clock.fast_forward(31_000)
+        page.wait_for_timeout(300)
+    visitor.wait_for_cards(1)
+    assert visitor.answers()["gato.png"][0] == "Gato"
 
 
 def expect_asleep(page) -> None:
