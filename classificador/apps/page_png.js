@@ -1,9 +1,8 @@
 "use strict";
 // A PNG with transparency, laid on white to the byte as Pillow does it: browsers multiply the colours with the transparency
-// beforehand, and Firefox rounds that up. And one of 16 bits, made as light as decode_image() of data/pictures.py makes it.
+// beforehand, and Firefox rounds that up. And one of 16 bits, made as light as data/deep.py makes it.
 
 const MOST_EXACT = 48e6; // bytes, decoded; a larger one is left to the browser, for its memory
-const FEW_BITS = 4; // as in data/pictures.py
 
 /** What a filter of the PNG format adds to a byte; left, up, corner: the same channel of the pixels decoded before. */
 function filtered(kind, left, up, corner) {
@@ -41,24 +40,16 @@ function unfilter(lines, length, step) {
   }
 }
 
-/** The lightest a value of 16 bits, or the upper byte of a colour, comes to, by the bits in use. Throws Told for few. */
-function whiteOf(most, isGrey) {
-  const bits = isGrey ? Math.max(8, 32 - Math.clz32(most)) : 32 - Math.clz32(Math.max(0, most - 1));
-  const remedy = "Converta para 8 bits por cor, em PNG ou JPEG.";
-  if (most && bits <= FEW_BITS) throw new Told(`tem 16 bits por cor e usa só uns ${bits + 8}. ${remedy}`);
-  return most ? 2 ** bits - 1 : 255;
-}
-
 /**
  * A PNG with transparency or of 16 bits, on white: its width, height and bytes, four a pixel, of which the last is 255.
- * Nothing of any other file, and where the browser cannot inflate. Throws Told.
+ * Nothing of any other file, and where the browser cannot inflate.
  */
 async function onWhite(bytes) {
   const view = new DataView(bytes.buffer);
   if (bytes.length < 33 || view.getUint32(0) !== 0x89504e47 || !self.DecompressionStream) return null;
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   const channels = { 0: 1, 2: 3, 4: 2, 6: 4 }[bytes[25]], size = bytes[24] / 8; // bytes a value
-  const isClear = channels === 2 || channels === 4, isGrey = channels === 1;
+  const isClear = channels === 2 || channels === 4;
   const length = width * channels * size;
   if (!(size === 2 || (size === 1 && isClear)) || !channels || bytes[28] || length * height > MOST_EXACT) return null;
   const parts = [];
@@ -72,21 +63,18 @@ async function onWhite(bytes) {
   unfilter(lines, length, channels * size);
 
   const light = channels - isClear; // channels that are light
-  const level = (at) => (isGrey ? 256 * lines[at] + lines[at + 1] : lines[at]);
-  let white = 255;
-  if (size === 2) {
-    let most = 0;
-    eachPixel(lines, length, channels * size, (from) => {
-      for (let c = 0; c < light; c++) most = Math.max(most, level(from + c * size));
-    });
-    white = whiteOf(most, isGrey);
-  }
+  const level = (at) => (size === 2 ? 256 * lines[at] + lines[at + 1] : lines[at]);
+  let most = 255; // white is the largest number of as many bits
+  eachPixel(lines, length, channels * size, (from) => {
+    for (let c = 0; size === 2 && c < light; c++) most = Math.max(most, level(from + c * size));
+  });
+  const white = 2 ** (32 - Math.clz32(most)) - 1;
   const pixels = new Uint8ClampedArray(width * height * 4);
   let to = 0;
   eachPixel(lines, length, channels * size, (from) => {
     const alpha = isClear ? lines[from + light * size] : 255;
     for (let c = 0; c < 3; c++) {
-      const colour = Math.min(255, Math.floor((level(from + (light === 3 ? c * size : 0)) * 255) / white));
+      const colour = Math.floor((level(from + (light === 3 ? c * size : 0)) * 255) / white);
       const sum = 128 * (colour * alpha + 255 * (255 - alpha)) + 2 ** 14; // the rounding of Pillow's AlphaComposite.c
       pixels[to + c] = ((sum >> 8) + sum) >> 15;
     }

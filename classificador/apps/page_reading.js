@@ -93,7 +93,7 @@ async function openPicture(file) {
   const [width, height] = await sizeOf(file); // before it is decoded
   if (width * height > MOST_PIXELS) throw new Told(`tem ${width}×${height} pixels, demais. Reduza a imagem antes.`);
   const isBroken = breaksOff(bytes), isPng = String.fromCharCode(...bytes.subarray(1, 4)) === "PNG";
-  const picture = isBroken ? null : await onWhite(bytes).catch((error) => (error instanceof Told ? Promise.reject(error) : null));
+  const picture = isBroken ? null : await onWhite(bytes).catch(() => null);
   if (picture) return ofBytes(picture);
   if (isPng && bytes[24] === 16 && bytes[25] === 0) throw new Told("tem cinzas de 16 bits, que os navegadores escurecem. Converta a imagem para 8 bits.");
   const bitmap = isBroken ? null : await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => null);

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from classificador.data.deep import content_of, deep_mode, scale_colours
 from classificador.drives import patiently
 from classificador.errors import ImageError
 from classificador.paths import as_path
@@ -28,12 +29,10 @@ with suppress(ImportError):  # HEIF, which an iPhone writes, is an extra, becaus
     FORMATS.append("HEIF")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
-MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 500 at the most on the way to RGB; larger is refused before decoding
+MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 600 at the most on the way to RGB; larger is refused before decoding
 BYTES_AT_ONCE = 300_000_000  # of files read by several threads
-PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 10 bytes on the way to RGB
-BITS = "bits_in_file"  # a note on an image object
+PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 12 bytes on the way to RGB
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
-FEW_BITS = 4  # of the upper 8: what 12 bits in 16 come to
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
 SMALLER = "Reduza a imagem antes."
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
@@ -60,7 +59,8 @@ def as_image(picture: Any) -> Image.Image:
         if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
             picture = _of_array(picture)
         if isinstance(picture, Image.Image) and picture.width * picture.height:
-            picture.info.setdefault(BITS, _bits(picture))  # which, once it is loaded, nothing tells any more
+            if deep_mode(picture) and not picture.tell():
+                return decode_image(content_of(picture), "A imagem")
             return _to_rgb(picture, "A imagem")
     except ImageError:
         raise
@@ -120,6 +120,8 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
                 image.draft(image.mode, (width // scale, height // scale))  # (a progressive one is held whole)
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{name} tem {width}×{height} pixels, demais.", SMALLER)
+            if deep_mode(image):
+                scale_colours(image, content, FORMATS)
             return _to_rgb(image, name)
     except ImageError:
         raise
@@ -152,35 +154,6 @@ def _unknown(content: bytes, name: str | Path) -> ImageError:
     if content[:4] in (b"II*\0", b"MM\0*"):
         return ImageError(f"{name} é um TIFF de um tipo que não se lê, talvez de números reais.", EIGHT_BITS)
     return ImageError(f"{name} não é uma imagem {', '.join(FORMATS)}.", "Converta o arquivo ou escolha outro.")
-
-
-def _brightened(image: Image.Image, name: str | Path) -> Image.Image:
-    """Colours of 16 bits, of which Pillow gives the upper 8, scaled by the bits that are in use, as greys are.
-
-    Raises ImageError where only a few are.
-    """
-    count = {"RGB": 3, "RGBA": 3, "LA": 1}.get(image.mode, 0)  # of the bands, those that are light
-    extrema: Any = image.getextrema()  # of each band
-    most = max((high for _, high in extrema[:count]), default=0)
-    bits = max(0, most - 1).bit_length()  # of some formats Pillow rounds the 8 up
-    if bits == 8 or not most:
-        return image
-    if bits <= FEW_BITS:
-        problem = f"{name} tem 16 bits por cor e usa só uns {bits + 8}; lido assim, teria poucos tons."
-        raise ImageError(problem, EIGHT_BITS)
-    scaled = [min(255, value * 255 // (2**bits - 1)) for value in range(256)]
-    return image.point(scaled * count + list(range(256)) * (len(image.getbands()) - count))
-
-
-def _bits(image: Image.Image) -> int:
-    """How many bits the file has for each colour of a pixel, where Pillow tells before it decodes; else 8."""
-    if BITS in image.info:
-        return int(image.info[BITS])
-    if image.format == "PNG":
-        return 16 if ";16" in str(getattr(image, "tile", "")) else 8
-    if image.format == "PPM":
-        return 16 if ", 65535)" in str(getattr(image, "tile", "")) else 8
-    return max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
 
 
 class Budget:
@@ -229,15 +202,13 @@ def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> to
 
 
 def _to_rgb(image: Image.Image, name: str | Path) -> Image.Image:
-    has_deep_colours = _bits(image) > 8 and len(image.getbands()) > 1
-    if has_deep_colours and getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == 2:
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
         problem = f"{name} é um TIFF de 16 bits com as cores em planos separados, que não se lê certo."
         raise ImageError(problem, EIGHT_BITS)
     image.load()
     with suppress(Exception):  # a damaged EXIF spoils no picture
         image = ImageOps.exif_transpose(image)
-    if has_deep_colours:
-        image = _brightened(image, name)
     if image.mode.startswith("I"):  # 16 or 32 bits, which Pillow's own conversion clips to white
         values = np.asarray(image).astype(np.int64)
         values -= min(0, values.min())
