@@ -4,19 +4,17 @@ import errno
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from string import digits
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from classificador.drives import HELD, patiently
 from classificador.errors import WriteError
 from classificador.portuguese import reason
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what file systems without locks answer
-PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between the attempts of retry()
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -32,7 +30,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        retry(os.replace, unfinished, path)
+        patiently(lambda: os.replace(unfinished, path), HELD)
         _sync_folder(path.parent)
     except OSError as error:
         there = os.path.isdir(path.parent)
@@ -54,19 +52,6 @@ def _sync_folder(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def retry(action: Callable[..., object], *arguments: Path) -> None:
-    """Call `action`, such as os.replace; while it is not permitted, again, for about a second.
-
-    On Windows nobody can replace or remove a file that another program, such as a virus scanner, has open.
-    """
-    for pause in PAUSES:
-        with suppress(PermissionError):
-            action(*arguments)
-            return
-        time.sleep(pause)
-    action(*arguments)
 
 
 def temporary(path: Path) -> Path:

@@ -17,7 +17,7 @@ from torch import nn
 
 from classificador import processes
 from classificador.errors import SettingsError
-from classificador.portuguese import tell
+from classificador.portuguese import number, tell
 from classificador.recipes import FEW
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
@@ -67,7 +67,7 @@ def unused_gpu() -> str:
     if names == NO_ANSWER:
         return "o driver da NVIDIA não responde (nvidia-smi diz por quê); reinstale-o e reinicie."
     if torch.version.cuda is None:
-        remedy = "instale o de CUDA, como diz pytorch.org (no projeto: `make run TORCH_INDEX=`)"
+        remedy = "instale o de CUDA, como diz pytorch.org (com make: apague .venv e execute `make run TORCH_INDEX=`)"
         return f"há uma {names}, mas este PyTorch ({torch.__version__}) é o só de CPU; {remedy}."
     return f"há uma {names}, que o PyTorch {torch.__version__} não alcança; atualize o driver da NVIDIA e reinicie."
 
@@ -95,7 +95,7 @@ def _nvidia_gpus() -> str:
 def own_cores() -> int:
     """How many of the machine's cores this process may use: what it is bound to, and a container's quota, are less."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([bound, *(max(1, math.ceil(quota)) for quota in [_quota()] if quota)])
+    return max(1, min(bound, math.ceil(_quota() or bound)))
 
 
 def _quota() -> float:
@@ -146,14 +146,6 @@ def describe_device(device: torch.device) -> str:
     return f"CPU ({count} thread{'s' if count > 1 else ''})"
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """The memory order in which convolutions are fastest; not on MPS, where batch normalisation gets it wrong.
-
-    See pytorch/pytorch#175189: gradients there are silently wrong with channels_last.
-    """
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
-
-
 def autocast(device: torch.device) -> torch.autocast:
     """Return the context in which convolutions and linear layers compute in bfloat16, where the device has it natively.
 
@@ -164,8 +156,11 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def to_device(model: nn.Module, device: torch.device) -> None:
-    """Bring a model to the device, in the memory order that suits it."""
-    model.to(device).to(memory_format=memory_format(device))
+    """Bring a model to the device, in the memory order in which its convolutions are fastest.
+
+    Not on MPS, where with channels_last gradients are silently wrong: pytorch/pytorch#175189.
+    """
+    model.to(device).to(memory_format=torch.contiguous_format if device.type == "mps" else torch.channels_last)
 
 
 def precision(device: torch.device) -> str:
@@ -236,5 +231,5 @@ def _held_by_others() -> str:
         return ""
     if others <= total / 4 or others <= free:
         return ""
-    size, whole = (f"{value / 2**30:.1f}".replace(".", ",") for value in (others, total))
+    size, whole = (number(value / 2**30, 1) for value in (others, total))
     return f", porque outros programas (talvez outro caderno aberto) ocupam {size} dos {whole} GB dela"

@@ -22,7 +22,7 @@ class ClassificadorError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str = ""):
-        super().__init__(problem, remedy)  # what pickle makes it anew from, for other processes
+        super().__init__(problem, remedy)
         self.problem, self.remedy = problem, remedy
 
     def __str__(self) -> str:
@@ -41,7 +41,6 @@ class SettingsError(ClassificadorError, ValueError):
 
     def __init__(self, problem: str, remedy: str = "", field: str = ""):
         super().__init__(problem, remedy)
-        self.args = (problem, remedy, field)
         self.field = field
 
     def __str__(self) -> str:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import count
 from pathlib import Path
 
 from classificador.errors import ClassificadorError, DataError
@@ -38,6 +39,12 @@ def as_path(given: str | os.PathLike[str], error: type[ClassificadorError] = Dat
         plain = f'Escreva r"{shown}" ou "{shown.replace(chr(92), "/")}".'
         raise error(problem, "Ponha um r antes das aspas." if "…" in shown else plain)
     return Path(os.path.expanduser(text))
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Return a path, and others for where it is taken: "x.png", "x (2).png", "x (3).png" and so on."""
+    yield path
+    yield from (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
 
 
 def unquote(text: str) -> str:

@@ -64,6 +64,11 @@ def first_few(items: Sequence[str], most: int) -> str:
     return ", ".join(items[:most]) + (f" e mais {len(items) - most}" if len(items) > most else "")
 
 
+def shorten(text: str, most: int) -> str:
+    """Return a text, a long one without its middle, so that it has `most` letters, an even number."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-most // 2 :]}"
+
+
 def duration(seconds: float) -> str:
     """Return e.g. "42 s", "2 min 23 s" or "1 h 05 min"."""
     minutes, rest = divmod(round(seconds), 60)

@@ -58,7 +58,7 @@ class Outcome:
     def __eq__(self, other):
         mine, theirs = self.tensors + self.best, other.tensors + other.best
         same = len(mine) == len(theirs) and all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
-        histories = [outcome.history.to_dict() | {"seconds": None} for outcome in (self, other)]
+        histories = [outcome.history.state_dict() | {"seconds": None} for outcome in (self, other)]
         return same and self.lr == other.lr and histories[0] == histories[1]
 
 

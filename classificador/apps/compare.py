@@ -7,7 +7,7 @@ from pathlib import Path
 
 from classificador.apps.arguments import RESULT, add_command, path_argument
 from classificador.errors import DataError, WriteError, printable
-from classificador.portuguese import duration, number, percent, reason
+from classificador.portuguese import duration, number, percent, reason, shorten
 
 COLUMNS = ("epoch", "seconds", "val_accuracy")  # of history.csv
 ABREAST, WIDEST = 4, 44  # settings that stand side by side, and letters of one that are shown
@@ -77,7 +77,7 @@ def _read(folder: Path) -> RunRecord:
             STATUS[record["status"]],
         ]
         images = f"{len(data['classes'])} classes, {data['train']} imagens, {data['crc32']}"
-        seen = {"lado": data.get("side", 32), "enquadrar": data.get("framing", "centro")}
+        seen = {"lado": data["side"], "enquadrar": data["framing"]}
         settings = record["settings"] | {"modelo": record["checkpoint"], "dados": images} | seen
         scores = {"test_accuracy": test.get("accuracy"), "test_f1": test.get("macro_f1")}
         return RunRecord({"name": folder.name} | scores | record, epochs, row, settings)
@@ -113,9 +113,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 def _shown(value: object) -> str:
     """A setting as a cell has room for it."""
-    text = "—" if value in (None, "") else str(value)
-    half = WIDEST // 2
-    return text if len(text) <= WIDEST else f"{text[: half - 1]}…{text[-half:]}"
+    return shorten("—" if value in (None, "") else str(value), WIDEST)
 
 
 def draw_comparison(records: list[RunRecord], path: str) -> str:

@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 
 from classificador.apps.arguments import DATA, add_command, path_argument
-from classificador.portuguese import number
+from classificador.errors import DataError
+from classificador.portuguese import number, reason
 
 
 def add_commands(commands) -> None:
@@ -18,13 +19,12 @@ def add_commands(commands) -> None:
 
 def data_command(options) -> tuple[int, dict]:
     """Bring and verify CIFAR-10; of a folder of class folders, read and count what is in it."""
-    from classificador import load_cifar10
-    from classificador.data.folders import is_for_cifar10, load_folder
+    from classificador import load_cifar10, load_data
 
     root = Path(options.dados)
     empty = root.is_dir() and not any(root.iterdir())  # made for CIFAR-10, then
-    own = not (options.fonte or is_for_cifar10(root) or empty)
-    data = load_folder(root) if own else load_cifar10(root, options.fonte)
+    data = (load_cifar10 if empty else load_data)(root, options.fonte)
+    own = bool(data.train.origins)
     what = f"{len(data.classes)} classes em {root}" if own else "CIFAR-10 conferido"
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
     train, val, test = (number(size, 0) for size in sizes.values())
@@ -39,14 +39,25 @@ def data_command(options) -> tuple[int, dict]:
     if scenes < count:
         kinds = "As quase iguais, ou de uma pasta dentro da classe, contam como uma"
         print(f"{kinds}: são {number(scenes, 0)} diferentes.")
-    return 0, sizes | {"classes": list(data.classes), "distinct": scenes}
+    return 0, sizes | {"classes": list(data.classes)} | ({"distinct": scenes} if own else {})
 
 
 def example_command(options) -> tuple[int, dict]:
-    """Write a data set of class folders to try one's own classes with."""
-    from classificador.data.folders import write_example
+    """Write scikit-learn's handwritten digits (8×8 pixels) as class folders, to try one's own classes with."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
 
-    count = write_example(options.pasta)
+    root, digits = Path(options.pasta), load_digits()
+    try:
+        root.mkdir(parents=True)
+        for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            folder = root / str(label)
+            folder.mkdir(exist_ok=True)
+            Image.fromarray((255 * pixels / 16).astype("uint8")).save(folder / f"{index:04d}.png")
+    except OSError as error:
+        problem = f"Não é possível gravar em {root}: {reason(error)}."
+        raise DataError(problem, "Dê uma pasta que ainda não existe.") from error
+    count = len(digits.images)
     print(f"{count} imagens em {options.pasta}, uma pasta por classe. Agora:")
     choices = "--sem-espelho --modelo numeros.pth"
     print(f"python -m classificador treinar --dados {shlex.quote(options.pasta)} {choices}")

@@ -11,18 +11,21 @@ from pathlib import Path
 from classificador.atomic import write_bytes
 from classificador.drives import patiently
 from classificador.errors import DataError, WriteError
+from classificador.paths import as_path, numbered
 from classificador.portuguese import first_few, number, reason
 
 DOUBTFUL = "duvidosas"
 
 
 def check_target(target: Path, arguments: list[str]) -> None:
-    """Raise DataError for a folder within one whose pictures are sorted: its copies would be read the next time."""
-    for argument in map(Path, arguments):
-        if argument.is_dir() and target.resolve().is_relative_to(argument.resolve()):
-            raise DataError(
-                f"{target} fica dentro de {argument}, e as cópias seriam lidas da próxima vez.", "Dê outra."
-            )
+    """Raise WriteError for a folder within one whose pictures are sorted: its copies would be read the next time."""
+    for argument in arguments:
+        with suppress(DataError):  # of a path that cannot be one, which is told with the others
+            folder = as_path(argument.partition("**")[0] or ".")  # of a pattern, where it looks into all folders
+            if not (folder.is_dir() and target.resolve().is_relative_to(folder.resolve())):
+                continue
+            problem = f"{target} fica dentro de {folder}, e as cópias seriam lidas da próxima vez."
+            raise WriteError(problem, "Dê outra.")
 
 
 def sort_pictures(homes: dict[str, str], target: Path, classes: Sequence[str]) -> str:
@@ -57,8 +60,7 @@ def sort_pictures(homes: dict[str, str], target: Path, classes: Sequence[str]) -
 
 def _copy(path: Path, content: bytes, folder: Path) -> int:
     """Copy a file, with this content, into a folder unless it is there; return how many copies were made."""
-    places = (folder / (path.name if place == 1 else f"{path.stem} ({place}){path.suffix}") for place in count(1))
-    for copy in places:
+    for copy in numbered(folder / path.name):
         if not os.path.lexists(copy):
             write_bytes(copy, content)
             with suppress(OSError):  # some drives keep no times

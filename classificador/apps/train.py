@@ -81,7 +81,7 @@ def train_command(options, defaults=None, network=None) -> tuple[int, dict]:
     model = build(replace(settings, symmetric=False), data, network) if network else None
     model, history = train(settings, data, options.modelo, model, resume=goes_on)
     _tell_outcome(model, history, settings, data, options.modelo)
-    return 128 + history.interrupted if history.interrupted else 0, history.to_dict()
+    return 128 + history.interrupted if history.interrupted else 0, history.state_dict()
 
 
 def teacher_command(options) -> tuple[int, dict]:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from classificador.atomic import remove_unfinished, retry, write_bytes
+from classificador.atomic import remove_unfinished, write_bytes
 from classificador.constants import CLASSES
 from classificador.data import formats
+from classificador.drives import HELD, patiently
 from classificador.errors import DataError, WriteError
 from classificador.paths import as_path
 from classificador.portuguese import reason, tell
@@ -161,7 +162,7 @@ def _read_local(root: Path) -> np.ndarray:
     records = formats.read(archive)
     if _write_cache(records, root):
         with suppress(OSError):
-            retry(os.unlink, archive)
+            patiently(archive.unlink, HELD)
     return records
 
 

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from classificador.atomic import retry
 from classificador.data import npm
 from classificador.data.formats import PARTIAL, PYTHON_ARCHIVE, SOURCE_VARIABLE
+from classificador.drives import HELD, patiently
 from classificador.errors import DataError, SlowError, SourceError
 from classificador.portuguese import reason, tell
 
@@ -130,9 +130,9 @@ def _download(url: str, root: Path, least_speed: float) -> Path:
     with partial.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found == MD5:
-        retry(os.replace, partial, root / PYTHON_ARCHIVE)
+        patiently(lambda: os.replace(partial, root / PYTHON_ARCHIVE), HELD)
         return root / PYTHON_ARCHIVE
-    retry(os.unlink, partial)
+    patiently(partial.unlink, HELD)
     raise SourceError(f"conteúdo errado, MD5 {found} em vez de {MD5}")
 
 

@@ -36,7 +36,6 @@ class Folder:
         for entry in entries:
             if os.path.isdir(entry):  # unlike Path's own, False for what cannot be entered
                 self.folder_paths.append(entry)
-                self.others["pastas"] += 1
             elif entry.suffix.lower() in SUFFIXES and os.path.isfile(entry):
                 self.pictures.append(entry)
             else:
@@ -63,6 +62,11 @@ class Folder:
     def class_folders(self) -> list["Folder"]:
         """The folders in it that hold pictures."""
         return [folder for folder in self.folders if folder.pictures]
+
+    @property
+    def folder_of_classes(self) -> Path | None:
+        """The first folder in it that seems to hold folders of classes."""
+        return next((folder.path for folder in self.folders if len(folder.class_folders) > 1), None)
 
 
 def find_classes(root: Path) -> dict[str, Classes]:
@@ -142,7 +146,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _place_of_classes(root: Folder) -> str:
     """Where the classes seem to be that a folder has not; "" if nothing tells."""
-    if inner := next((folder.path for folder in root.folders if len(folder.class_folders) > 1), None):
+    if inner := root.folder_of_classes:
         return f"As classes parecem estar em {inner}: dê esse caminho."
     if not root.pictures:
         return ""
@@ -160,7 +164,6 @@ def _tell_left_out(root: Folder, used: list[Folder], classes: list[Folder]) -> N
     again = [folder for outer in inside for folder in outer.folders if folder not in inside]
     left += [f"{brief(str(folder.path))}, pasta já lida por outro caminho" for folder in again]
     others = sum((folder.others for folder in inside), Counter())
-    del others["pastas"]  # they are read, too
     left += _counted(others)
     if left:
         rule = f"Só valem imagens ({', '.join(sorted(SUFFIXES))}) que estão na pasta da sua classe."
@@ -181,7 +184,6 @@ def find_pictures(root: str | Path) -> list[Path]:
     for folder in Folder(Path(root)).walk():
         found += folder.pictures
         others += folder.others
-    del others["pastas"]
     left = first_few(_counted(others), 5)
     if not found:
         remedy = f"Dê uma pasta com arquivos {', '.join(sorted(SUFFIXES))}."

@@ -9,7 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 
 from classificador.constants import FRAMINGS, SIDES
@@ -21,7 +20,7 @@ from classificador.data.reading import Picture, read_all, tell_near_copies, tell
 from classificador.data.zipped import as_folder
 from classificador.errors import DataError
 from classificador.paths import as_path
-from classificador.portuguese import first_few, reason, tell
+from classificador.portuguese import first_few, tell
 
 FEW = 1000  # pictures, at most, of which all are learnt from: a test of 15 % of more has an interval of ± 6 points
 HELD_OUT = 0.15  # of each class's pictures of more than FEW: for the test, and as many for the validation
@@ -65,7 +64,7 @@ def is_for_cifar10(root: Path) -> bool:
 
 def _refuse_pictures(root: Folder) -> None:
     """Raise DataError where class folders lie in the place of CIFAR-10."""
-    inner = next((folder.path for folder in root.folders if len(folder.class_folders) > 1), None)
+    inner = root.folder_of_classes
     names = [folder.name for folder in root.class_folders] or ([inner.name] if inner else [])
     if not names:
         return
@@ -137,14 +136,10 @@ def _group(pictures: list[Picture]) -> None:
         for mark in marks:
             sets.merge(index, first.setdefault(mark, index))
     for members in sets.subsets():
-        draw = pictures[min(members)].draw if len(members) == 1 else _draw_of(min(pictures[i].key for i in members))
+        key = min(pictures[index].key for index in members)
+        draw = int((key if len(members) == 1 else sha256(key.encode()).hexdigest())[:12], 16) / 2**48  # in [0, 1)
         for index in members:
             pictures[index].group, pictures[index].draw = min(members), draw
-
-
-def _draw_of(key: str) -> float:
-    """A number in [0, 1) that a text decides."""
-    return int.from_bytes(sha256(key.encode()).digest()[:6], "big") / 2**48
 
 
 def _draw_splits(pictures: list[Picture], missing: list[str]) -> None:
@@ -181,23 +176,3 @@ def _stack(root: Path, names: tuple[str, ...], pictures: list[Picture], splits: 
 
 def _pixels(pictures: list[Picture]) -> torch.Tensor:
     return torch.stack([picture.pixels for picture in pictures]) if pictures else torch.empty(0, 3, 32, 32)
-
-
-def write_example(root: str | Path) -> int:
-    """Write scikit-learn's handwritten digits (8×8 pixels) as a folder of class folders; return how many pictures.
-
-    Raises DataError if `root` is there already or cannot be written.
-    """
-    from sklearn.datasets import load_digits  # here: takes a second to load, which no other function needs
-
-    digits = load_digits()
-    try:
-        Path(root).mkdir(parents=True)
-        for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-            folder = Path(root, str(label))
-            folder.mkdir(exist_ok=True)
-            Image.fromarray((255 * pixels / 16).astype("uint8")).save(folder / f"{index:04d}.png")
-    except OSError as error:
-        problem = f"Não é possível gravar em {root}: {reason(error)}."
-        raise DataError(problem, "Dê uma pasta que ainda não existe.") from error
-    return len(digits.images)

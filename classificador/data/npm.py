@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from classificador.atomic import retry
 from classificador.data.formats import NPM_ARCHIVE
+from classificador.drives import HELD, patiently
 from classificador.errors import SourceError
 from classificador.portuguese import tell
 
@@ -45,7 +45,7 @@ def pack(root: Path) -> Path:
             found = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
         if found != SHA512:
             raise SourceError(f"conteúdo errado, SHA-512 {found} em vez de {SHA512}")
-        retry(os.replace, package, root / NPM_ARCHIVE)
+        patiently(lambda: os.replace(package, root / NPM_ARCHIVE), HELD)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return root / NPM_ARCHIVE

@@ -41,7 +41,7 @@ class Picture:
     name: str  # of its class
     error: ImageError | None = None  # why it could not be read; then the rest means nothing
     pixels: torch.Tensor = torch.empty(0)
-    draw: float = 0.0  # in [0, 1): what its content decides
+    draw: float = 0.0  # in [0, 1): what its content, or its group's, decides
     is_cut: bool = False  # half of it, or more, lies outside the square
     is_small: bool = False  # it is enlarged, and holds too little to tell near copies from what is only alike
     key: str = ""  # of Origin, and so the next
@@ -77,8 +77,7 @@ def read_all(root: Path, every: list[Picture], side: int, framing: str) -> None:
             return
         picture.is_small = min(image.size) < min(SIDES)
         picture.is_cut = framing == "centro" and max(image.size) >= 2 * min(image.size)
-        digest = sha256(content)
-        picture.key, picture.draw = digest.hexdigest()[:KEY], int.from_bytes(digest.digest()[:6], "big") / 2**48
+        picture.key = sha256(content).hexdigest()[:KEY]
 
     with quiet(), ThreadPoolExecutor(own_cores()) as pool:
         list(tqdm(pool.map(read, every), desc=f"Lendo {root}", total=len(every), unit="imagem", dynamic_ncols=True))
@@ -97,9 +96,9 @@ def tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: lis
     if bad:
         shown = " ".join(str(file.error) for file in bad[:3]) + (f" e mais {len(bad) - 3}" if len(bad) > 3 else "")
         tell(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {shown}")
-    same: dict[float, list[Picture]] = defaultdict(list)  # the pictures of one content
+    same: dict[str, list[Picture]] = defaultdict(list)  # the pictures of one content
     for picture in pictures:
-        same[picture.draw].append(picture)
+        same[picture.key].append(picture)
     if copies := len(pictures) - len(same):
         text = f"Cópias exatas de outras imagens: {number(copies, 0)}."
         if apart := [group for group in same.values() if len({(one.split, one.name) for one in group}) > 1]:

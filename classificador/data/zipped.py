@@ -4,12 +4,12 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, count
 from pathlib import Path
 
 from classificador.data.finding import SUFFIXES
 from classificador.data.pictures import MAX_BYTES
 from classificador.errors import DataError
+from classificador.paths import numbered
 from classificador.portuguese import number, tell
 
 MOST_BYTES = 8 * 2**30  # of its pictures, unpacked; Kaggle's cats and dogs have 0.8 GB
@@ -41,7 +41,7 @@ def as_folder(root: Path) -> Iterator[Path]:
         try:
             yield folder
         except DataError as error:  # which names a folder that will be gone
-            there = error.remedy and "dê esse caminho" in error.remedy
+            there = "dê esse caminho" in error.remedy
             remedy = REMEDY if there else error.remedy.replace(str(folder), str(root))
             raise DataError(error.problem.replace(str(folder), str(root)), remedy) from error
 
@@ -58,7 +58,7 @@ def _unpack(root: Path, place: Path) -> None:
         for entry in entries:
             target = place.joinpath(*_safe_parts(_name_of(entry)))
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(_free(target), "xb") as file:
+            with open(next(path for path in numbered(target) if not path.exists()), "xb") as file:
                 file.write(archive.read(entry))  # no more than file_size
 
 
@@ -71,12 +71,6 @@ def _name_of(entry: zipfile.ZipInfo) -> str:
         return given.decode()
     except UnicodeDecodeError:
         return given.decode("cp850")
-
-
-def _free(path: Path) -> Path:
-    """A path of this name that nothing has, also where the system takes two names of the ZIP for one."""
-    others = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
-    return next(place for place in chain([path], others) if not place.exists())
 
 
 def _safe_parts(name: str) -> list[str]:

@@ -115,7 +115,10 @@ def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ..
         for name, weight in learnt.items()
         if name in own and not is_lazy(own[name]) and not name.startswith("fc2.") and _fits(name, weight, own[name])
     }
-    vars(network)["taken_weights"] = set(fitting)
+    sees = {
+        "conv1.weight",
+        "conv2.weight",
+    } <= fitting.keys()  # one alone would not know the other's answers
     for name, weight in fitting.items():
         own[name][() if weight.shape == own[name].shape else slice(len(weight))] = weight
     for part in own.keys() & learnt.keys() & {"fc2.weight", "fc2.bias"}:
@@ -123,7 +126,7 @@ def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ..
             if name in known.classes and own[part].shape[1:] == learnt[part].shape[1:]:
                 own[part][label] = learnt[part][known.classes.index(name)]
     for name, weight in network.named_parameters():
-        if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2") and not goes_on:
+        if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2") and sees and not goes_on:
             weight.requires_grad_(False)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from classificador import processes
 from classificador.data.pictures import as_image, to_tensor
-from classificador.device import EVAL_BATCH, keep_freed_memory, memory_format, use_own_cores
+from classificador.device import EVAL_BATCH, keep_freed_memory, to_device, use_own_cores
 from classificador.errors import CheckpointError
 from classificador.network.model_info import COLDEST, HOTTEST, info_of
 
@@ -48,7 +48,7 @@ def predict_logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     keep_freed_memory()
     use_own_cores()
     device, training = next(model.parameters()).device, model.training
-    model.eval().to(memory_format=memory_format(device))
+    to_device(model.eval(), device)
     mine, parts = images[processes.shard(len(images))], []
     try:
         for batch in mine.split(EVAL_BATCH):

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from classificador.data.dataset import Split
-from classificador.portuguese import number, percent
+from classificador.portuguese import number, percent, shorten
 from classificador.results.metrics import Report, calibration_error, reliability
 from classificador.results.predict import uncalibrated
 from classificador.show.style import (
     BLACK,
     BLUE,
     COMMA,
+    LONGEST,
     MOST,
     ORANGE,
     PERCENT,
@@ -21,7 +22,6 @@ from classificador.show.style import (
     label_row,
     new_figure,
     picture_grid,
-    shorten,
     show,
     show_heat,
     styled,
@@ -260,5 +260,5 @@ def _verdict(report: Report, names: list[str], index: int) -> tuple[bool, str, s
     if predicted == label:
         return True, BLUE, f"✓ {names[predicted]}\n{sure}"
     origins = report.pictures.origins
-    file = f"\n{shorten(Path(origins[index].file).name)}" if origins else ""
+    file = f"\n{shorten(Path(origins[index].file).name, LONGEST)}" if origins else ""
     return False, ORANGE, f"✗ {names[predicted]}\n{sure}\né {names[label]}{file}"

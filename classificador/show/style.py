@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.ticker import FuncFormatter
 
+from classificador.portuguese import shorten
+
 # Okabe and Ito's palette: told apart with every kind of colour vision, and by lightness when printed in grey.
 BLUE, ORANGE, BLACK = "#0072B2", "#D55E00", "#222222"
 STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long list of literals
@@ -82,7 +84,7 @@ def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> 
     says so. which: the classes that are shown of many, which it says, too; "" where the figure is not by class.
     """
     rcParams["font.family"], drawable = fonts_for("".join(classes))  # before there are texts
-    names = list(map(shorten, classes))
+    names = [shorten(name, LONGEST) for name in classes]
     numbers = [place for place, name in enumerate(names) if names.count(name) > 1 or not drawable.issuperset(name)]
     notes = [f"{MOST} das {len(classes)} classes: {which}"] if which and len(classes) > MOST else []
     if numbers:
@@ -91,12 +93,6 @@ def subplots(classes: tuple[str, ...], which: str, *shape: int, **look: Any) -> 
     if notes:
         figure.supxlabel(". ".join(notes), fontsize=8)
     return figure, axes, [f"nº {place + 1}" if place in numbers else name for place, name in enumerate(names)]
-
-
-def shorten(name: str) -> str:
-    """Return a name, a long one without its middle."""
-    half = LONGEST // 2
-    return f"{name[: half - 1]}…{name[-half:]}" if len(name) > LONGEST else name
 
 
 def picture_grid(

@@ -22,10 +22,10 @@ def lit(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return ((images - mean) * torch.exp(0.25 * uniform(images, generator)) + mean + light).clamp(0, 1)
 
 
-def moved(images: torch.Tensor, generator: torch.Generator, most: int = 3) -> torch.Tensor:
+def moved(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Copies shifted by whole pixels, so that what is fine stays so; the rim is filled by reflection."""
     side = images.shape[-1]
-    most = most * side // 32
+    most = 3 * side // 32
     padded = F.pad(images, (most,) * 4, mode="reflect")
     places = torch.randint(2 * most + 1, (len(images), 2), generator=generator).tolist()
     return torch.stack([one[:, y : y + side, x : x + side] for one, (y, x) in zip(padded, places, strict=True)])

@@ -38,8 +38,7 @@ def foretell(trainer: Trainer, stop_signal: Callable[[], int]) -> None:
     try:
         text = outlook(trainer, stop_signal)
     finally:
-        for name, part in trainer.parts.items():
-            part.load_state_dict(before[name])
+        trainer.load_state_dict(before)
         trainer.kept_at = time.perf_counter()
     tell(text)
 

@@ -62,8 +62,7 @@ def suits(model: nn.Module, data: ImageData) -> bool:
         with torch.no_grad():
             logits = network.eval()(images)
             mine = _head(network, _regions(network, _first(network, images / 255)).flatten(1))
-        taken = {"conv1.weight", "conv2.weight"} <= vars(network)["taken_weights"]
-        own, is_copied = _own_units(network), taken and not network.conv2.weight.requires_grad
+        own, is_copied = _own_units(network), not network.conv2.weight.requires_grad
         is_plain = isinstance(network.norm3, nn.BatchNorm1d) and network.norm3.affine and network.fc1.bias is None
         return is_copied and is_plain and own >= 0 and torch.allclose(logits, mine, rtol=1e-3, atol=1e-3)
     except Exception:  # whatever an edited class lacks or does
@@ -96,8 +95,8 @@ def train(trainer: Trainer, stop_signal: Callable[[], int]) -> None:
             to_device(model, trainer.device)
             return
         logits, labels = predict_logits(model, pictures.images).cpu(), pictures.labels
-        scores = [(trainer.criterion(one, labels).item(), _accuracy(one, labels)) for one in (logits, held_out)]
-    (loss, accuracy), (val_loss, val_accuracy) = scores
+        loss, val_loss = (trainer.criterion(scores, labels).item() for scores in (logits, held_out))
+        accuracy, val_accuracy = ((scores.argmax(1) == labels).double().mean().item() for scores in (logits, held_out))
     trainer.history.add(loss, accuracy, val_loss, val_accuracy, trainer.clock.seconds)
     trainer.batches.done, trainer.judged = trainer.batches.steps_per_epoch, pictures
     trainer.bar.update(trainer.bar.total - trainer.bar.n)
@@ -260,10 +259,6 @@ def tune(
     for weight, requires_grad in was.items():
         weight.requires_grad_(requires_grad)
     return not stopped
-
-
-def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    return (scores.argmax(1) == labels).double().mean().item()
 
 
 def _tell_doubtful_labels(probabilities: torch.Tensor, pictures: Split, classes: tuple[str, ...]) -> None:

@@ -41,11 +41,9 @@ class History:
         for name, number in zip(COLUMNS, numbers, strict=True):
             getattr(self, name).append(number)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The history as plain lists, for a checkpoint or a JSON file."""
+    def state_dict(self) -> dict[str, Any]:
+        """The history as plain lists, for a resume point or a JSON file."""
         return asdict(self)
-
-    state_dict = to_dict
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the history of a run that goes on. Raises ValueError or TypeError for what is none."""

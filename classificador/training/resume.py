@@ -91,14 +91,13 @@ def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
             raise ValueError(f"mudou: {name}")
 
 
-def check_device(point: ResumePoint, device: torch.device) -> bool:
-    """Whether the run goes on where it was; else what the random numbers of the one device were is dropped."""
+def check_device(point: ResumePoint, device: torch.device) -> None:
+    """Where the run goes on elsewhere, drop what the random numbers of the one device were, and say so."""
     if (before := point.fingerprint[DEVICE]) == device.type:
-        return True
+        return
     for name, key in (("batches", "generator"), ("random", "device")):
         point.state[name].pop(key, None)
     tell(f"O treino começou em {printable(str(before))} e segue em {device.type}: não será mais igual bit a bit.")
-    return False
 
 
 def restore_memory_order(optimizer: Optimizer) -> None:

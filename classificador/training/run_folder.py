@@ -16,10 +16,11 @@ from typing import Any
 
 from torch import nn
 
-from classificador.atomic import remove_unfinished, reserve, retry, write_bytes
+from classificador.atomic import remove_unfinished, reserve, write_bytes
+from classificador.drives import HELD, patiently
 from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
-from classificador.paths import as_path
+from classificador.paths import as_path, numbered
 from classificador.portuguese import percent, reason, tell
 
 OTHERS = {".onnx", ".html", ".json", ".csv", ".ipynb", ".zip", ".png", ".jpg"}  # what no weights are to be called
@@ -67,18 +68,16 @@ class Runs:
 
     def new(self, label: str) -> Path:
         """Make a folder named after now and `label`, that nothing else has. Raises WriteError."""
-        name, number = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}", 1
-        while True:
-            folder = self.folder / (name if number == 1 else f"{name}-{number}")
+        for folder in numbered(self.folder / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}"):
             try:
                 folder.mkdir(parents=True)
+                break
             except FileExistsError:
-                number += 1
+                continue
             except OSError as error:
                 problem = f"Não é possível gravar em {folder}: {reason(error)}."
                 raise WriteError(problem, "Escolha outro caminho para o modelo.") from error
-            else:
-                return folder
+        return folder
 
     def next(self, recipe: str) -> Path:
         """The folder that the environment names, if no run has it yet, or else a new one. Raises WriteError."""
@@ -156,7 +155,7 @@ class RunFolder:
     def remove_resume_point(self) -> None:
         """Remove the resume point: the run is over."""
         with suppress(FileNotFoundError):
-            retry(os.unlink, self.resume_point)
+            patiently(lambda: os.unlink(self.resume_point), HELD)
 
     def _update_checkpoint(self) -> None:
         """Copy our best weights to `checkpoint`; the first time, set aside what it held."""

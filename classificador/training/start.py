@@ -89,13 +89,14 @@ def _of_cifar10(checkpoint: str | Path, network_class: Callable[..., nn.Module])
 
 
 def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
-    """Return the teacher saved in `path`, on `device`; its attribute `identity` tells it from others.
+    """Return the teacher saved in `path`, on `device`; its attribute `fingerprint` tells it from others.
 
     data: that the student learns. Raises CheckpointError when there is none, or one of other classes or another side.
     """
-    if not as_path(path, CheckpointError).exists():
+    file = as_path(path, CheckpointError)
+    if not file.exists():
         raise CheckpointError(f"Falta o professor ({path}).", "Treine-o antes: `python -m classificador professor`.")
-    teacher = cast(Teacher, load_model(path, Teacher))
+    teacher = cast(Teacher, load_model(file, Teacher))
     info, side = info_of(teacher), data.side
     if not info.preset:
         raise CheckpointError(f"{path} traz só pesos, e não os de um professor.", "Treine um, ou dê o arquivo dele.")
@@ -104,6 +105,6 @@ def load_teacher(path: str, data: ImageData, device: torch.device) -> Teacher:
     if info.side != side:
         problem = f"O professor em {path} aprendeu com imagens de {info.side} pixels; estas têm {side}."
         raise CheckpointError(problem)
-    teacher.fingerprint = {"crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}", "val_accuracy": info.val_accuracy}
+    teacher.fingerprint = {"crc32": f"{zlib.crc32(file.read_bytes()):08x}", "val_accuracy": info.val_accuracy}
     to_device(teacher, device)
     return teacher
