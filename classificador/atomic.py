@@ -29,7 +29,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         with open(unfinished, "xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         patiently(lambda: os.replace(unfinished, path), HELD)
         _sync_folder(path.parent)
     except OSError as error:
@@ -39,6 +39,15 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _sync(descriptor: int) -> None:
+    """Have the system write a file to its disk, where its drive knows how to: some network drives do not."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def _sync_folder(path: Path) -> None:

@@ -18,7 +18,6 @@ from torch import nn
 from classificador import processes
 from classificador.errors import SettingsError
 from classificador.portuguese import number, tell
-from classificador.recipes import FEW
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
 NO_ANSWER = "?"  # of NVIDIA's own program, whose driver fails
@@ -65,7 +64,7 @@ def unused_gpu() -> str:
     if is_hidden or _sees_cuda() or not (names := _nvidia_gpus()):
         return ""
     if names == NO_ANSWER:
-        return "o driver da NVIDIA não responde (nvidia-smi diz por quê); reinstale-o e reinicie."
+        return "o driver da NVIDIA não responde (nvidia-smi diz por quê): reinicie, e se não bastar reinstale-o."
     if torch.version.cuda is None:
         remedy = "instale o de CUDA, como diz pytorch.org (com make: apague .venv e execute `make run TORCH_INDEX=`)"
         return f"há uma {names}, mas este PyTorch ({torch.__version__}) é o só de CPU; {remedy}."
@@ -83,11 +82,13 @@ def _nvidia_gpus() -> str:
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
+        return NO_ANSWER
+    except OSError:
         return ""
     said = f"{done.stdout}{done.stderr}".lower()
     if done.returncode or "no devices" in said:
-        return NO_ANSWER if "communicate" in said else ""
+        return NO_ANSWER if said.strip() and "no devices" not in said else ""
     names = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     return ", ".join(dict.fromkeys(names))[:100]
 
@@ -204,17 +205,17 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def explain_out_of_memory(batch_size: int, recipe: str = "") -> Iterator[None]:
-    """Turn a full memory into a SettingsError with a batch size to try, where the recipe has batches."""
+def explain_out_of_memory(batch_size: int = 0) -> Iterator[None]:
+    """Turn a full memory into a SettingsError with a batch size to try, unless it is 0: where nobody chooses it."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         # On a CPU torch says so with a plain RuntimeError; so does CUDA, now and then.
-        said = "can't allocate memory", "out of memory", "ALLOC_FAILED", "not enough memory"
+        said = "can't allocate memory", "out of memory", "ALLOC_FAILED", "not enough memory", "STATUS_NOT_INITIALIZED"
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(text in str(error) for text in said):
             raise
         others = _held_by_others()
-        batches = f" com lotes de {batch_size}" if recipe != FEW else ""
+        batches = f" com lotes de {batch_size}" if batch_size else ""
         problem = f"a memória do dispositivo não basta{batches}{others}."
         smaller = f"Tente {max(2, batch_size // 2)}" if batch_size > 2 else "Menores não há: use outro dispositivo"
         smaller = smaller if batches else "Feche outros programas, ou use menos imagens"

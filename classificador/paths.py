@@ -5,12 +5,14 @@ import re
 from collections.abc import Collection, Iterator
 from itertools import count
 from pathlib import Path
+from urllib.request import url2pathname
 
-from classificador.errors import ClassificadorError, DataError
+from classificador.errors import ClassificadorError, DataError, brief
 
+OPENING, CLOSING = "“«„", "”»"  # of one that ended at a space, and of one that began before it
 QUOTES = {"'": "'", '"': '"', "“": "”", "‘": "’", "«": "»", "”": "”", "„": "“"}
-DASHES = re.compile("^[-‐‑‒–—―−﹣－]+(?=[^\\W\\d_])")  # of which a text processor makes what it likes
-ADDRESS = re.compile("(https?|ftps?|file|gs|s3):/+", re.IGNORECASE)  # Path leaves one of the slashes
+DASHES = "-‐‑‒–—―−﹣－"  # of which a text processor makes what it likes
+ADDRESS = re.compile(r"(https?|ftps?|gs|s3):/+|www\.|data:", re.IGNORECASE)  # Path leaves one of the slashes
 ESCAPES = {"\0": r"\0", "\1": r"\1", "\2": r"\2", "\3": r"\3", "\4": r"\4", "\5": r"\5", "\6": r"\6"}
 ESCAPES |= {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
 
@@ -27,10 +29,13 @@ def as_path(given: str | os.PathLike[str], error: type[ClassificadorError] = Dat
     text = unquote(text)
     if not text:
         raise error("O caminho está vazio.", "Dê o de um arquivo ou de uma pasta.")
-    if address := ADDRESS.match(text):
-        root = "/" * (address[1].lower() == "file")
-        problem = f"{address[1]}://{root}{text[address.end() :]} é um endereço, e não um arquivo."
-        raise error(problem, "Salve o que há nele e dê o arquivo.")
+    if ADDRESS.match(text):
+        shown = brief(re.sub(r"^(\w+):/+", r"\1://", text))
+        raise error(f"{shown} é um endereço, e não um arquivo daqui.", "Salve o que há nele, e dê o arquivo salvo.")
+    if text.lower().startswith("file:/"):  # as a browser shows a file
+        text = url2pathname("/" + text[len("file:") :].lstrip("/"))
+    if text[0] in OPENING or text[-1] in CLOSING:
+        raise error(f"O caminho {text} tem aspas de um texto copiado.", 'Escreva as retas: "…".')
     if text.endswith('"'):  # of cmd.exe, from "C:\fotos\"
         text = text[:-1]
     if any(sign in text for sign in ESCAPES) or any("\x7f" <= sign < "\xa0" for sign in text):
@@ -60,8 +65,9 @@ def plain_argument(text: str, options: Collection[str]) -> str:
 
     options: those that there are; what would be none of them stays as it is.
     """
-    if dashes := DASHES.match(text):
-        name = text[dashes.end() :]
+    if text[:1] and text[0] in DASHES:
+        name, sign, value = text.lstrip(DASHES).partition("=")
+        name = "".join("-" if letter in DASHES else letter for letter in name)
         option = ("-" if len(name) == 1 else "--") + name
-        return option if option.partition("=")[0] in options else text
+        return f"{option}{sign}{value}" if option in options else text
     return unquote(text) if text[:1] in "“”„‘«" else text

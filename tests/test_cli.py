@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -227,7 +228,7 @@ def test_a_result_is_written_to_a_file_as_its_reader_knows_it(toy_as_cifar10, mo
         (["avaliar"], "d.csv", "não é nome de um resultado, que se grava em .json"),
         (["prever", "x.png"], "ação.png", "que se grava em .json ou .csv"),  # as of *.png
         (["prever", "x.png"], model_file.name, "que se grava em .json ou .csv"),
-        (["comparar", "runs"], "não/há.json", "não existe"),
+        (["comparar", "runs"], "ação.png/há.json", "já existe um arquivo com esse nome"),
         (["exportar"], "ação.png", "existe, e não termina em .onnx: o que há nele se perderia"),
         (["exportar", "--formato", "pesos"], "outro.pth", "não termina em .pesos.pth"),  # a model that was trained
         (["avulso"], "ação.png", "existe, e não termina em .ipynb"),
@@ -261,8 +262,21 @@ def test_pictures_are_sorted_by_copies_and_nothing_is_moved_or_written_over(mode
         found = sorted(str(path.relative_to(tmp_path / "destino")) for path in (tmp_path / "destino").rglob("*.png"))
         assert found == ["Gato/a (2).png", "Gato/a.png", "_x/b.png", "duvidosas/c.png"]
     assert before == {path: path.read_bytes() for path in (tmp_path / "fotos").rglob("*.png")}
-    assert main(*command, tmp_path / "fotos" / "dentro") == 1
-    assert "fica dentro de" in capsys.readouterr().err and not (tmp_path / "fotos" / "dentro").exists()
+    for folder in (tmp_path / "fotos", f"'{tmp_path / 'fotos'}'", tmp_path / "fotos" / "**" / "*.png"):
+        arguments = ["prever", folder, *command[2:]]
+        assert main(*arguments, tmp_path / "fotos" / "dentro") == 1
+        assert "fica dentro de" in capsys.readouterr().err and not (tmp_path / "fotos" / "dentro").exists()
+    assert main(*command, model_file) == 1
+    assert "já existe um arquivo com esse nome" in capsys.readouterr().err
+
+
+def test_what_was_answered_is_kept_where_the_copies_find_no_room(model_file, tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(sorting, "write_bytes", Mock(side_effect=WriteError("Disco cheio.")))
+    command = ["prever", tmp_path / "a.png", "--modelo", model_file, "--separar", tmp_path / "destino"]
+    assert main(*command, "--saida", tmp_path / "nova" / "r.json") == 1
+    assert "o mesmo comando continua" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "nova" / "r.json").read_text("utf-8"))) == 1
 
 
 def test_sorting_tells_of_each_failure_and_leaves_no_half_copies(tmp_path, monkeypatch):

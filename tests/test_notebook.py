@@ -208,7 +208,7 @@ def test_the_prediction_section_uses_what_its_reader_wrote(workplace, photos, tm
     assert outputs(notebook).startswith(f"Modelo: {path}. Dados: {photos}.")
 
 
-def test_a_model_and_data_of_ones_own_are_what_the_command_runs_with(tmp_path, monkeypatch):
+def test_a_model_and_data_of_ones_own_are_what_the_command_runs_with(tmp_path, monkeypatch, capsys):
     ran = []
 
     def executed(notebook, run):
@@ -221,6 +221,9 @@ def test_a_model_and_data_of_ones_own_are_what_the_command_runs_with(tmp_path, m
 
     monkeypatch.setattr("classificador.apps.notebook.execute", executed)
     monkeypatch.chdir(tmp_path)
+    assert cli.main(["caderno", "--predicao", "--modelo", "não.pth"]) == 1
+    assert "erro: não.pth não existe" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    save_checkpoint("frutas.pth", cnn.make_network(cnn.CNN, channels=(4, 8), hidden=16), INFO)
     expected = [str(tmp_path / name) for name in ("frutas.pth", "frutas")]
     for options in ([], ["--predicao"]):
         assert cli.main(["caderno", *options, "--modelo", "frutas.pth", "--dados", "'frutas'"]) == 0

@@ -25,7 +25,6 @@ from classificador.errors import CheckpointError, ClassificadorError, DataError,
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.paths import as_path, plain_argument
-from classificador.recipes import FEW
 from classificador.results.predict import predict_image
 from classificador.training.history import ASLEEP, Clock
 from conftest import INFO, ROOT, write_pictures
@@ -248,6 +247,7 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
     for script, said in (
         ("echo failed to communicate; exit 9", "o driver da NVIDIA não responde"),
         ("echo No devices were found", ""),
+        ("echo Failed to initialize NVML: Driver/library version mismatch; exit 18", "reinicie, e se não bastar"),
         ("exit 1", ""),
     ):
         program.write_text(f"#!/bin/sh\n{script}\n")
@@ -280,7 +280,7 @@ def test_a_full_memory_names_what_is_left_to_try(error, batch, said):
 
 def test_where_there_are_no_batches_a_full_memory_names_none(monkeypatch):
     said = "^a memória do dispositivo não basta. Feche outros programas, ou use menos imagens.$"
-    with pytest.raises(SettingsError, match=said), device.explain_out_of_memory(128, FEW):
+    with pytest.raises(SettingsError, match=said), device.explain_out_of_memory():
         raise MemoryError
 
 
@@ -363,12 +363,12 @@ def test_every_path_of_every_command_is_taken_as_people_write_it(tmp_path, monke
 
 
 def test_an_address_is_told_as_one_wherever_a_path_may_stand(model, tmp_path, capsys):
-    for address in ("https://x.org/a.zip", "http://x.org/a.zip", "ftp://x.org/a.zip"):
+    for address in ("https://x.org/a.zip", "http://x.org/a.zip", "ftp://x.org/a.zip", "www.x.org/a.jpg"):
         for load in (load_data, load_model, partial(predict_image, model)):
-            with pytest.raises(ClassificadorError, match=f"^{address} é um endereço, e não um arquivo. Salve"):
+            with pytest.raises(ClassificadorError, match=f"^{address} é um endereço, e não um arquivo daqui. Salve"):
                 load(Path(address) if load is load_model else address)
         with pytest.raises(SystemExit):
             cli.main(["treinar", "--dados", address])
-        assert f"--dados: {address} é um endereço, e não um arquivo. Salve" in capsys.readouterr().err
+        assert f"--dados: {address} é um endereço, e não um arquivo daqui. Salve" in capsys.readouterr().err
         assert cli.main(["prever", address, "--modelo", str(tmp_path / "m.pth")]) == 1
-        assert f"{address} é um endereço, e não um arquivo. Salve" in capsys.readouterr().err
+        assert f"{address} é um endereço, e não um arquivo daqui. Salve" in capsys.readouterr().err

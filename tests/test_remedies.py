@@ -3,9 +3,11 @@
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from classificador.apps import cli
 from classificador.data import pictures
@@ -19,6 +21,7 @@ def workplace(tmp_path, monkeypatch, quick):
     """A folder with pictures of two classes, one of them as a phone writes them, and a model of CIFAR-10."""
     monkeypatch.chdir(tmp_path)
     write_pictures(tmp_path / "viagem" / "fotos", 12, céu="blue", mato="green")
+    register_heif_opener()
     Image.new("RGB", (40, 50), "blue").save(tmp_path / "foto.heic", format="HEIF")
     save_checkpoint("best_model.pth", make_network(CNN, channels=(4, 8), hidden=16), INFO)
     return tmp_path
@@ -61,7 +64,7 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 8 --modelo meu.pth"
         (
             TRAIN,
             "exportar --modelo meu.pth --formato pesos --dados data",
-            r"Dê as dele com (--dados)",
+            r"ou as imagens dele com (--dados)",
             "exportar --modelo meu.pth --formato pesos {0} viagem/fotos",
         ),
     ],
@@ -80,6 +83,7 @@ def test_doing_what_the_message_says_works(workplace, toy_as_cifar10, capsys, be
 def test_a_heic_photo_opens_once_the_package_named_is_there(workplace, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "FORMATS", [name for name in pictures.FORMATS if name != "HEIF"])
+        patch.setitem(sys.modules, "pillow_heif", None)
         code, error = run("prever foto.heic", capsys)
         assert code == 1 and "python -m pip install pillow-heif" in error
     assert run("prever foto.heic", capsys)[0] == 0

@@ -12,6 +12,7 @@ from classificador.apps.arguments import Parser
 from classificador.atomic import write_bytes
 from classificador.errors import ClassificadorError, SettingsError, WriteError, printable
 from classificador.paths import plain_argument
+from classificador.portuguese import reason
 
 # What all the processes that torchrun started do; anything else only the first does.
 TOGETHER = (train.train_command, train.teacher_command, predict.evaluate_command)
@@ -76,8 +77,10 @@ def _check_result_file(path: Path, is_of_pictures: bool) -> None:
     if path.suffix.lower() not in endings:
         problem = f"{path} não é nome de um resultado, que se grava em {' ou '.join(endings)}."
         raise WriteError(problem, "Dê a --saida um nome como resultado.json.")
-    if not path.absolute().parent.is_dir():
-        raise WriteError(f"A pasta de {path} não existe.", "Crie-a antes.")
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"Não é possível gravar em {path}: {reason(error)}.", "Dê outro caminho.") from error
 
 
 def _write_result(result: dict, path: Path) -> None:

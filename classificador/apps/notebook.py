@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from PIL import Image
 
+from classificador import errors
 from classificador.atomic import write_bytes
 from classificador.errors import ClassificadorError, brief
 from classificador.portuguese import duration, number, percent
@@ -155,7 +156,7 @@ def run_notebook(only_prediction: bool, values: dict[str, Any], write: bool) -> 
     except (CellExecutionError, DeadKernelError) as error:
         failure = "O kernel do caderno morreu; talvez tenha faltado memória"
         if isinstance(error, CellExecutionError):
-            failure = f"{error.ename}: {brief(error.evalue)}".rstrip(".")
+            failure = ("" if hasattr(errors, error.ename) else f"{error.ename}: ") + brief(error.evalue).rstrip(".")
         raise ClassificadorError(f"{failure}.", f"O caderno até aqui ficou em {shown}.") from error
     finally:
         _write_to(folder, notebook)

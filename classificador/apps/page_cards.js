@@ -149,8 +149,10 @@ function fillCard(card, { name, photo, pixels, probabilities, notes, twin }) {
   const title = make("h2", "", "", make("bdi", "", facts.classes[order[0]]));
   const text = make("div", "answer", "", title, make("p", "name", "", make("bdi", "", name)));
   if (twin) text.append(make("p", "name", "Para a rede, é a mesma foto que ", make("bdi", "", twin)));
-  text.append(...notes.map((note) => make("p", "warning", note)), bars);
+  const warnings = notes.map((note) => make("p", "warning", note));
+  const isDoubted = notes[0] === facts.doubt; // what is said of the answer stands above the bars, the rest at the end
+  text.append(...warnings.splice(0, isDoubted ? 1 : 0), bars);
   text.append(make("div", "actions", "", ...(order.length > 3 ? [rest] : []), save));
   card.className = "";
-  card.replaceChildren(text, make("div", "pictures", "", photo.parentElement, seen, where));
+  card.replaceChildren(text, make("div", "pictures", "", photo.parentElement, seen, where), ...warnings);
 }

@@ -9,9 +9,9 @@ const COPIES = 4; // copies of a picture that tell how far an answer moves in a 
 let queue = Promise.resolve();
 let blindness = 0; // what canvasError() said last
 
-/** Say something beside the buttons, where everyone sees it and screen readers tell it. */
-function say(words) {
-  byId("status").textContent = words;
+/** Say something beside the buttons, where everyone sees it and screen readers tell it; more: for these alone. */
+function say(words, more = "") {
+  byId("status").replaceChildren(words, ...(more ? [make("span", "hidden", ` ${more}`)] : []));
 }
 
 /** Whether this browser hides from the page what is in a picture; it is then said, with what helps. */
@@ -85,10 +85,10 @@ function take(...pictures) {
     queue = queue.then(async () => {
       const card = cards[i];
       if (!card.isConnected) return; // cleared
-      let words, outcome = null;
+      let words, more, outcome = null;
       try {
         outcome = await answer(card, name, await get());
-        if (outcome) words = `A rede diz \u2068${facts.classes[outcome.best]}\u2069 (\u2068${name}\u2069). ${outcome.notes.join(" ")}`;
+        if (outcome) [words, more] = [`A rede diz \u2068${facts.classes[outcome.best]}\u2069.`, outcome.notes.join(" ")];
       } catch (error) {
         const other = `não pôde ser classificado (${error.message}). Escolha outra imagem.`;
         const problem = error instanceof Told ? error.message : other;
@@ -98,8 +98,10 @@ function take(...pictures) {
       if (!card.isConnected) return;
       answered.push(outcome);
       countUp();
-      if (pictures.length === 1) say(words.trim());
-      else if (i === pictures.length - 1) say(byId("tally").textContent);
+      if (pictures.length === 1) {
+        say(words, more);
+        byId("above").scrollIntoView({ block: "start" }); // which what was said may have moved
+      } else if (i === pictures.length - 1) say(byId("tally").textContent);
     });
   });
 }

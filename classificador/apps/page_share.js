@@ -3,6 +3,17 @@
 
 const canShare = Boolean(navigator.canShare?.({ files: [new File([""], "a.png", { type: "image/png" })] }));
 
+/** A text as lines no wider than so many pixels in the context's font. */
+function wrapped(context, text, most) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (context.measureText(longer).width <= most) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
 /** Draw an answer on a canvas of 1080×1350. */
 function drawShared({ photo, pixels, probabilities, notes }) {
   const canvas = makeCanvas(1080, 1350), small = makeCanvas(facts.side, facts.side);
@@ -29,9 +40,11 @@ function drawShared({ photo, pixels, probabilities, notes }) {
   context.drawImage(small, 740, 160, 280, 280);
   write("o que a rede vê", 740, 480, 32, { most: 280 });
   write(facts.classes[order[0]], 60, 890, 84, { ...ink, weight: 700 });
-  notes.forEach((note, line) => write(note, 60, 930 + 30 * line, 26, { colour: "#8a3b00" }));
+  context.font = "400 26px system-ui, sans-serif";
+  const lines = notes.flatMap((note) => wrapped(context, note, 960));
+  lines.forEach((line, i) => write(line, 60, 932 + 34 * i, 26, { colour: "#8a3b00" }));
   order.slice(0, 3).forEach((i, place) => {
-    const y = 980 + 88 * place;
+    const y = 980 + 34 * Math.max(0, lines.length - 1) + 88 * place;
     context.fillStyle = "#ffffff";
     context.fillRect(60, y, 960, 70);
     context.fillStyle = "#cfe6df";

@@ -8,8 +8,8 @@ from glob import glob
 from pathlib import Path
 
 from classificador.apps.arguments import DATA, MODEL, RESULT, add_command, path_argument
-from classificador.apps.sorting import check_target, sort_pictures
-from classificador.errors import ClassificadorError, DataError, printable
+from classificador.apps.sorting import prepare_target, sort_pictures
+from classificador.errors import ClassificadorError, DataError, WriteError, printable
 from classificador.paths import as_path
 from classificador.portuguese import number
 
@@ -66,7 +66,7 @@ def predict_command(options) -> tuple[int, dict]:
         raise ClassificadorError("Use --csv ou --json, não os dois.")
     target = Path(options.separar) if options.separar else None
     if target:
-        check_target(target, options.imagens)
+        prepare_target(target, options.imagens)
     model, code = load_model(options.modelo), 0
     results: dict[str, dict] = {}
     homes: dict[str, str] = {}
@@ -90,7 +90,11 @@ def predict_command(options) -> tuple[int, dict]:
         print(f"Interrompido depois de {len(results)} imagens.", file=sys.stderr)
         code = 130
     if target:
-        print(printable(sort_pictures(homes, target, info_of(model).classes)))
+        try:
+            print(printable(sort_pictures(homes, target, info_of(model).classes)))
+        except WriteError as error:  # the answers are not lost by it
+            print(printable(f"erro: {error}"), file=sys.stderr)
+            code = code or 1
     return code, results
 
 

@@ -77,7 +77,8 @@ def _write_checked(options, write: Callable, ending: str, folder: Path) -> tuple
     model, data = model_and_data(options)
     take_classes(model, data.classes)
     if set(data.classes) != set(info_of(model).classes):
-        raise DataError(f"As imagens de {options.dados} não são das classes deste modelo.", "Dê as dele com --dados.")
+        problem = f"As imagens de {options.dados} não são das classes de {options.modelo}."
+        raise DataError(problem, "Dê o modelo delas com --modelo, ou as imagens dele com --dados.")
     place = Path(options.saida or folder / f"{Path(options.modelo).stem}{ending}")
     if place.exists() and place.samefile(options.modelo):
         raise DataError(f"{place} é o próprio modelo, que se perderia.", OTHER_NAME)

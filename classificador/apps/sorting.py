@@ -17,8 +17,11 @@ from classificador.portuguese import first_few, number, reason
 DOUBTFUL = "duvidosas"
 
 
-def check_target(target: Path, arguments: list[str]) -> None:
-    """Raise WriteError for a folder within one whose pictures are sorted: its copies would be read the next time."""
+def prepare_target(target: Path, arguments: list[str]) -> None:
+    """Make the folder. Raises WriteError where it cannot be, and for one within a folder whose pictures are sorted.
+
+    Its copies would be read the next time.
+    """
     for argument in arguments:
         with suppress(DataError):  # of a path that cannot be one, which is told with the others
             folder = as_path(argument.partition("**")[0] or ".")  # of a pattern, where it looks into all folders
@@ -26,6 +29,10 @@ def check_target(target: Path, arguments: list[str]) -> None:
                 continue
             problem = f"{target} fica dentro de {folder}, e as cópias seriam lidas da próxima vez."
             raise WriteError(problem, "Dê outra.")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"Não é possível gravar em {target}: {reason(error)}.", "Dê outra pasta.") from error
 
 
 def sort_pictures(homes: dict[str, str], target: Path, classes: Sequence[str]) -> str:
@@ -51,7 +58,8 @@ def sort_pictures(homes: dict[str, str], target: Path, classes: Sequence[str]) -
     except (OSError, WriteError) as error:
         done = number(sum(copied.values()), 0)
         problem = f"Depois de {done} cópias, não foi possível gravar em {target}: {reason(error)}."
-        raise WriteError(problem, "O que já está lá fica.") from error
+        remedy = "Libere espaço ou dê outra pasta; o mesmo comando continua: o que já está lá não se copia de novo."
+        raise WriteError(problem, remedy) from error
     counts = ", ".join(f"{name} ({number(times, 0)})" for name, times in sorted(copied.items()) if times)
     again = f" Já estavam lá: {number(there, 0)}." if there else ""
     again += f" Não puderam ser lidas: {first_few(unread, 3)}." if unread else ""

@@ -95,7 +95,10 @@ def teacher_command(options) -> tuple[int, dict]:
 def notebook_command(options) -> tuple[int, dict]:
     """Run the notebook as a whole, or its prediction section."""
     from classificador.apps.notebook import run_notebook
+    from classificador.files.model_file import read_checkpoint
 
+    if options.predicao and options.modelo:
+        read_checkpoint(options.modelo)  # which tells what is wrong with it at once
     paths = {"CHECKPOINT": options.modelo, "DATA_DIR": options.dados}
     values: dict[str, Any] = {name: os.path.abspath(place) for name, place in paths.items() if place}
     values |= {name: value for name, value in (("PRESET", options.preset), ("RESUME", options.retomar)) if value}

@@ -22,11 +22,6 @@ from classificador.portuguese import reason
 
 # Only formats with a plain decoder: Pillow would hand EPS to an external program.
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"]
-with suppress(ImportError):  # HEIF, which an iPhone writes, is an extra, because few need it
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener()
-    FORMATS.append("HEIF")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 600 at the most on the way to RGB; larger is refused before decoding
@@ -51,7 +46,7 @@ def as_image(picture: Any) -> Image.Image:
             picture = picture.getvalue() if hasattr(picture, "getvalue") else picture.read()
         except (OSError, ValueError) as error:  # one that was opened as text, or is closed
             raise ImageError("O arquivo aberto não pôde ser lido.", 'Dê o caminho dele, ou open(…, "rb").') from error
-    if isinstance(picture, bytes | bytearray):
+    if isinstance(picture, bytes | bytearray | memoryview):
         return decode_image(bytes(picture), "A imagem")
     try:
         if isinstance(picture, torch.Tensor) and picture.dtype == torch.uint8 and picture.shape[:-2] == (3,):
@@ -65,7 +60,7 @@ def as_image(picture: Any) -> Image.Image:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError("A imagem está danificada ou não tem pixels.", "Dê outra.") from error
+        raise ImageError("A imagem está danificada, fechada ou sem pixels.", "Dê o caminho do arquivo.") from error
     details = (str(getattr(picture, name)) for name in ("shape", "dtype") if hasattr(picture, name))
     kind = " ".join([type(picture).__name__, *details])
     remedy = "Dê um arquivo, uma imagem do Pillow ou um array uint8 de altura × largura × 3, uma por vez."
@@ -126,6 +121,8 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
+        if "HEIF" not in FORMATS and _is_heif(content) and _read_heif():
+            return decode_image(content, name)
         raise _unknown(content, name) from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(f"{name} não cabe na memória.", SMALLER) from error
@@ -143,14 +140,31 @@ def quiet() -> AbstractContextManager[object]:
     return warnings.catch_warnings(action="ignore") if in_main else nullcontext()
 
 
+def _is_heif(content: bytes) -> bool:
+    return content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS
+
+
+def _read_heif() -> bool:
+    """Let Pillow read what an iPhone writes, once its package is there: an extra, because few need it."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+        FORMATS.append("HEIF")
+        return True
+    return False
+
+
 def _unknown(content: bytes, name: str | Path) -> ImageError:
     """The error that says what these bytes are, which Pillow takes for no picture."""
     if not content:
         return ImageError(f"{name} não tem conteúdo.", "Escolha outra imagem.")
-    if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
-        return ImageError(f"{name} é HEIC.", "Para ler fotos assim: python -m pip install pillow-heif.")
+    if _is_heif(content):
+        install = "python -m pip install pillow-heif (em uma célula, %pip install pillow-heif)"
+        return ImageError(f"{name} é HEIC.", f"Para ler fotos assim: {install}.")
     if content[:4] == b"PK\3\4":
-        return ImageError(f"{name} é um ZIP.", "Descompacte-o, e dê a pasta.")
+        problem = f"{name} não é uma imagem: é um ZIP, ou por dentro o é, como os de modelos e documentos."
+        return ImageError(problem, "Se tem fotos, descompacte-o, e dê a pasta.")
     if content[:4] in (b"II*\0", b"MM\0*"):
         return ImageError(f"{name} é um TIFF de um tipo que não se lê, talvez de números reais.", EIGHT_BITS)
     return ImageError(f"{name} não é uma imagem {', '.join(FORMATS)}.", "Converta o arquivo ou escolha outro.")

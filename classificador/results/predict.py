@@ -9,7 +9,7 @@ from torch import nn
 
 from classificador import processes
 from classificador.data.pictures import as_image, to_tensor
-from classificador.device import EVAL_BATCH, keep_freed_memory, to_device, use_own_cores
+from classificador.device import EVAL_BATCH, explain_out_of_memory, keep_freed_memory, to_device, use_own_cores
 from classificador.errors import CheckpointError
 from classificador.network.model_info import COLDEST, HOTTEST, info_of
 
@@ -17,12 +17,13 @@ FEWEST = 50  # validation images below which a temperature would be chance: of t
 FALSE_WARNINGS = 0.05  # share of pictures of known classes that are doubted
 
 
+@explain_out_of_memory()
 def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return class probabilities, float32 N×classes on the CPU, for uint8 or [0, 1] float images of N×3×S×S.
 
     Calibrated, where the model has a temperature for its logits, fitted on validation images by fit_temperature().
-    The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type, and
-    CheckpointError for weights so large that the answers are no numbers.
+    The model stays in the mode and on the device it was. Raises ValueError for images of another shape or type,
+    CheckpointError for weights so large that the answers are no numbers, and SettingsError where memory is full.
     """
     if not isinstance(images, torch.Tensor):
         raise ValueError(f"Esperava um tensor do torch; veio {type(images).__name__}. Use torch.from_numpy.")

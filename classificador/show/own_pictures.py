@@ -71,7 +71,7 @@ class PictureBox(AnyWidget):
         label.textContent = "Arraste fotos para cá, ou clique para escolher";
         Object.assign(input, { type: "file", accept: "image/*", multiple: true });
         const waiting = [];
-        let isSending = false;
+        let isSending = false, isLate = false;
         const send = async () => {
           const piece = 2 ** 18, unread = [];
           while (waiting.length) {
@@ -83,19 +83,25 @@ class PictureBox(AnyWidget):
                 unread.push(file.name);
                 break;
               }
-              const arrived = new Promise((resolve) => { answered = resolve; setTimeout(resolve, 10_000, "late"); });
+              const arrived = new Promise((resolve) => { answered = resolve; });
+              const timer = setTimeout(() => {
+                isLate = true;
+                const more = waiting.length ? ` Esperam por ela: ${waiting.map(({ name }) => name).join(", ")}.` : "";
+                const why = "o kernel está ocupado, e ela virá depois, ou a conexão a reteve: solte-a de novo.";
+                status.textContent = `A foto ${file.name} ainda não chegou: ${why}${more}`;
+              }, 10_000);
               model.send({ name: file.name, size: file.size, start }, undefined, [bytes]);
-              if ((await arrived) === "late") {
-                waiting.length = 0;
-                status.textContent = `A foto ${file.name} não chegou: o kernel está ocupado, ou a conexão a reteve.`;
-                return;
-              }
+              const how = await arrived;
+              clearTimeout(timer);
+              isLate = false;
+              if (how === "given up") break;
             }
           }
           status.textContent = unread.length ? `Não pôde ser lido: ${unread.join(", ")}` : "";
         };
         const take = async (files) => {
           waiting.push(...files);
+          if (isLate) answered("given up"); // what comes after it may arrive
           if (isSending) return; // they have their turn
           isSending = true;
           await send().finally(() => { isSending = false; });

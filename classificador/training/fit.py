@@ -76,7 +76,8 @@ def fit(
     learn, settings = _choose_how(model, data, settings)
     runs = Runs(checkpoint)
     files = RunFolder(runs) if processes.rank() == 0 else nullcontext()
-    with stop_requests() as stop_signal, files as folder, explain_out_of_memory(settings.batch_size, settings.preset):
+    batch = settings.batch_size if settings.preset != FEW else 0
+    with stop_requests() as stop_signal, files as folder, explain_out_of_memory(batch):
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
         foretell(trainer, stop_signal)
@@ -163,7 +164,7 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
             trainer.load_state_dict(point.state)
             check_fingerprint(point, trainer.fingerprint())  # the options of the optimizer came with its state
         except Exception as error:  # whatever is wrong with a state, it is refused
-            raise unusable(point.path, error) from error
+            raise unusable(point.path, error, runs.checkpoint) from error
     elif info_of(trainer.model).epoch and trainer.settings.preset != FEW:
         epochs = number(trainer.history.earlier_epochs, 1)
         tell(f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; crie-a de novo para evitar isso.")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from classificador.data.dataset import ImageData
-from classificador.errors import CheckpointError, SettingsError, brief, printable
+from classificador.errors import CheckpointError, SettingsError, printable
 from classificador.files.safe import RESUME, read_file, write_file
 from classificador.network.teacher import Teacher
 from classificador.portuguese import tell
@@ -63,9 +63,14 @@ def read_resume_point(runs: Runs) -> ResumePoint:
         raise unusable(path, error) from error
 
 
-def unusable(path: Path, error: Exception) -> CheckpointError:
-    """The error that says why a file is no resume point."""
-    return CheckpointError(f"{path} não serve para retomar este treino ({brief(error)}).", f"{REMEDY}.")
+def unusable(path: Path, error: Exception, checkpoint: Path | None = None) -> CheckpointError:
+    """The error that says why a file is no resume point; checkpoint: has what the run has learnt until then."""
+    remedy = f"{REMEDY}."
+    if checkpoint and checkpoint.exists():
+        name = checkpoint.as_posix()
+        remedy += f' Dos pesos que já há: START_FROM = "{name}"; no terminal, --partir-de {name}.'
+    problem = f"{path} não serve para retomar este treino ({printable(str(error))[:600]})."
+    return CheckpointError(problem, remedy)
 
 
 def check_settings(point: ResumePoint, settings: Settings) -> None:
@@ -81,12 +86,11 @@ def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
     """Raise ValueError naming the first thing that is not what it was."""
     for name, now in _as_files_hold_it(fingerprint).items():
         if (before := point.fingerprint[name]) != now and name == "dados":
-            were, are = (f"{train} + {val} imagens de {side} pixels" for _, train, val, side, *_ in (before, now))
-            if were == are:
-                were, are = (", ".join(classes) for classes, *_ in (before, now))
-                what = f"que eram das classes {were}, e são de {are}" if were != are else "em igual número, e outras"
-                raise ValueError(f"mudou: dados, {what}")
-            raise ValueError(f"mudou: dados, que eram {were}, das classes {', '.join(before[0])}, e são {are}")
+            were, are = (
+                f"{train} imagens de treino e {val} de validação, de {side} pixels, das classes {', '.join(classes)}"
+                for classes, train, val, side, *_ in (before, now)
+            )
+            raise ValueError(f"mudou: dados, {f'que eram {were}; e são {are}' if were != are else 'em igual número'}")
         if before != now and name != DEVICE:
             raise ValueError(f"mudou: {name}")
 

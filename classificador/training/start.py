@@ -41,6 +41,8 @@ def find_start(
     A model of few pictures is none to begin with: it has learnt of them what cross-validation is to find out anew.
     Raises CheckpointError for a file that cannot be used.
     """
+    if start_from.lower() in ("auto", "zero"):
+        start_from = start_from.lower()
     if start_from == "zero" or (start_from == "auto" and classes == CLASSES):
         return None
     if start_from != "auto" and read_checkpoint(start_from).info.known:

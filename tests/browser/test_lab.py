@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from classificador.show.own_pictures import PictureBox
 from conftest import ROOT
 
 
@@ -41,6 +42,37 @@ def lab(tmp_path_factory, free_port):
     yield f"{address}/lab/tree/Pytorch.ipynb"
     process.terminate()
     process.wait(20)
+
+
+def test_photos_that_wait_for_a_busy_kernel_are_named_and_have_their_turn(page, tmp_path):
+    """The box in a page of its own, with a kernel that answers when it is told to."""
+    page.clock.install()
+    page.goto("about:blank")
+    page.evaluate(
+        """async (code) => {
+            const { default: box } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
+            self.sent = [];
+            const model = { on: (_, act) => { self.answer = act; }, send: ({ name }) => sent.push(name) };
+            box.render({ model, el: document.body });
+        }""",
+        PictureBox._esm,
+    )
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"x")
+    page.locator("input").set_input_files([tmp_path / "a.png", tmp_path / "b.png"])
+    status = page.locator("p")
+    expect(status).to_have_text("Recebendo a.png…")
+    page.clock.fast_forward(10_500)
+    expect(status).to_contain_text("A foto a.png ainda não chegou: o kernel está ocupado")
+    expect(status).to_contain_text("Esperam por ela: b.png.")
+    page.evaluate("answer()")  # the cell is over
+    expect(status).to_have_text("Recebendo b.png…")
+    page.clock.fast_forward(10_500)  # this one the connection has lost
+    page.locator("input").set_input_files(tmp_path / "c.png")
+    expect(status).to_have_text("Recebendo c.png…")
+    page.evaluate("answer()")
+    expect(status).to_have_text("")
+    assert page.evaluate("sent") == ["a.png", "b.png", "c.png"]
 
 
 def drop(page, path):

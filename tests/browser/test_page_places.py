@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from sklearn.datasets import load_sample_images
 
 from classificador import load_model, predict_image
-from conftest import ROOT, Visitor
+from conftest import NOISE, ROOT, Visitor
 
 PHOTOS = ROOT / "docs" / "fotos"
 
@@ -158,14 +158,7 @@ def test_a_browser_that_hides_pictures_is_told_and_gets_no_answer(private_firefo
 
 
 def test_a_browser_that_changes_pictures_a_little_is_told_with_how_far_an_answer_moves(page, shipped, tmp_path):
-    page.add_init_script(
-        """const real = CanvasRenderingContext2D.prototype.getImageData;
-        CanvasRenderingContext2D.prototype.getImageData = function (...given) {
-            const image = real.apply(this, given);
-            for (let i = 0; i < image.data.length; i += 7) image.data[i] ^= 1;
-            return image;
-        };"""
-    )
+    page.add_init_script(NOISE)
     Image.fromarray(load_sample_images().images[1]).resize((36, 24)).save(tmp_path / "flor.png")
     page.goto(shipped.as_uri())
     expect(page.locator("#blind")).to_be_hidden()
