@@ -9,6 +9,7 @@ import subprocess
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from classificador.apps.arguments import path_argument
 from classificador.atomic import write_bytes
 from classificador.data import pictures
 from classificador.data.finding import find_classes, find_pictures
-from classificador.errors import CheckpointError, ClassificadorError, DataError, ImageError, SettingsError
+from classificador.errors import CheckpointError, ClassificadorError, DataError, ImageError, SettingsError, WriteError
 from classificador.files.model_file import load_model, save_checkpoint
 from classificador.network.cnn import CNN, make_network
 from classificador.paths import as_path, plain_argument
@@ -51,6 +52,15 @@ def test_a_folder_that_cannot_be_synced_is_no_reason_to_lose_a_file(tmp_path, mo
     assert (tmp_path / "x").read_bytes() == b"whole" and [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_drive_that_cannot_sync_at_all_takes_files_and_one_that_fails_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EINVAL, "x")))
+    write_bytes(tmp_path / "x", b"whole")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "x")))
+    with pytest.raises(WriteError, match="falhou"):
+        write_bytes(tmp_path / "x", b"other")
+    assert (tmp_path / "x").read_bytes() == b"whole" and [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 def turned(path: Path) -> Path:
     """A photo as a phone writes it: lying, with a note that it is to be turned."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
@@ -65,13 +75,22 @@ def test_any_picture_object_is_answered_as_its_file_is(model, tmp_path):
     expected = predict_image(model, path)
     upright = np.asarray(pictures.open_image(path))
     objects = [str(path), Image.open(path), path.read_bytes(), io.BytesIO(path.read_bytes())]
-    objects += [Image.fromarray(upright), upright, torch.from_numpy(upright.copy()).permute(2, 0, 1)]
+    objects += [
+        memoryview(path.read_bytes()),
+        Image.fromarray(upright),
+        upright,
+        torch.from_numpy(upright.copy()).permute(2, 0, 1),
+    ]
     for one in objects:
         assert predict_image(model, one) == expected, type(one)
     with path.open("rb") as file:
         assert predict_image(model, file) == expected
     grey = np.random.default_rng(0).integers(0, 256, (40, 40, 1), dtype=np.uint8)
     assert predict_image(model, grey) == predict_image(model, grey[..., 0])
+    with Image.open(path) as closed:
+        pass
+    with pytest.raises(ImageError, match=r"fechada .*Dê o caminho do arquivo\.$"):
+        predict_image(model, closed)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
@@ -154,16 +173,25 @@ def test_backslashes_that_python_took_are_shown_with_the_remedy(written, shown):
         as_path("")
 
 
-def test_hyphens_and_quotes_of_a_text_processor_are_understood(tmp_path, capsys):
+def test_hyphens_and_quotes_of_a_text_processor_are_understood(model, tmp_path, capsys):
     texts = {"–dados": "--dados", "—dados": "--dados", "--dados": "--dados", "“fru tas”": "fru tas", "−h": "-h"}
     texts |= {"–-dados": "--dados", "‑‑dados": "--dados", "——dados=x": "--dados=x", "–h": "-h", "”x”": "x", "„x“": "x"}
+    texts |= {"--da–dos": "--da-dos", "–da—dos=–x": "--da-dos=–x"}
     texts |= {text: text for text in ("–", "-7", "a–b", "'x'", "–7", "-h", "— a")}
     texts |= {text: text for text in ("-foto.jpg", "–Banana", "--titulo")}  # no options
-    known = {"--dados", "-h"}
+    known = {"--dados", "--da-dos", "-h"}
     assert {text: plain_argument(text, known) for text in texts} == texts
     folder = write_pictures(tmp_path / "cores", 4, a=(0, 0, 200), b=(0, 200, 0))
     assert cli.main(["dados", "—dados", f"“{folder}”"]) == 0
     assert "2 classes: a (4), b (4)." in capsys.readouterr().out
+    for cut in ("“minhas", "fotos”"):  # by the space between them
+        assert cli.main(["prever", cut, "--modelo", str(tmp_path / "m.pth")]) == 1
+        assert f"O caminho {cut} tem aspas de um texto copiado. Escreva as retas" in capsys.readouterr().err
+
+
+def test_a_file_as_a_browser_shows_it_is_that_file(tmp_path):
+    (tmp_path / "a b.png").touch()
+    assert as_path((tmp_path / "a b.png").as_uri()) == as_path(f"file:{tmp_path}/a%20b.png") == tmp_path / "a b.png"
 
 
 def test_links_are_followed_in_both_ways_alike_and_never_in_circles(tmp_path, capsys):
@@ -244,6 +272,10 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
         assert f"{said}" in next(line for line in capsys.readouterr().out.splitlines() if "✗ dispositivo" in line)
     with pytest.raises(SettingsError, match=r"não tem 'cuda' disponível: há uma NVIDIA .* atualize o driver"):
         device.choose_device("cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", Mock(side_effect=subprocess.TimeoutExpired("nvidia-smi", 10)))
+        device.unused_gpu.cache_clear()
+        assert "não responde" in device.unused_gpu()
     for script, said in (
         ("echo failed to communicate; exit 9", "o driver da NVIDIA não responde"),
         ("echo No devices were found", ""),
@@ -267,6 +299,7 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
         (torch.OutOfMemoryError("x"), 128, "lotes de 128. Tente 64."),
         (RuntimeError("CUDA error: out of memory"), 128, "lotes de 128. Tente 64."),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"), 128, "lotes de 128. Tente 64."),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), 128, "lotes de 128. Tente 64."),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), 128, "lotes de 128. Tente 64."),
         (torch.OutOfMemoryError("x"), 2, "lotes de 2. Menores não há: use outro dispositivo."),
     ],

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import sys
+from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
@@ -90,12 +91,18 @@ def predict_command(options) -> tuple[int, dict]:
         print(f"Interrompido depois de {len(results)} imagens.", file=sys.stderr)
         code = 130
     if target:
-        try:
-            print(printable(sort_pictures(homes, target, info_of(model).classes)))
-        except WriteError as error:  # the answers are not lost by it
-            print(printable(f"erro: {error}"), file=sys.stderr)
-            code = code or 1
+        code = _sort(homes, target, info_of(model).classes) or code
     return code, results
+
+
+def _sort(homes: dict[str, str], target: Path, classes: Sequence[str]) -> int:
+    """Copy the pictures, and say so; return 1 where that fails, by which the answers are not lost."""
+    try:
+        print(printable(sort_pictures(homes, target, classes)))
+    except WriteError as error:
+        print(printable(f"erro: {error}"), file=sys.stderr)
+        return 1
+    return 0
 
 
 def _pictures(arguments: list[str]) -> dict[str, DataError | None]:

@@ -68,9 +68,8 @@ def fit(
     history of the complete epochs. With resume=True a later call goes on from there, or, when the process was killed,
     from at most a minute before; on a CPU with the result of an uninterrupted run, bit for bit. From few pictures
     it learns otherwise, where it can: see few.py. watch: called with the history at times, to draw it.
-    Raises SettingsError (a batch too large, a device missing, a network of other classes or side, other settings than
-    those resumed), WriteError (file not written, or in use), CheckpointError (network cannot be saved, nothing to
-    resume) and DivergenceError (loss NaN or infinite; the file keeps the best weights before).
+    Raises SettingsError (a batch too large, a device missing, another network, settings other than those resumed),
+    WriteError (file not written, or in use), CheckpointError (not to be saved, nothing to resume) and DivergenceError.
     """
     _check(model, data, optimizer, settings)
     learn, settings = _choose_how(model, data, settings)

@@ -41,14 +41,13 @@ def find_start(
     A model of few pictures is none to begin with: it has learnt of them what cross-validation is to find out anew.
     Raises CheckpointError for a file that cannot be used.
     """
-    if start_from.lower() in ("auto", "zero"):
-        start_from = start_from.lower()
-    if start_from == "zero" or (start_from == "auto" and classes == CLASSES):
+    where = start_from.lower()
+    if where == "zero" or (where == "auto" and classes == CLASSES):
         return None
-    if start_from != "auto" and read_checkpoint(start_from).info.known:
+    if where != "auto" and read_checkpoint(start_from).info.known:
         tell(f"{start_from} já aprendeu de poucas imagens: em vez de partir dele, aprende-se de novo de todas.")
-        start_from = "auto"
-    if start_from == "auto":
+        where = "auto"
+    if where == "auto":
         found = next(_of_cifar10(checkpoint, network_class), None)
         if found is None:
             tell("Não há best_model.pth do CIFAR-10 de que partir; os pesos começam ao acaso.")
@@ -57,8 +56,7 @@ def find_start(
     else:
         path, model = Path(start_from), _open(Path(start_from), network_class)
     if isinstance(model, OriginalCNN):
-        problem = f"{path} tem os pesos da rede original, de que a deste projeto não pode partir."
-        raise CheckpointError(problem)
+        raise CheckpointError(f"{path} tem os pesos da rede original, de que a deste projeto não pode partir.")
     info = info_of(model)
     made = f"{info.preset}, {info.created[:10]}" if info.preset else "só pesos"
     score = f", {percent(info.val_accuracy)} na validação" if info.preset else ""
