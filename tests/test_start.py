@@ -63,6 +63,17 @@ def test_where_the_side_differs_only_the_convolutions_come_from_it(workplace, to
     assert model(larger.images[:2]).shape == (2, 10)
 
 
+def test_weights_of_the_second_convolution_alone_do_not_freeze_it(workplace, toy, small):
+    """conv2 would have to take the answers of a conv1 that it does not know."""
+
+    class Edited(CNN):
+        def __init__(self, **sizes):
+            super().__init__(**sizes | {"kernels": (7, 3)})
+
+    model = build(small, replace(toy, classes=OWN), Edited, find_start("auto", OWN))
+    assert unwrap(model).conv2.weight.requires_grad and unwrap(model).norm2.weight.requires_grad
+
+
 def test_new_weights_unless_classes_are_ones_own_or_a_file_is_named(workplace, capsys):
     assert find_start("auto", CLASSES) is None
     assert find_start("zero", OWN) is None
@@ -72,6 +83,7 @@ def test_new_weights_unless_classes_are_ones_own_or_a_file_is_named(workplace, c
         assert "Os pesos partem de best_model.pth: rapido, 10 classes, 50,0% na validação" in capsys.readouterr().out
     with pytest.raises(CheckpointError, match=r"outro\.pth"):
         find_start("outro.pth", OWN)
+    assert find_start("Zero", OWN) is None and find_start("AUTO", OWN).info.epoch == 3
 
 
 def test_the_model_of_ones_own_classes_that_took_its_place_is_not_taken_for_it(workplace, capsys):

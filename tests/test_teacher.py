@@ -18,6 +18,7 @@ from classificador.network.teacher import Teacher
 from classificador.recipes import TEACHER, make_settings
 from classificador.training.fit import train
 from classificador.training.run_folder import Runs
+from classificador.training.start import load_teacher
 from conftest import INFO, stop_at
 
 
@@ -34,6 +35,12 @@ def teacher(toy, tmp_path_factory):
 def settings(teacher):
     small = {"epochs": 3, "batch_size": 128, "channels": (4, 8), "hidden": 16, "device": "cpu"}
     return make_settings("destilado", **small, teacher=str(teacher))
+
+
+def test_it_is_found_by_a_path_as_people_write_it(toy, teacher, monkeypatch):
+    monkeypatch.setenv("HOME", str(teacher.parent))
+    found = [load_teacher(path, toy, torch.device("cpu")).fingerprint for path in (str(teacher), f"~/{teacher.name}")]
+    assert found[0] == found[1]
 
 
 def save_teacher(path, classes=INFO["classes"], **sizes):
