@@ -43,14 +43,15 @@ function drawShared({ photo, pixels, probabilities, notes }) {
   context.font = "400 26px system-ui, sans-serif";
   const lines = notes.flatMap((note) => wrapped(context, note, 960));
   lines.forEach((line, i) => write(line, 60, 932 + 34 * i, 26, { colour: "#8a3b00" }));
+  const start = 980 + 34 * Math.max(0, lines.length - 1), step = Math.min(88, (1258 - start) / 3), high = step - 18;
   order.slice(0, 3).forEach((i, place) => {
-    const y = 980 + 34 * Math.max(0, lines.length - 1) + 88 * place;
+    const y = start + step * place, size = Math.min(36, 0.7 * high), line = y + high / 2 + 0.35 * size;
     context.fillStyle = "#ffffff";
-    context.fillRect(60, y, 960, 70);
+    context.fillRect(60, y, 960, high);
     context.fillStyle = "#cfe6df";
-    context.fillRect(60, y, Math.max(6, 960 * probabilities[i]), 70);
-    write(facts.classes[i], 84, y + 47, 36, { ...ink, most: 600 });
-    write(shareOf(probabilities[i]), 996, y + 47, 36, { ...ink, align: "right", most: 320 });
+    context.fillRect(60, y, Math.max(6, 960 * probabilities[i]), high);
+    write(facts.classes[i], 84, line, size, { ...ink, most: 600 });
+    write(shareOf(probabilities[i]), 996, line, size, { ...ink, align: "right", most: 320 });
   });
   write(facts.signature, 60, 1300, 32);
   return canvas;

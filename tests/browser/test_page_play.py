@@ -159,7 +159,7 @@ def test_own_pictures_are_in_the_page_only_when_asked_for(page, data, tmp_path):
         expect(page.get_by_text("Feita por Ana.")).to_be_visible()
 
 
-def test_of_many_classes_all_can_be_reached(page, tmp_path):
+def test_of_many_classes_all_can_be_reached(page, screens, tmp_path):
     names = [f"Classe de nome comprido número {i}" for i in range(40)]
     model = make_network(CNN, classes=40, channels=(4, 8), hidden=16).eval()
     set_info(model, replace(info_of(model), classes=tuple(names)))
@@ -175,6 +175,14 @@ def test_of_many_classes_all_can_be_reached(page, tmp_path):
     expect(page.locator("article")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     expect(page.locator(".thin li")).to_have_count(11)
+    page.evaluate("scrollTo(0, 0)")
+    page.get_by_role("button", name="Jogar").click()
+    for _ in range(2):
+        page.locator("#choices button").first.click()
+        page.screenshot(path=screens / "jogo-nomes.png")
+        for part in ("#riddle", "#verdict", "#next"):
+            expect(page.locator(part)).to_be_in_viewport(ratio=1)
+        page.locator("#next").click()
 
 
 def test_the_drawing_follows_the_last_picture(visitor, shipped):
