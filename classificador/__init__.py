@@ -20,17 +20,15 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test keeps
         SettingsError,
         WriteError,
     )
-    from classificador.files.model_file import load_model, read_checkpoint, save_checkpoint
+    from classificador.files.model_file import load_model, read_checkpoint
     from classificador.network.build import build, make_optimizer
-    from classificador.network.cnn import CNN, Symmetric, make_network
-    from classificador.network.model_info import ModelInfo, describe_checkpoint
-    from classificador.recipes import PRESETS, Settings, make_settings
-    from classificador.results.metrics import Report, evaluate
+    from classificador.network.cnn import CNN, Symmetric
+    from classificador.network.model_info import describe_checkpoint
+    from classificador.recipes import Settings, make_settings
+    from classificador.results.metrics import evaluate
     from classificador.results.predict import is_doubtful, predict, predict_image
-    from classificador.show.own_pictures import explain_picture, upload_box
     from classificador.show.summary import layer_table
     from classificador.training.fit import fit
-    from classificador.training.history import History
     from classificador.training.start import find_start
 
 _NAMES = {
@@ -39,17 +37,15 @@ _NAMES = {
     "data.folders": "load_data",
     "errors": "CheckpointError ClassificadorError DataError DivergenceError ExportError ImageError SettingsError "
     "WriteError",
-    "files.model_file": "load_model read_checkpoint save_checkpoint",
-    "network.model_info": "ModelInfo describe_checkpoint",
+    "files.model_file": "load_model read_checkpoint",
+    "network.model_info": "describe_checkpoint",
     "network.build": "build make_optimizer",
-    "network.cnn": "CNN Symmetric make_network",
-    "recipes": "PRESETS Settings make_settings",
-    "results.metrics": "Report evaluate",
+    "network.cnn": "CNN Symmetric",
+    "recipes": "Settings make_settings",
+    "results.metrics": "evaluate",
     "results.predict": "is_doubtful predict predict_image",
-    "show.own_pictures": "explain_picture upload_box",
     "show.summary": "layer_table",
     "training.fit": "fit",
-    "training.history": "History",
     "training.start": "find_start",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}

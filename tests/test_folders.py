@@ -61,7 +61,7 @@ def size(data):
 @pytest.fixture
 def many(monkeypatch):
     """Let more than ten pictures be enough to hold some out for a test."""
-    monkeypatch.setattr(folders, "FEW", 10)
+    monkeypatch.setattr(folders, "FEW_PICTURES", 10)
 
 
 def colours(split):

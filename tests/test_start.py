@@ -135,7 +135,7 @@ def test_from_the_shipped_model_twenty_pictures_of_a_class_are_enough(cifar10, t
 
 
 def test_interrupted_it_goes_on_also_where_it_has_taken_the_place_of_its_start(workplace, monkeypatch):
-    monkeypatch.setattr(folders, "FEW", 10)
+    monkeypatch.setattr(folders, "FEW_PICTURES", 10)
     command = ["treinar", "--dados", "cores", "--epocas", "2", "--lote", "64"]
     assert cli.main([*command, "--modelo", "uninterrupted.pth"]) == 0
     whole = load_model("uninterrupted.pth").state_dict()

@@ -14,8 +14,7 @@ from classificador.errors import CheckpointError
 from classificador.network.model_info import ModelInfo, info_of
 from classificador.portuguese import SEPARATORS, duration
 from classificador.recipes import FEW
-from classificador.results.metrics import FEW as FEW_IMAGES
-from classificador.results.metrics import Report, calibration_error, evaluate
+from classificador.results.metrics import LEAST_TO_JUDGE, Report, calibration_error, evaluate
 
 # Beside this file: what each card says in one case or another, and its template.
 CARDS = ("ficha.md", "model_card.md")
@@ -110,5 +109,5 @@ def _facts_of_test(report: Report, form: Formatter, words: dict[str, str]) -> di
         "confused": ", ".join(confused) or "—",
         "worst": names[recall.argmin()],
         "worst_recall": recall.min(),
-        "few": "\n" + words["few"].format(FEW_IMAGES, ", ".join(report.few)) if report.few else "",
+        "few": "\n" + words["few"].format(LEAST_TO_JUDGE, ", ".join(report.few)) if report.few else "",
     }

@@ -22,8 +22,8 @@ from classificador.errors import DataError
 from classificador.paths import as_path
 from classificador.portuguese import first_few, tell
 
-FEW = 1000  # pictures, at most, of which all are learnt from: a test of 15 % of more has an interval of ± 6 points
-HELD_OUT = 0.15  # of each class's pictures of more than FEW: for the test, and as many for the validation
+FEW_PICTURES = 1000  # at most, of which all are learnt from: a test of 15 % of more has an interval of ± 6 points
+HELD_OUT = 0.15  # of each class's pictures of more than FEW_PICTURES: for the test, and as many for the validation
 LEAST = 2  # pictures of a class to learn from, beside one for each split that is drawn from them
 SMALL = 40  # pictures of a class: of fewer, chance alone would give a split one or a third of them
 
@@ -81,7 +81,7 @@ def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageDat
 
     Labels follow the names of the classes in order. Where the folder is not split already (see find_classes), of each
     class 15 % (at least one) are for the test and as many for the validation, chosen by the file's content alone:
-    pictures added later do not move the others, but in classes of fewer than SMALL. Of up to FEW pictures no test is
+    pictures added later do not move the others, but in classes of fewer than SMALL. Of up to FEW_PICTURES no test is
     set apart, and some 15 % validate a training in epochs: see ImageData.few. Pictures that show nearly the same stay
     together. Classes and their counts are told, and so is what is left out.
     Raises DataError for fewer than two classes, a class with too few pictures, or more pictures than memory.
@@ -100,7 +100,7 @@ def load_folder(root: Path, side: int = 32, framing: str = "centro") -> ImageDat
     _group(pictures)
     tell_near_copies(pictures)
     pictures.sort(key=lambda picture: (picture.name, picture.draw, picture.path.name))
-    few = sum(picture.split != "test" for picture in pictures) <= FEW
+    few = sum(picture.split != "test" for picture in pictures) <= FEW_PICTURES
     missing = [split for split in ("test", "val") if split not in found and not (few and split == "test")]
     _split(root, names, pictures, bad, missing)
     tested = ("train", "val") if few and "test" not in found else ("test",)

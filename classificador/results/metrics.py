@@ -18,7 +18,7 @@ from classificador.network.model_info import SHARES, info_of, take_classes
 from classificador.portuguese import first_few, number, percent, tell
 from classificador.results.predict import predict
 
-FEW = 10  # images of a class: even if all are right, its recall may well be 72 % (Wilson's interval)
+LEAST_TO_JUDGE = 10  # images of a class: even if all are right, its recall may well be 72 % (Wilson's interval)
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ class Report:
 
     @property
     def few(self) -> list[str]:
-        """The classes with fewer than FEW images, whose figures say little."""
-        return [name for name, images in zip(self.classes, self.per_class[:, 3], strict=True) if images < FEW]
+        """The classes with fewer than LEAST_TO_JUDGE images, whose figures say little."""
+        counts = zip(self.classes, self.per_class[:, 3], strict=True)
+        return [name for name, images in counts if images < LEAST_TO_JUDGE]
 
     def summary(self) -> str:
         """In Portuguese: accuracy with its interval, macro F1, n, whether distilled; and a line of classes with few."""
@@ -106,7 +107,7 @@ class Report:
             return line
         some = first_few(self.few, 5)
         images = "imagens" if self.crossed else "imagens de teste"
-        return f"{line}\nMenos de {FEW} {images}: {some}. Os números destas classes dizem pouco."
+        return f"{line}\nMenos de {LEAST_TO_JUDGE} {images}: {some}. Os números destas classes dizem pouco."
 
     def table(self) -> str:
         """Precision, recall and F1 per class and macro, as aligned text in Portuguese."""

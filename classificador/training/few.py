@@ -196,7 +196,7 @@ def answers(network: Any, images: torch.Tensor) -> Answers:
     parts, own = [], _own_units(network)
     for some in images.split(200):
         x = _regions(network, _first(network, some))
-        found = {"regions": x.flatten(1), "whole": x.mean((2, 3))}
+        found = {"regions": x.flatten(1), "mean": x.mean((2, 3))}
         if own:  # none where the images have another side than those of the training before
             found["trained"] = F.relu(network.norm3(network.fc1(found["regions"])))[:, :own]
         parts.append(found)
@@ -211,8 +211,8 @@ def put(network: Any, terms: list[tuple[float, Regression]]) -> None:
         bias += share / one.temperature * one.bias
         for name, weight in one.weights.items():
             weights[name] = weights.get(name, torch.zeros_like(weight)) + share / one.temperature * weight
-    regions, own, unit = len(weights["regions"]) // len(weights["whole"]), _own_units(network), torch.eye(len(bias))
-    score = (weights["regions"] + weights["whole"].repeat_interleave(regions, 0) / regions).T
+    regions, own, unit = len(weights["regions"]) // len(weights["mean"]), _own_units(network), torch.eye(len(bias))
+    score = (weights["regions"] + weights["mean"].repeat_interleave(regions, 0) / regions).T
     network.fc1.weight[own:] = torch.cat([score, -score])
     for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1 - network.norm3.eps)):
         getattr(network.norm3, name)[own:] = value

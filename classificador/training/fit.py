@@ -80,7 +80,7 @@ def fit(
         trainer = Trainer(model, _make_batches(data, settings), criterion, optimizer)
         _start_or_resume(trainer, runs, folder, resume)
         foretell(trainer, stop_signal)
-        record = Record(folder.folder, trainer, folder.checkpoint.name) if folder else None
+        record = Record(folder.path, trainer, folder.checkpoint.name) if folder else None
         with recording(trainer, record):
             if watch:
                 watch(trainer.history)  # before the bar: in a notebook the curves then stand above it

@@ -10,11 +10,11 @@ Answers = dict[str, torch.Tensor]  # of a network to N pictures, by the name of 
 
 STRENGTH = 100.0  # of logistic regression: the inverse of its shrinkage, for answers of mean square 1
 TEMPERATURES = torch.logspace(-0.5, 1.8, 47)
-MIXTURES = {  # of what fc1 reads: whole, its mean over the regions, and what the trained fc1 answers
+MIXTURES = {  # of what fc1 reads in all regions, of its mean over them, and what the trained fc1 answers
     "regions": {"regions": 1.0},
-    "whole": {"whole": 1.0},
+    "mean": {"mean": 1.0},
     "trained": {"trained": 1.0},
-    "all": {"regions": 1 / 3, "whole": 1 / 3, "trained": 1 / 3},
+    "all": {"regions": 1 / 3, "mean": 1 / 3, "trained": 1 / 3},
 }
 
 

@@ -95,7 +95,7 @@ class RunFolder:
 
     def __init__(self, runs: Runs):
         self.runs, self.checkpoint = runs, runs.checkpoint
-        self.folder = runs.folder  # its own once begin() has been called
+        self.path = runs.folder  # its own once begin() has been called
         self.score: float | None = None  # of the best weights of this run, None before the first
         self.earlier = ""  # the name of the folder in runs/ that has what `checkpoint` held before; "": none
         self._is_updated = False  # `checkpoint`, once
@@ -103,12 +103,12 @@ class RunFolder:
     @property
     def best(self) -> Path:
         """The file of this run's best weights."""
-        return self.folder / self.checkpoint.name
+        return self.path / self.checkpoint.name
 
     @property
     def resume_point(self) -> Path:
         """The file of the resume point."""
-        return self.folder / self.runs.resume_name
+        return self.path / self.runs.resume_name
 
     def __enter__(self) -> "RunFolder":
         """Check now, not after the first epoch, that we can write, and only we. Raises WriteError."""
@@ -127,9 +127,9 @@ class RunFolder:
         interrupted: the resume point. earlier: the name of the folder that has what `checkpoint` held
         before that run.
         """
-        self.folder = interrupted.parent if interrupted else self.runs.next(recipe)
+        self.path = interrupted.parent if interrupted else self.runs.next(recipe)
         if interrupted:
-            for file in (self.best, self.resume_point, self.folder / "history.csv", self.folder / "run.json"):
+            for file in (self.best, self.resume_point, self.path / "history.csv", self.path / "run.json"):
                 remove_unfinished(file)
             self.earlier = earlier if re.fullmatch(r"[\w-]+", earlier) else ""
         if self.best.exists():
@@ -138,7 +138,7 @@ class RunFolder:
 
     def save(self, model: nn.Module, facts: dict[str, Any]) -> None:
         """Save the weights, this run's best so far; facts: as in pack(). Raises CheckpointError and WriteError."""
-        save_checkpoint(self.best, model, facts | {"run": self.folder.name})
+        save_checkpoint(self.best, model, facts | {"run": self.path.name})
         self.score = facts["val_accuracy"]
         self._update_checkpoint()
 
@@ -148,8 +148,8 @@ class RunFolder:
             return f"guardado em {self.resume_point}, para retomar"
         with suppress(OSError):  # the folder may hold what `make run` puts there
             for name in ("history.csv", "run.json"):
-                (self.folder / name).unlink(missing_ok=True)
-            self.folder.rmdir()
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
         return "nada foi gravado"
 
     def remove_resume_point(self) -> None:
@@ -166,7 +166,7 @@ class RunFolder:
 
     def _set_aside(self) -> None:
         try:
-            if read_checkpoint(self.checkpoint).info.run == self.folder.name:
+            if read_checkpoint(self.checkpoint).info.run == self.path.name:
                 return  # of ours, from before an interruption
         except CheckpointError:
             pass  # whatever it is, it is the user's
