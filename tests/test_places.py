@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador import device, drives, load_data
+from classificador import device, drives, gpu, load_data
 from classificador.apps import cli, diagnostics
 from classificador.apps.arguments import path_argument
 from classificador.atomic import write_bytes
@@ -263,7 +263,7 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for cuda, said in ((None, "é o só de CPU; instale o de CUDA"), ("13.0", "não alcança; atualize o driver")):
         monkeypatch.setattr(torch.version, "cuda", cuda)
-        device.unused_gpu.cache_clear()
+        gpu.unused_gpu.cache_clear()
         device.tell_once.cache_clear()
         assert device.choose_device("auto").type == device.choose_device("auto").type == "cpu"
         told = capsys.readouterr().out
@@ -274,8 +274,8 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
         device.choose_device("cuda")
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "run", Mock(side_effect=subprocess.TimeoutExpired("nvidia-smi", 10)))
-        device.unused_gpu.cache_clear()
-        assert "não responde" in device.unused_gpu()
+        gpu.unused_gpu.cache_clear()
+        assert "não responde" in gpu.unused_gpu()
     for script, said in (
         ("echo failed to communicate; exit 9", "o driver da NVIDIA não responde"),
         ("echo No devices were found", ""),
@@ -283,14 +283,14 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
         ("exit 1", ""),
     ):
         program.write_text(f"#!/bin/sh\n{script}\n")
-        device.unused_gpu.cache_clear()
-        assert said in device.unused_gpu() and bool(said) == bool(device.unused_gpu())
+        gpu.unused_gpu.cache_clear()
+        assert said in gpu.unused_gpu() and bool(said) == bool(gpu.unused_gpu())
     program.write_text("#!/bin/sh\necho NVIDIA T4\n")
     for hidden in ("", "-1", "0"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        device.unused_gpu.cache_clear()
-        assert bool(device.unused_gpu()) == (hidden == "0")
-    device.unused_gpu.cache_clear()
+        gpu.unused_gpu.cache_clear()
+        assert bool(gpu.unused_gpu()) == (hidden == "0")
+    gpu.unused_gpu.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -305,15 +305,15 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_remedy(tmp_path, monkeypat
     ],
 )
 def test_a_full_memory_names_what_is_left_to_try(error, batch, said):
-    with pytest.raises(SettingsError, match=said), device.explain_out_of_memory(batch):
+    with pytest.raises(SettingsError, match=said), gpu.explain_out_of_memory(batch):
         raise error
-    with pytest.raises(RuntimeError, match="another"), device.explain_out_of_memory(batch):
+    with pytest.raises(RuntimeError, match="another"), gpu.explain_out_of_memory(batch):
         raise RuntimeError("another")
 
 
 def test_where_there_are_no_batches_a_full_memory_names_none(monkeypatch):
     said = "^a memória do dispositivo não basta. Feche outros programas, ou use menos imagens.$"
-    with pytest.raises(SettingsError, match=said), device.explain_out_of_memory():
+    with pytest.raises(SettingsError, match=said), gpu.explain_out_of_memory():
         raise MemoryError
 
 
@@ -322,10 +322,10 @@ def test_memory_of_a_gpu_that_others_hold_is_told_as_theirs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 16 * 2**30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 3 * 2**30)
     said = r"outros programas \(talvez outro caderno aberto\) ocupam 12,0 dos 16,0 GB dela\. Tente 64, ou feche"
-    with pytest.raises(SettingsError, match=said), device.explain_out_of_memory(128):
+    with pytest.raises(SettingsError, match=said), gpu.explain_out_of_memory(128):
         raise torch.OutOfMemoryError("x")
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 15 * 2**30)
-    with pytest.raises(SettingsError, match=r"lotes de 128\. Tente 64\."), device.explain_out_of_memory(128):
+    with pytest.raises(SettingsError, match=r"lotes de 128\. Tente 64\."), gpu.explain_out_of_memory(128):
         raise torch.OutOfMemoryError("x")
 
 

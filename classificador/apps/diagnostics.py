@@ -74,7 +74,8 @@ def _package(name: str) -> Found:
 
 def _device() -> Found:
     try:
-        from classificador.device import choose_device, describe_device, instructions, own_cores, precision, unused_gpu
+        from classificador.device import choose_device, describe_device, instructions, own_cores, precision
+        from classificador.gpu import unused_gpu
     except (ImportError, OSError) as error:  # OSError: on Windows, a library that torch needs is missing
         return "torch não carrega", " ".join(str(error).split())[:200]
     device, cores = choose_device(), number(os.cpu_count() or 1, 0)

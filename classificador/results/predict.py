@@ -9,8 +9,9 @@ from torch import nn
 
 from classificador import processes
 from classificador.data.pictures import as_image, to_tensor
-from classificador.device import EVAL_BATCH, explain_out_of_memory, keep_freed_memory, to_device, use_own_cores
+from classificador.device import EVAL_BATCH, keep_freed_memory, to_device, use_own_cores
 from classificador.errors import CheckpointError
+from classificador.gpu import explain_out_of_memory
 from classificador.network.model_info import COLDEST, HOTTEST, info_of
 
 FEWEST = 50  # validation images below which a temperature would be chance: of three it came out at its bound

@@ -11,8 +11,9 @@ from torch import nn
 
 from classificador import processes
 from classificador.constants import CLASSES
-from classificador.device import EVAL_BATCH, autocast, explain_out_of_memory
+from classificador.device import EVAL_BATCH, autocast
 from classificador.errors import DivergenceError, SettingsError
+from classificador.gpu import explain_out_of_memory
 from classificador.network.build import build, make_optimizer
 from classificador.portuguese import about, number, tell
 from classificador.recipes import PRESETS, REACHES, make_settings

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from classificador import processes
 from classificador.data.dataset import ImageData
-from classificador.device import choose_device, explain_out_of_memory, keep_freed_memory
+from classificador.device import choose_device, keep_freed_memory
 from classificador.errors import DivergenceError, SettingsError
 from classificador.files.model_file import check_saveable, identify
+from classificador.gpu import explain_out_of_memory
 from classificador.network.build import build, make_optimizer
 from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, percent, tell
