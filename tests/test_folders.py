@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from classificador.apps import cli
-from classificador.data import folders, pictures, zipped
+from classificador.data import folders, pictures, reading, zipped
 from classificador.data.folders import load_data
 from classificador.errors import DataError
 from conftest import ROOT
@@ -467,7 +467,7 @@ def test_photos_in_the_place_of_cifar10_are_refused_and_nothing_is_fetched(tmp_p
 
 
 def test_large_pictures_are_decoded_a_few_at_a_time():
-    budget, inside, most, content = pictures.Budget(pictures.PIXELS_AT_ONCE), [0], [0], io.BytesIO()
+    budget, inside, most, content = reading.Budget(reading.PIXELS_AT_ONCE), [0], [0], io.BytesIO()
     Image.new("RGB", (8000, 4000)).save(content, "PNG")
 
     def work(_):
@@ -479,10 +479,10 @@ def test_large_pictures_are_decoded_a_few_at_a_time():
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(12)))
-    assert most[0] == pictures.PIXELS_AT_ONCE // 32_000_000 == 3
+    assert most[0] == reading.PIXELS_AT_ONCE // 32_000_000 == 3
     assert pictures.count_pixels(b"no picture") == budget.taken == 0
-    with budget.of(pictures.PIXELS_AT_ONCE + 1):  # alone it may be larger
-        assert budget.taken > pictures.PIXELS_AT_ONCE
+    with budget.of(reading.PIXELS_AT_ONCE + 1):  # alone it may be larger
+        assert budget.taken > reading.PIXELS_AT_ONCE
 
 
 @pytest.mark.parametrize(("name", "said"), [("x.onnx", "aqui vão pesos do PyTorch"), ("falta/x.pth", "não existe")])

@@ -5,8 +5,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"]
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 600 at the most on the way to RGB; larger is refused before decoding
-BYTES_AT_ONCE = 300_000_000  # of files read by several threads
-PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 12 bytes on the way to RGB
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
 SMALLER = "Reduza a imagem antes."
@@ -168,26 +165,6 @@ def _unknown(content: bytes, name: str | Path) -> ImageError:
     if content[:4] in (b"II*\0", b"MM\0*"):
         return ImageError(f"{name} é um TIFF de um tipo que não se lê, talvez de números reais.", EIGHT_BITS)
     return ImageError(f"{name} não é uma imagem {', '.join(FORMATS)}.", "Converta o arquivo ou escolha outro.")
-
-
-class Budget:
-    """How much several threads may have in hand at a time: together `limit`, or one alone that needs more."""
-
-    def __init__(self, limit: int):
-        self.limit, self.taken, self.changed = limit, 0, threading.Condition()
-
-    @contextmanager
-    def of(self, amount: int) -> Iterator[None]:
-        """Wait until there is room for so much, and keep it while the block runs."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.taken == 0 or self.taken + amount <= self.limit)
-            self.taken += amount
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.taken -= amount
-                self.changed.notify_all()
 
 
 def count_pixels(content: bytes) -> int:

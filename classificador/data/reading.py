@@ -1,8 +1,11 @@
 """The pictures of class folders as they are read, all at once, and what is said of them."""
 
 import os
+import threading
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +18,6 @@ from classificador.constants import SIDES
 from classificador.data.dataset import KEY
 from classificador.data.groups import MOST
 from classificador.data.pictures import (
-    BYTES_AT_ONCE,
-    PIXELS_AT_ONCE,
-    Budget,
     count_pixels,
     decode_image,
     quiet,
@@ -28,8 +28,30 @@ from classificador.device import own_cores
 from classificador.errors import DataError, ImageError, printable
 from classificador.portuguese import first_few, number, reason, tell
 
+BYTES_AT_ONCE = 300_000_000  # of files read by several threads
+PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 12 bytes on the way to RGB
 UNEQUAL = 10  # times the pictures of another class that a class has when it is said
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
+
+
+class Budget:
+    """How much several threads may have in hand at a time: together `limit`, or one alone that needs more."""
+
+    def __init__(self, limit: int):
+        self.limit, self.taken, self.changed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def of(self, amount: int) -> Iterator[None]:
+        """Wait until there is room for so much, and keep it while the block runs."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.taken == 0 or self.taken + amount <= self.limit)
+            self.taken += amount
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.taken -= amount
+                self.changed.notify_all()
 
 
 @dataclass(eq=False)
