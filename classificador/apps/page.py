@@ -1,13 +1,11 @@
 """The network in a web page: one file that classifies pictures in any browser, with nothing installed or sent."""
 
-import base64
 import html
 import json
 import math
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +15,12 @@ import torch
 from torch import nn
 
 from classificador.apps.export import CHECKED, check
+from classificador.apps.page_layers import REMEDY, UNKNOWN, base64_of, describe_layers
 from classificador.atomic import write_bytes
 from classificador.constants import CLASSES
 from classificador.data.dataset import ImageData
 from classificador.errors import ExportError
-from classificador.network.cnn import OriginalCNN, unwrap
+from classificador.network.cnn import unwrap
 from classificador.network.model_info import ModelInfo, info_of
 from classificador.portuguese import number, percent
 from classificador.recipes import FEW
@@ -38,8 +37,6 @@ LARGEST_DIFFERENCE = 0.001  # of a probability: the weights of its linear layers
 # The scripts beside this file, in the order in which they are read; network and map, for workers too, come before them.
 SCRIPTS = ("picture", "png", "pool", "reading", "cards", "share", "drawing", "camera", "game", "main")
 EXAMPLES = 30  # test images that a page shows, or one of each class
-UNKNOWN = "A página não sabe calcular com esta rede:"
-REMEDY = "Use `python -m classificador exportar`, que grava qualquer uma."
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ def _examples(data: ImageData, classes: Sequence[str]) -> list[dict[str, Any]]:
     found = []
     for label, name in enumerate(classes):
         images = data.test.images[data.test.labels == data.classes.index(name)][:each]
-        found += [{"label": label, "pixels": _base64(image)} for image in images]
+        found += [{"label": label, "pixels": base64_of(image)} for image in images]
     return found
 
 
@@ -158,82 +155,13 @@ def run_page(page: str, images: torch.Tensor) -> torch.Tensor:
     engine = MiniRacer()
     engine.eval(f"{script}; const network = makeNetwork(JSON.parse({json.dumps(model)}));")
     engine.eval("function answer(text) { return JSON.stringify(network.predict(decode(text, Uint8Array))); }")
-    rows = [json.loads(engine.call("answer", _base64(image))) for image in images]
+    rows = [json.loads(engine.call("answer", base64_of(image))) for image in images]
     return torch.tensor([[math.nan if value is None else value for value in row] for row in rows])  # JSON has no NaN
 
 
 def part_of(page: str, name: str) -> str:
     """Return the text of one script of a page: "facts", "model", "network" or "map"."""
     return page.split(f'id="{name}">')[1].split("</script>")[0]
-
-
-def describe_layers(network: nn.Module) -> list[dict[str, Any]]:
-    """Return the layers of a network, in order, as page_network.js takes them.
-
-    Raises ExportError for a network with other layers.
-    """
-    weights = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
-    relu: dict[str, Any] = {"kind": "relu"}
-    layers: list[dict[str, Any]] = []
-    with suppress(KeyError, AttributeError):
-        if isinstance(network, OriginalCNN):
-            pooled = [relu, {"kind": "maximum", "size": 2}]
-            front = [_weighted(weights, "conv1"), *pooled, _weighted(weights, "conv2"), *pooled]
-            layers = [*front, _weighted(weights, "fc1"), relu, _weighted(weights, "fc2")]
-        else:
-            pools: Any = network.pools
-            layers = [
-                _weighted(weights, "conv1"),
-                {"kind": "maximum", "size": pools[0]},
-                {"kind": "contrast"},
-                relu,
-                _weighted(weights, "conv2"),
-                {"kind": "maximum_and_mean", "size": pools[1]},
-                {"kind": "scale"} | _encoded(*_normalisation(weights, "norm2")),
-                relu,
-                _weighted(weights, "fc1", "norm3"),
-                relu,
-                _weighted(weights, "fc2"),
-            ]
-    if weights or not layers:
-        raise ExportError(f"{UNKNOWN} só com as camadas da deste projeto ou da original.", REMEDY)
-    return layers
-
-
-def _weighted(weights: dict[str, torch.Tensor], name: str, norm: str = "") -> dict[str, Any]:
-    """A convolution or linear layer, and the normalisation that follows it; takes their weights out of the dict.
-
-    The weights of a linear layer become whole numbers of 16 bits with one scale for each row, which are nearer to the
-    float32 than halves are. The few of a convolution stay as they are: their rounding would show most.
-    """
-    weight = weights.pop(f"{name}.weight")
-    layer, scale = {"kind": "convolution", "size": weight.shape[-1], "bits": 32}, torch.ones(len(weight))
-    if weight.ndim == 2:
-        layer, scale = {"kind": "linear", "bits": 16}, weight.abs().amax(1).clamp(min=1e-30) / 32767
-        weight = (weight / scale[:, None]).round().to(torch.int16)
-    shift = weights.pop(f"{name}.bias", torch.zeros_like(scale))
-    if norm:
-        factor, added = _normalisation(weights, norm)
-        scale, shift = scale * factor, shift * factor + added
-    return layer | {"outputs": len(weight), "weights": _base64(weight)} | _encoded(scale, shift)
-
-
-def _normalisation(weights: dict[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a trained batch normalisation multiplies each channel with, and then adds."""
-    weight, bias, mean, variance = (
-        weights.pop(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    factor = weight / (variance + 1e-5).sqrt()  # as torch has it
-    return factor, bias - mean * factor
-
-
-def _encoded(scale: torch.Tensor, shift: torch.Tensor) -> dict[str, str]:
-    return {"scale": _base64(scale), "shift": _base64(shift)}
-
-
-def _base64(values: torch.Tensor) -> str:
-    """The bytes of the numbers, the least of each number first, as all machines in use have them."""
-    return base64.b64encode(values.numpy().tobytes()).decode()
 
 
 def _json(values: dict) -> str:
