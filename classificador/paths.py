@@ -33,8 +33,8 @@ def as_path(given: str | os.PathLike[str], error: type[ClassificadorError] = Dat
         shown = brief(re.sub(r"^(\w+):/+", r"\1://", text))
         raise error(f"{shown} é um endereço, e não um arquivo daqui.", "Salve o que há nele, e dê o arquivo salvo.")
     if text.lower().startswith("file:/"):  # as a browser shows a file
-        text = url2pathname("/" + text[len("file:") :].lstrip("/"))
-    if text[0] in OPENING or text[-1] in CLOSING:
+        text = url2pathname(re.sub("^/+(localhost/)?", "/", text[len("file:") :], flags=re.IGNORECASE))
+    if (text[0] in OPENING or text[-1] in CLOSING) and not os.path.lexists(os.path.expanduser(text)):
         raise error(f"O caminho {text} tem aspas de um texto copiado.", 'Escreva as retas: "…".')
     if text.endswith('"'):  # of cmd.exe, from "C:\fotos\"
         text = text[:-1]

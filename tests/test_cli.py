@@ -262,7 +262,8 @@ def test_pictures_are_sorted_by_copies_and_nothing_is_moved_or_written_over(mode
         found = sorted(str(path.relative_to(tmp_path / "destino")) for path in (tmp_path / "destino").rglob("*.png"))
         assert found == ["Gato/a (2).png", "Gato/a.png", "_x/b.png", "duvidosas/c.png"]
     assert before == {path: path.read_bytes() for path in (tmp_path / "fotos").rglob("*.png")}
-    for folder in (tmp_path / "fotos", f"'{tmp_path / 'fotos'}'", tmp_path / "fotos" / "**" / "*.png"):
+    patterns = (f"{tmp_path}/fot*/**/*.png", f"'{tmp_path}/fotos/**/*.png'")
+    for folder in (tmp_path / "fotos", f"'{tmp_path / 'fotos'}'", *patterns):
         arguments = ["prever", folder, *command[2:]]
         assert main(*arguments, tmp_path / "fotos" / "dentro") == 1
         assert "fica dentro de" in capsys.readouterr().err and not (tmp_path / "fotos" / "dentro").exists()

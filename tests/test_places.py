@@ -191,7 +191,19 @@ def test_hyphens_and_quotes_of_a_text_processor_are_understood(model, tmp_path, 
 
 def test_a_file_as_a_browser_shows_it_is_that_file(tmp_path):
     (tmp_path / "a b.png").touch()
-    assert as_path((tmp_path / "a b.png").as_uri()) == as_path(f"file:{tmp_path}/a%20b.png") == tmp_path / "a b.png"
+    for address in (
+        (tmp_path / "a b.png").as_uri(),
+        f"file:{tmp_path}/a%20b.png",
+        f"file://localhost{tmp_path}/a%20b.png",
+    ):
+        assert as_path(address) == tmp_path / "a b.png"
+
+
+def test_a_name_may_end_in_a_quote(tmp_path, monkeypatch):
+    (tmp_path / "foto de “Bia”").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for written in (f'"{tmp_path}/foto de “Bia”"', "~/foto de “Bia”"):
+        assert as_path(written) == tmp_path / "foto de “Bia”"
 
 
 def test_links_are_followed_in_both_ways_alike_and_never_in_circles(tmp_path, capsys):

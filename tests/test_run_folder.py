@@ -46,6 +46,15 @@ def leave(path, *scores, classes=INFO["classes"]):
     return folder
 
 
+def test_what_was_set_aside_within_a_second_of_another_is_found_again(top):
+    """The folders are then told apart by a number, which a resumed run accepts."""
+    runs = Runs(top)
+    first, second = runs.new("anterior"), runs.new("anterior")
+    with RunFolder(runs) as folder:
+        folder.begin("rapido", runs.new("rapido") / runs.resume_name, second.name)
+        assert folder.earlier == second.name != first.name
+
+
 def test_a_run_leaves_its_history_settings_versions_data_and_metrics_and_at_the_top_its_best(toy, small, tmp_path):
     path, settings = tmp_path / "best.pth", replace(small, label_smoothing=0.05, start_from="zero")
     history = run(toy, settings, path)

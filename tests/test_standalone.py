@@ -1,6 +1,7 @@
 """The notebook that carries its package, in an empty folder and an environment without the package."""
 
 import ast
+import base64
 import importlib.util
 import json
 import re
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import torch
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient.exceptions import CellExecutionError
 from test_notebook import outputs, with_parameters
 
@@ -136,6 +138,13 @@ def test_it_asks_for_all_that_the_package_imports():
     # The terminal's, extras, and what stands in every notebook's kernel.
     assert imported - set(needed) <= {"nbclient", "nbformat", "py_mini_racer", "pillow_heif", "IPython", "ipywidgets"}
     assert set(needed) <= imported
+
+
+def test_no_line_of_the_package_is_taken_for_one_of_a_prompt(monkeypatch):
+    """IPython takes ">>>" off lines, also within a text."""
+    monkeypatch.setattr(base64, "b85encode", lambda data: b">>>%!?" * 200)
+    source = carrier()
+    assert ">>>%!?>>>%!?" in source and TransformerManager().transform_cell(source) == f"{source}\n"
 
 
 def test_the_file_is_the_same_every_time_and_small(tmp_path):

@@ -84,6 +84,7 @@ def test_new_weights_unless_classes_are_ones_own_or_a_file_is_named(workplace, c
     with pytest.raises(CheckpointError, match=r"outro\.pth"):
         find_start("outro.pth", OWN)
     assert find_start("Zero", OWN) is None and find_start("AUTO", OWN).info.epoch == 3
+    assert find_start(workplace / "best_model.pth", OWN).info.epoch == 3
 
 
 def test_the_model_of_ones_own_classes_that_took_its_place_is_not_taken_for_it(workplace, capsys):

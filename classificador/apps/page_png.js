@@ -2,7 +2,7 @@
 // A PNG with transparency, laid on white to the byte as Pillow does it: browsers multiply the colours with the transparency
 // beforehand, and Firefox rounds that up. And one of 16 bits, made as light as data/deep.py makes it.
 
-const MOST_EXACT = 48e6; // bytes, decoded; a larger one is left to the browser, for its memory
+const MOST_EXACT = 12e6; // pixels; a larger one is left to the browser, for its memory
 
 /** What a filter of the PNG format adds to a byte; left, up, corner: the same channel of the pixels decoded before. */
 function filtered(kind, left, up, corner) {
@@ -27,11 +27,12 @@ async function inflate(parts, length) {
   return bytes;
 }
 
-/** Take the filters off lines, each of `length` bytes behind the number of its filter; a pixel has `step` bytes. */
+/** Take the filters off lines, each of `length` bytes behind the number of its filter, from 0 to 4; step: a pixel's bytes. */
 function unfilter(lines, length, step) {
   let above = new Uint8Array(length);
   for (let start = 0; start < lines.length; start += length + 1) {
     const kind = lines[start], line = lines.subarray(start + 1, start + 1 + length);
+    if (kind > 4) throw new Error("no filter");
     for (let i = 0; kind && i < length; i++) {
       const before = i - step;
       line[i] += filtered(kind, before < 0 ? 0 : line[before], above[i], before < 0 ? 0 : above[before]);
@@ -51,12 +52,11 @@ async function onWhite(bytes) {
   const channels = { 0: 1, 2: 3, 4: 2, 6: 4 }[bytes[25]], size = bytes[24] / 8; // bytes a value
   const isClear = channels === 2 || channels === 4;
   const length = width * channels * size;
-  if (!(size === 2 || (size === 1 && isClear)) || !channels || bytes[28] || length * height > MOST_EXACT) return null;
+  if (!(size === 2 || (size === 1 && isClear)) || !channels || bytes[28] || width * height > MOST_EXACT) return null;
   const parts = [];
   for (let place = 8; place + 12 <= bytes.length; place += 12 + view.getUint32(place)) {
     const start = place + 8, name = view.getUint32(place + 4);
     if (name === 0x49444154) parts.push(bytes.subarray(start, start + view.getUint32(place))); // IDAT
-    if (name === 0x74524e53) return null; // tRNS: a colour that is transparent
   }
   const lines = await inflate(parts, height * (length + 1));
   if (!lines) return null;

@@ -43,7 +43,7 @@ function drawShared({ photo, pixels, probabilities, notes }) {
   context.font = "400 26px system-ui, sans-serif";
   const lines = notes.flatMap((note) => wrapped(context, note, 960));
   lines.forEach((line, i) => write(line, 60, 932 + 34 * i, 26, { colour: "#8a3b00" }));
-  const start = 980 + 34 * Math.max(0, lines.length - 1), step = Math.min(88, (1258 - start) / 3), high = step - 18;
+  const start = 980 + 34 * Math.max(0, lines.length - 1), step = Math.max(40, Math.min(88, (1258 - start) / 3)), high = step - 18;
   order.slice(0, 3).forEach((i, place) => {
     const y = start + step * place, size = Math.min(36, 0.7 * high), line = y + high / 2 + 0.35 * size;
     context.fillStyle = "#ffffff";

@@ -65,10 +65,10 @@ def predict_command(options) -> tuple[int, dict]:
 
     if options.csv and options.json:
         raise ClassificadorError("Use --csv ou --json, não os dois.")
+    model, code = load_model(options.modelo), 0
     target = Path(options.separar) if options.separar else None
     if target:
         prepare_target(target, options.imagens)
-    model, code = load_model(options.modelo), 0
     results: dict[str, dict] = {}
     homes: dict[str, str] = {}
     try:

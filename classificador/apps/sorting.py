@@ -5,13 +5,14 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from glob import glob
 from itertools import count
 from pathlib import Path
 
 from classificador.atomic import write_bytes
 from classificador.drives import patiently
 from classificador.errors import DataError, WriteError
-from classificador.paths import as_path, numbered
+from classificador.paths import as_path, numbered, unquote
 from classificador.portuguese import first_few, number, reason
 
 DOUBTFUL = "duvidosas"
@@ -23,12 +24,13 @@ def prepare_target(target: Path, arguments: list[str]) -> None:
     Its copies would be read the next time.
     """
     for argument in arguments:
+        start, stars, _ = unquote(argument).partition("**")  # which look into all folders within
         with suppress(DataError):  # of a path that cannot be one, which is told with the others
-            folder = as_path(argument.partition("**")[0] or ".")  # of a pattern, where it looks into all folders
-            if not (folder.is_dir() and target.resolve().is_relative_to(folder.resolve())):
-                continue
-            problem = f"{target} fica dentro de {folder}, e as cópias seriam lidas da próxima vez."
-            raise WriteError(problem, "Dê outra.")
+            place = as_path(start or ".")
+            for folder in map(Path, glob(str(place))) if stars else [place]:
+                if folder.is_dir() and target.resolve().is_relative_to(folder.resolve()):
+                    problem = f"{target} fica dentro de {folder}, e as cópias seriam lidas da próxima vez."
+                    raise WriteError(problem, "Dê outra.")
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

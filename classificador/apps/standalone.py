@@ -40,7 +40,7 @@ if "<name>" not in os.environ.get("PYTHONPATH", ""):  # senão, uma célula como
     folder = tempfile.mkdtemp(prefix="<name>-")
     with tarfile.open(fileobj=io.BytesIO(base64.b85decode('''\\
 <data>
-'''.replace("\\n", ""))), mode="r:bz2") as archive:
+'''.replace("\\n", "").replace(":", ""))), mode="r:bz2") as archive:
         archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     sys.path.insert(0, folder)
     os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])  # para !python -m
@@ -108,4 +108,5 @@ def _carrier(dependencies: list[str]) -> str:
     lines = textwrap.wrap(base64.b85encode(data).decode(), 120)
     name = f"classificador-{sha256(data).hexdigest()[:8]}"
     source = CARRIER.replace("<needed>", repr(needed)).replace("<name>", name)
-    return source.replace("<data>", "\n".join(lines)).rstrip()
+    # The colons, which the code has not, because Jupyter takes ">>>" off a line that begins with it, as at a prompt.
+    return source.replace("<data>", "\n".join(f":{line}" for line in lines)).rstrip()

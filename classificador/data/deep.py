@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+DEEP = re.compile("(RGB|RGBA|RGBX|LA);16[LBN]")  # not "RGBa", which is multiplied with its transparency
 ROWS = 256  # of pixels, scaled at a time
 Box = tuple[int, int, int, int]
 
 
 def deep_mode(image: Image.Image) -> str:
     """Return Pillow's name for such colours in a file that it has not decoded yet; "" for any others."""
-    args = next((tile[3] for tile in getattr(image, "tile", [])), "")
-    mode = str(args if isinstance(args, str) or not args else args[0])
-    return mode if re.fullmatch("(RGB|RGBA|RGBX|LA);16[LBN]", mode) else ""
+    for tile in getattr(image, "tile", [])[:1]:
+        mode = str(tile.args if isinstance(tile.args, str) or not tile.args else tile.args[0])
+        if DEEP.fullmatch(mode):
+            return mode
+        if tile.codec_name == "ppm" and tile.args == ("RGB", 65535):
+            return "RGB;16B"
+    return ""
 
 
 def content_of(image: Any) -> bytes:
@@ -33,9 +38,14 @@ def scale_colours(image: Image.Image, content: bytes, formats: list[str]) -> Non
 
     content: of its file, which is decoded twice, once for each byte of a colour. Transparency keeps its upper one.
     """
+    mode = deep_mode(image)
+    swapped = mode[:-1] + ("L" if mode.endswith("B") else "B")  # N is the machine's order, L with all that are in use
     with Image.open(io.BytesIO(content), formats=formats) as lower:
-        place = slice(1, 2) if deep_mode(lower) == "LA;16B" else slice(3)
-        _swap_bytes(lower)
+        if frame := image.tell():
+            lower.seek(frame)
+        _decode_as(image, mode)
+        _decode_as(lower, "RGBA" if mode == "LA;16B" else swapped)  # RGBA: each of the four bytes as a colour
+        place = slice(1, 2) if mode == "LA;16B" else slice(3)
 
         def strips() -> Iterator[tuple[Box, np.ndarray, np.ndarray]]:
             for top in range(0, image.height, ROWS):
@@ -43,16 +53,24 @@ def scale_colours(image: Image.Image, content: bytes, formats: list[str]) -> Non
                 pixels, others = np.array(image.crop(box)), np.asarray(lower.crop(box))
                 yield box, pixels, pixels[..., :3].astype(np.uint16) << 8 | others[..., place]
 
-        bits = max(8, max(int(values.max()) for _, _, values in strips()).bit_length())
-        levels = (np.arange(2**bits) * 255 // (2**bits - 1)).astype(np.uint8)
+        levels = levels_up_to(max(int(values.max()) for _, _, values in strips()))
         for box, pixels, values in strips():
             pixels[..., :3] = levels[values]
             image.paste(Image.fromarray(pixels), box)
+    image.info.pop("transparency", None)  # a colour of 16 bits, which is none of these
 
 
-def _swap_bytes(image: Any) -> None:
-    """Have Pillow take the lower of two bytes for the upper: by the name of the colours in the other order."""
-    mode = deep_mode(image)  # N is the order of the machine, L with all that are in use
-    other = "RGBA" if mode == "LA;16B" else mode[:-1] + ("L" if mode.endswith("B") else "B")  # RGBA: each byte a colour
-    arguments = [other if isinstance(tile.args, str) else (other, *tile.args[1:]) for tile in image.tile]
-    image.tile = [tile._replace(args=args) for tile, args in zip(image.tile, arguments, strict=True)]
+def _decode_as(image: Any, mode: str) -> None:
+    """Have Pillow decode a file as if its colours were of another kind: the bytes in the other order, for one."""
+    tiles = []
+    for tile in image.tile:
+        whole = {"codec_name": "raw", "args": (mode, 0, 1)} if tile.codec_name == "ppm" else {}
+        args = mode if isinstance(tile.args, str) else (mode, *tile.args[1:])
+        tiles.append(tile._replace(**{"args": args} | whole))
+    image.tile = tiles
+
+
+def levels_up_to(most: int) -> np.ndarray:
+    """Return a table of the 256 levels that numbers up to `most` become, of as many bits as that has."""
+    bits = max(8, most.bit_length())
+    return (np.arange(2**bits) * 255 // (2**bits - 1)).astype(np.uint8)

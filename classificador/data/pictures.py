@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from classificador.data.deep import content_of, deep_mode, scale_colours
+from classificador.data.deep import content_of, deep_mode, levels_up_to, scale_colours
 from classificador.drives import patiently
 from classificador.errors import ImageError
 from classificador.paths import as_path
@@ -23,10 +23,11 @@ from classificador.portuguese import reason
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"]
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, uncompressed with 16 bits a channel
-MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 600 at the most on the way to RGB; larger is refused before decoding
+MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 800 at the most on the way to RGB; larger is refused before decoding
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
 SMALLER = "Reduza a imagem antes."
+LOCK = threading.Lock()  # of FORMATS
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
 
@@ -51,8 +52,9 @@ def as_image(picture: Any) -> Image.Image:
         if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
             picture = _of_array(picture)
         if isinstance(picture, Image.Image) and picture.width * picture.height:
-            if deep_mode(picture) and not picture.tell():
-                return decode_image(content_of(picture), "A imagem")
+            if deep_mode(picture):
+                return decode_image(content_of(picture), "A imagem", picture.tell())
+            _refuse_dark(picture)
             return _to_rgb(picture, "A imagem")
     except ImageError:
         raise
@@ -97,15 +99,18 @@ def _read(path: str | Path) -> bytes:
         return file.read(found.st_size)
 
 
-def decode_image(content: bytes, name: str | Path) -> Image.Image:
-    """Return the picture as RGB: turned as its EXIF says, transparency on white, deep greys scaled, first frame.
+def decode_image(content: bytes, name: str | Path, frame: int = 0) -> Image.Image:
+    """Return the picture as RGB: turned as its EXIF says, transparency on white, what has 16 bits scaled.
 
     A JPEG of more than MAX_PIXELS is decoded at a half, a quarter or an eighth of its size. name: for the messages.
+    frame: which, of an animation or a file of several pictures.
     Raises ImageError, one line with the name, when it is no sound picture of an allowed format or too large.
     """
     try:
         # From memory: a PNG of 1 kB can ask a file for 4 GB, and Python reserves them before it reads.
-        with quiet(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with quiet(), _open(content) as image:
+            if frame:
+                image.seek(frame)
             width, height = image.size
             if width * height > MAX_PIXELS and image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
                 scale = next((scale for scale in (2, 4, 8) if width * height <= MAX_PIXELS * scale**2), 8)
@@ -118,8 +123,6 @@ def decode_image(content: bytes, name: str | Path) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        if "HEIF" not in FORMATS and _is_heif(content) and _read_heif():
-            return decode_image(content, name)
         raise _unknown(content, name) from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(f"{name} não cabe na memória.", SMALLER) from error
@@ -141,15 +144,29 @@ def _is_heif(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS
 
 
-def _read_heif() -> bool:
-    """Let Pillow read what an iPhone writes, once its package is there: an extra, because few need it."""
-    with suppress(ImportError):
-        from pillow_heif import register_heif_opener
+def _open(content: bytes) -> Image.Image:
+    """Pillow's image of a file, not decoded yet.
 
-        register_heif_opener()
-        FORMATS.append("HEIF")
-        return True
-    return False
+    What an iPhone writes it reads where its package is by now: an extra, because few need it.
+    """
+    with LOCK, suppress(ImportError):
+        if _is_heif(content) and "HEIF" not in FORMATS:
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
+            FORMATS.append("HEIF")
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _refuse_dark(image: Image.Image) -> None:
+    """Raise ImageError for colours of 16 bits that Pillow has made 8 of, where the upper 8 are nearly black."""
+    deep = max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))) > 8 and not getattr(image, "tile", ())
+    if not (deep and image.mode in ("RGB", "RGBA")):
+        return
+    extrema: Any = image.convert("RGB").getextrema()
+    if max(high for _, high in extrema) < 128:
+        problem = "A imagem tem 16 bits por cor, e ficou escura quando o Pillow fez dela uma de 8."
+        raise ImageError(problem, "Dê o caminho do arquivo.")
 
 
 def _unknown(content: bytes, name: str | Path) -> ImageError:
@@ -169,7 +186,7 @@ def _unknown(content: bytes, name: str | Path) -> ImageError:
 
 def count_pixels(content: bytes) -> int:
     """How many pixels the picture in these bytes has; 0 where that cannot be read, as decoding will say."""
-    with suppress(Exception), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with suppress(Exception), _open(content) as image:
         return image.width * image.height
     return 0
 
@@ -194,16 +211,19 @@ def to_tensor(image: Image.Image, side: int = 32, framing: str = "centro") -> to
 
 def _to_rgb(image: Image.Image, name: str | Path) -> Image.Image:
     tags = getattr(image, "tag_v2", {})
-    if tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
-        problem = f"{name} é um TIFF de 16 bits com as cores em planos separados, que não se lê certo."
-        raise ImageError(problem, EIGHT_BITS)
+    is_deep = max(tags.get(BITS_PER_SAMPLE, (8,))) > 8
+    if is_deep and (tags.get(PLANAR_CONFIGURATION) == 2 or "RGBa;16" in str(getattr(image, "tile", ""))):
+        kind = "as cores em planos separados, ou multiplicadas pela transparência"
+        raise ImageError(f"{name} é um TIFF de 16 bits com {kind}: não se lê certo.", EIGHT_BITS)
     image.load()
     with suppress(Exception):  # a damaged EXIF spoils no picture
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 or 32 bits, which Pillow's own conversion clips to white
-        values = np.asarray(image).astype(np.int64)
-        values -= min(0, values.min())
-        bits = max(8, int(values.max()).bit_length())  # that are in use: a camera may fill 12 of 16
+        values = np.asarray(image)
+        if values.dtype.itemsize == 2:  # of which a camera may fill 12 bits
+            return Image.fromarray(levels_up_to(int(values.max()))[values]).convert("RGB")
+        values = values.astype(np.int64) - min(0, int(values.min()))
+        bits = max(8, int(values.max()).bit_length())
         return Image.fromarray((values * 255 // (2**bits - 1)).astype(np.uint8)).convert("RGB")
     if image.mode == "F":  # any scale: the darkest value becomes black, the lightest white
         values = np.array(image, dtype=np.float32)

@@ -29,7 +29,7 @@ from classificador.errors import DataError, ImageError, printable
 from classificador.portuguese import first_few, number, reason, tell
 
 BYTES_AT_ONCE = 300_000_000  # of files read by several threads
-PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 12 bytes on the way to RGB
+PIXELS_AT_ONCE = 100_000_000  # decoded by several threads: each takes up to 16 bytes on the way to RGB
 UNEQUAL = 10  # times the pictures of another class that a class has when it is said
 MEMORY_SHARE = 0.5  # of the free memory that the pictures may take; training needs some, too
 

@@ -101,6 +101,7 @@ def _sizes_after(pretrained: nn.Module, data: ImageData) -> dict[str, Any]:
 def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ...] = ()) -> None:
     """Copy into `model` the weights of `pretrained` that fit by name and shape; freeze convolutions that got theirs.
 
+    The second one only together with the first, whose answers it has learnt from.
     Where they come from is noted in the model's info. A layer of more units takes them for its first ones.
     The last layer, fc2, stays new but for those of `classes` that `pretrained` knows by the same name; so does fc1
     where the images have another side. Of pictures too few to learn to see from, only the linear layers and the
@@ -115,18 +116,15 @@ def take_weights(model: nn.Module, pretrained: nn.Module, classes: tuple[str, ..
         for name, weight in learnt.items()
         if name in own and not is_lazy(own[name]) and not name.startswith("fc2.") and _fits(name, weight, own[name])
     }
-    sees = {
-        "conv1.weight",
-        "conv2.weight",
-    } <= fitting.keys()  # one alone would not know the other's answers
     for name, weight in fitting.items():
         own[name][() if weight.shape == own[name].shape else slice(len(weight))] = weight
     for part in own.keys() & learnt.keys() & {"fc2.weight", "fc2.bias"}:
         for label, name in enumerate(classes):
             if name in known.classes and own[part].shape[1:] == learnt[part].shape[1:]:
                 own[part][label] = learnt[part][known.classes.index(name)]
+    frozen = ("conv1", "conv2", "norm2") if {"conv1.weight", "conv2.weight"} <= fitting.keys() else ("conv1",)
     for name, weight in network.named_parameters():
-        if name in fitting and name.partition(".")[0] in ("conv1", "conv2", "norm2") and sees and not goes_on:
+        if name in fitting and name.partition(".")[0] in frozen and not goes_on:
             weight.requires_grad_(False)
 
 

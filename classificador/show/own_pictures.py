@@ -94,7 +94,10 @@ class PictureBox(AnyWidget):
               const how = await arrived;
               clearTimeout(timer);
               isLate = false;
-              if (how === "given up") break;
+              if (how === "given up") {
+                if (file.size > piece) waiting.push(file); // of one piece all is on its way
+                break;
+              }
             }
           }
           status.textContent = unread.length ? `Não pôde ser lido: ${unread.join(", ")}` : "";

@@ -21,7 +21,7 @@ from classificador.gpu import explain_out_of_memory
 from classificador.network.build import build, make_optimizer
 from classificador.network.model_info import info_of, set_info
 from classificador.portuguese import number, percent, tell
-from classificador.recipes import FEW, Settings
+from classificador.recipes import FEW, PRESETS, Settings
 from classificador.results.predict import predict_logits
 from classificador.training import few
 from classificador.training.batches import Batches, balanced_rows
@@ -164,7 +164,8 @@ def _start_or_resume(trainer: Trainer, runs: Runs, folder: RunFolder | None, res
             trainer.load_state_dict(point.state)
             check_fingerprint(point, trainer.fingerprint())  # the options of the optimizer came with its state
         except Exception as error:  # whatever is wrong with a state, it is refused
-            raise unusable(point.path, error, runs.checkpoint) from error
+            checkpoint = runs.checkpoint if trainer.settings.preset in PRESETS else None  # which START_FROM serves
+            raise unusable(point.path, error, checkpoint) from error
     elif info_of(trainer.model).epoch and trainer.settings.preset != FEW:
         epochs = number(trainer.history.earlier_epochs, 1)
         tell(f"Esta rede já treinou {epochs} épocas, e o treino parte dos pesos dela; crie-a de novo para evitar isso.")

@@ -1,5 +1,6 @@
 """The resume point that an interrupted run leaves in its folder, `best_model.retomar.pth`."""
 
+import shlex
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -68,7 +69,7 @@ def unusable(path: Path, error: Exception, checkpoint: Path | None = None) -> Ch
     remedy = f"{REMEDY}."
     if checkpoint and checkpoint.exists():
         name = checkpoint.as_posix()
-        remedy += f' Dos pesos que já há: START_FROM = "{name}"; no terminal, --partir-de {name}.'
+        remedy += f' Dos pesos que já há: START_FROM = "{name}"; no terminal, --partir-de {shlex.quote(name)}.'
     problem = f"{path} não serve para retomar este treino ({printable(str(error))[:600]})."
     return CheckpointError(problem, remedy)
 
@@ -90,7 +91,8 @@ def check_fingerprint(point: ResumePoint, fingerprint: dict[str, Any]) -> None:
                 f"{train} imagens de treino e {val} de validação, de {side} pixels, das classes {', '.join(classes)}"
                 for classes, train, val, side, *_ in (before, now)
             )
-            raise ValueError(f"mudou: dados, {f'que eram {were}; e são {are}' if were != are else 'em igual número'}")
+            what = f"que eram {were}; e são {are}" if were != are else "outros, em igual número"
+            raise ValueError(f"mudou: dados, {what}")
         if before != now and name != DEVICE:
             raise ValueError(f"mudou: {name}")
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from classificador.atomic import remove_unfinished, reserve, write_bytes
 from classificador.drives import HELD, patiently
 from classificador.errors import CheckpointError, WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
-from classificador.paths import as_path, numbered
+from classificador.paths import as_path
 from classificador.portuguese import percent, reason, tell
 
 OTHERS = {".onnx", ".html", ".json", ".csv", ".ipynb", ".zip", ".png", ".jpg"}  # what no weights are to be called
@@ -68,7 +69,8 @@ class Runs:
 
     def new(self, label: str) -> Path:
         """Make a folder named after now and `label`, that nothing else has. Raises WriteError."""
-        for folder in numbered(self.folder / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}"):
+        name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}"
+        for folder in (self.folder / (name if number == 1 else f"{name}-{number}") for number in count(1)):
             try:
                 folder.mkdir(parents=True)
                 break

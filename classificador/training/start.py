@@ -41,7 +41,7 @@ def find_start(
     A model of few pictures is none to begin with: it has learnt of them what cross-validation is to find out anew.
     Raises CheckpointError for a file that cannot be used.
     """
-    where = start_from.lower()
+    where = str(start_from).lower()
     if where == "zero" or (where == "auto" and classes == CLASSES):
         return None
     if where != "auto" and read_checkpoint(start_from).info.known:

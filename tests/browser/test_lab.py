@@ -52,13 +52,14 @@ def test_photos_that_wait_for_a_busy_kernel_are_named_and_have_their_turn(page, 
         """async (code) => {
             const { default: box } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
             self.sent = [];
-            const model = { on: (_, act) => { self.answer = act; }, send: ({ name }) => sent.push(name) };
+            const send = ({ name, start }) => sent.push(`${name} ${start}`);
+            const model = { on: (_, act) => { self.answer = act; }, send };
             box.render({ model, el: document.body });
         }""",
         PictureBox._esm,
     )
-    for name in ("a.png", "b.png", "c.png"):
-        (tmp_path / name).write_bytes(b"x")
+    for name, size in (("a.png", 1), ("b.png", 300_000), ("c.png", 1)):
+        (tmp_path / name).write_bytes(b"x" * size)
     page.locator("input").set_input_files([tmp_path / "a.png", tmp_path / "b.png"])
     status = page.locator("p")
     expect(status).to_have_text("Recebendo a.png…")
@@ -67,12 +68,15 @@ def test_photos_that_wait_for_a_busy_kernel_are_named_and_have_their_turn(page, 
     expect(status).to_contain_text("Esperam por ela: b.png.")
     page.evaluate("answer()")  # the cell is over
     expect(status).to_have_text("Recebendo b.png…")
-    page.clock.fast_forward(10_500)  # this one the connection has lost
+    page.clock.fast_forward(10_500)  # the connection has lost the first of its two pieces
     page.locator("input").set_input_files(tmp_path / "c.png")
     expect(status).to_have_text("Recebendo c.png…")
     page.evaluate("answer()")
+    for count in (4, 5):  # the other begins anew, and has two pieces
+        page.wait_for_function(f"sent.length === {count}")
+        page.evaluate("answer()")
     expect(status).to_have_text("")
-    assert page.evaluate("sent") == ["a.png", "b.png", "c.png"]
+    assert page.evaluate("sent") == ["a.png 0", "b.png 0", "c.png 0", "b.png 0", "b.png 262144"]
 
 
 def drop(page, path):
