@@ -84,7 +84,7 @@ def reserve(path: Path) -> BaseFileLock:
     """
     try:
         if os.path.exists(path) and not path.is_file():  # a folder; or a device, which must not be replaced
-            raise OSError("não é um arquivo comum")
+            raise OSError("é uma pasta" if path.is_dir() else "não é um arquivo comum")
         probe = temporary(path)
         probe.touch()
         probe.unlink()

@@ -9,7 +9,7 @@ from tqdm import tqdm
 SEPARATORS = str.maketrans(",.", ".,")  # from those of an English number
 _REASONS = {
     errno.ENOENT: "o caminho não existe",
-    errno.EEXIST: "já existe um arquivo com esse nome",
+    errno.EEXIST: "já existe algo com esse nome",
     errno.ENOTDIR: "o caminho passa por um arquivo",
     errno.EISDIR: "é uma pasta",
     errno.EACCES: "sem permissão",

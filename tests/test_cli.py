@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from classificador.apps import cli, sorting
+from classificador.apps import cli, predict, sorting
 from classificador.errors import WriteError
 from classificador.files.model_file import read_checkpoint, save_checkpoint
 from classificador.network.cnn import CNN, make_network
@@ -68,7 +68,8 @@ def test_help_explains_in_portuguese_and_imports_nothing_heavy():
         (["treinar", "--lr"], "--lr: falta o valor."),
         (["treinar", "--json=1"], "--json: não aceita o valor '1'."),
         (["treinar", "--nada"], "argumento desconhecido: --nada."),
-        (["avaliar", "--mod", "x"], "argumento desconhecido: --mod x."),
+        (["treinar", "--dado=x"], "argumento desconhecido: --dado=x (seria --dados?)."),
+        (["avaliar", "--mod", "x"], "argumento desconhecido: --mod x (seria --modelo?)."),
         (["voar"], "comando: 'voar' não existe; use um destes: "),
         ([], "falta dizer: comando."),
     ],
@@ -140,7 +141,7 @@ def test_own_classes_are_trained_evaluated_and_predicted(tmp_path, capsys, quick
     assert next(iter(prediction)) == "error"
     assert main("prever", root / "error" / "1.png", "--csv", *model) == 0
     row = next(csv.reader(io.StringIO(capsys.readouterr().out.splitlines()[1]), delimiter=";"))
-    assert row[1] == "error" and row[3] == "" and len(row) == 7  # the class "error" is no error
+    assert row[1] == "error" and row[4] == "" and len(row) == 8  # the class "error" is no error
 
 
 @pytest.mark.slow
@@ -190,7 +191,20 @@ def test_folders_are_predicted_picture_by_picture_and_what_else_they_hold_is_tol
         probabilities = {name: float(row[name].replace(",", ".")) for name in INFO["classes"]}
         assert probabilities == pytest.approx(results[row["arquivo"]], abs=1e-4)
         assert row[row["classe"]] == row["probabilidade"] and len(row["probabilidade"]) == len("0,1234")
+        assert row["duvidosa"] == "não"
     assert "danificado" in rows[3]["erro"] or "não é uma imagem" in rows[3]["erro"]
+
+
+def test_answers_in_doubt_are_marked_in_a_table_and_in_json(model_file, tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("classificador.results.predict.is_doubtful", lambda model, answer: True)
+    (answer,) = result_of(capsys, "prever", tmp_path / "a.png", "--modelo", model_file).values()
+    assert answer.pop("doubtful") is True and sum(answer.values()) == pytest.approx(1)
+    for answer, row in (
+        ({"doubtful": True, "Gato": 0.4}, "Gato;0,4000;sim"),
+        ({"doubtful": 0.9, "Gato": 0.1}, "doubtful;0,9000;não"),  # a class of this name
+    ):
+        assert row in predict.as_csv({"a.png": answer})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
@@ -228,7 +242,7 @@ def test_a_result_is_written_to_a_file_as_its_reader_knows_it(toy_as_cifar10, mo
         (["avaliar"], "d.csv", "não é nome de um resultado, que se grava em .json"),
         (["prever", "x.png"], "ação.png", "que se grava em .json ou .csv"),  # as of *.png
         (["prever", "x.png"], model_file.name, "que se grava em .json ou .csv"),
-        (["comparar", "runs"], "ação.png/há.json", "já existe um arquivo com esse nome"),
+        (["comparar", "runs"], "ação.png/há.json", "já existe algo com esse nome"),
         (["exportar"], "ação.png", "existe, e não termina em .onnx: o que há nele se perderia"),
         (["exportar", "--formato", "pesos"], "outro.pth", "não termina em .pesos.pth"),  # a model that was trained
         (["avulso"], "ação.png", "existe, e não termina em .ipynb"),
@@ -268,7 +282,7 @@ def test_pictures_are_sorted_by_copies_and_nothing_is_moved_or_written_over(mode
         assert main(*arguments, tmp_path / "fotos" / "dentro") == 1
         assert "fica dentro de" in capsys.readouterr().err and not (tmp_path / "fotos" / "dentro").exists()
     assert main(*command, model_file) == 1
-    assert "já existe um arquivo com esse nome" in capsys.readouterr().err
+    assert "já existe algo com esse nome" in capsys.readouterr().err
 
 
 def test_what_was_answered_is_kept_where_the_copies_find_no_room(model_file, tmp_path, capsys, monkeypatch):

@@ -165,12 +165,12 @@ def test_classes_are_told_with_their_counts_and_so_is_all_that_is_left_out(root,
     data = load_data(root)
     assert size(data) == 33  # that in azul/2024 is one of the class, and a scene of its own
     assert len({origin.group for origin in data.test.origins if "2024" in origin.file}) == 1
-    told, _, classes, bad, small = capsys.readouterr().out.splitlines()
+    told, _, classes, bad, which, small = capsys.readouterr().out.splitlines()
     again = f"{root / 'verde' / 'volta'}, pasta já lida por outro caminho"
     assert f"imagens soltas (1), pasta notas, sem imagens, {again}, " in told
     assert "pastas (" not in told and ".txt (1)" in told and ".png (1)" in told
     assert classes == "3 classes: azul (9), verde (4), vermelho (20)."
-    assert "ficaram de fora: 1. " in bad and "texto.png" in bad and small.startswith("Imagens de menos de 32 pixels")
+    assert "ficaram de fora (1):" in bad and "texto.png" in which and small.startswith("Imagens de menos de 32 pixels")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_missing_file_and_a_folder_say_so(tmp_path):
     with pytest.raises(CheckpointError, match="não existe"):
         load_model(tmp_path / "best_model.pth")
-    with pytest.raises(CheckpointError, match="não é um arquivo comum"):
+    with pytest.raises(CheckpointError, match="é uma pasta"):
         load_model(tmp_path)
 
 

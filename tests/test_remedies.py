@@ -64,7 +64,7 @@ TRAIN = f"treinar {DATA} --epocas 1 --lote 8 --modelo meu.pth"
         (
             TRAIN,
             "exportar --modelo meu.pth --formato pesos --dados data",
-            r"ou as imagens dele com (--dados)",
+            r"Dê as imagens dele: (--dados) PASTA",
             "exportar --modelo meu.pth --formato pesos {0} viagem/fotos",
         ),
     ],

@@ -197,7 +197,7 @@ def test_a_save_that_fails_is_told_as_such(top, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no fifo")
 def test_what_is_no_plain_file_is_never_replaced_and_a_name_that_is_too_long_told(tmp_path):
     os.mkfifo(tmp_path / "fila")
-    wrong = dict.fromkeys([tmp_path / "fila", tmp_path, os.devnull], "não é um arquivo comum")
+    wrong = dict.fromkeys([tmp_path / "fila", os.devnull], "não é um arquivo comum") | {tmp_path: "é uma pasta"}
     wrong |= {"": "O caminho está vazio"}
     for path, words in (wrong | {tmp_path / ("m" * 300): "o nome é longo demais"}).items():
         with pytest.raises(WriteError, match=words), RunFolder(Runs(path)):

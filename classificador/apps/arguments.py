@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from classificador.errors import DataError
@@ -40,6 +41,10 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong with the arguments, and exit with code 2."""
         for english, portuguese in ERRORS.items():
             message = re.sub(english, portuguese, message)
+        if given := re.search(r"^argumento desconhecido: -+([^\s=]+)", message):
+            names = {option.lstrip("-"): option for option in sorted(self.every_option())}
+            near = [name for name in names if name.startswith(given[1])] or get_close_matches(given[1], names, 1, 0.75)
+            message = message.rstrip(".") + (f" (seria {names[near[0]]}?)" if near else "")
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: erro: {message.rstrip('.')}. Veja --help.\n")
 

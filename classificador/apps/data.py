@@ -31,7 +31,7 @@ def data_command(options) -> tuple[int, dict]:
     if data.few:
         learnt = {origin.file for origin in data.train.origins}
         apart = "" if learnt & {origin.file for origin in data.test.origins} else f"; {test} de teste"
-        print(f"{what}: {number(len(data.train) + len(data.val), 0)} imagens, de que todas servem para aprender{apart}")
+        print(f"{what}: {number(len(data.train) + len(data.val), 0)} imagens, todas para aprender{apart}")
     else:
         print(f"{what}: {train} imagens de treino, {val} de validação, {test} de teste")
     origins = [*data.train.origins, *data.val.origins, *(() if data.few else data.test.origins)]

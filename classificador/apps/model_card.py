@@ -57,7 +57,7 @@ def _facts(model: nn.Module, path: Path, data: ImageData, form: Formatter, words
         "file": path.name,
         "sha256": sha256(path.read_bytes()).hexdigest(),
         "weights": sum(weight.numel() for weight in model.parameters()),
-        "computed": precision(next(model.parameters()).device),
+        "computed": "float32" if info.preset == FEW else precision(next(model.parameters()).device),
         "source": words["CIFAR-10" if data.classes == CLASSES else "own pictures"].format(info.side),
         "way": form.format(words["at once" if info.preset == FEW else "epochs"], info=info),
         "calibrated": words["calibrated"] if info.temperature != 1 else "",
@@ -107,7 +107,6 @@ def _facts_of_test(report: Report, form: Formatter, words: dict[str, str]) -> di
         "count": len(names),
         "classes": "\n".join(rows),
         "confused": ", ".join(confused) or "—",
-        "worst": names[recall.argmin()],
-        "worst_recall": recall.min(),
+        "worst": form.format(words["worst" if recall.min() < 1 else "none"], names[recall.argmin()], recall.min()),
         "few": "\n" + words["few"].format(LEAST_TO_JUDGE, ", ".join(report.few)) if report.few else "",
     }

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOK.parent, run
     count = len(notebook.cells)
     notebook.cells.append(nbformat.v4.new_code_cell(METRICS))
     try:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a kernel that ends with us, in English
         # What the kernel process itself writes (its warnings, a traceback when interrupted) is not for the user.
         with client.setup_kernel(stderr=subprocess.DEVNULL, env=environment):
             for index, cell in enumerate(notebook.cells):
@@ -150,8 +152,8 @@ def run_notebook(only_prediction: bool, values: dict[str, Any], write: bool) -> 
     try:
         metrics = execute(notebook, run=folder.name)
     except KeyboardInterrupt:
-        if not only_prediction:
-            print(f"\nSe o treino já tinha uma época completa, {runs.checkpoint.name} tem o melhor até aqui.")
+        best = f"; se o treino já tinha uma época completa, {runs.checkpoint.name} tem o melhor até aqui"
+        print(f"\nO caderno até aqui ficou em {shown}{'' if only_prediction else best}.")
         raise
     except (CellExecutionError, DeadKernelError) as error:
         failure = "O kernel do caderno morreu; talvez tenha faltado memória"

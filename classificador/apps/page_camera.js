@@ -73,7 +73,7 @@ async function watch(mine) {
       steady = probabilities.map((share, i) => STEADY * (steady?.[i] ?? share) + (1 - STEADY) * share);
       const order = ranked(steady);
       fillBars(byId("live"), steady, order.slice(0, 3));
-      const doubt = steady[order[0]] < facts.doubt_below ? "Talvez não seja nada que a rede conhece." : "";
+      const doubt = steady[order[0]] < facts.doubt_below ? "A rede hesita: talvez não seja nada que ela conhece." : "";
       byId("unsure").textContent = `${doubt}${blindness ? " Este navegador muda um pouco as imagens." : ""}`.trim();
       viewfinder.dataset.answers = ++count;
     }

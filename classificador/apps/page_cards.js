@@ -148,7 +148,8 @@ function fillCard(card, { name, photo, pixels, probabilities, notes, twin }) {
   save.hidden = blindness > FAR_OFF; // such a browser would hide the saved picture, too
   const title = make("h2", "", "", make("bdi", "", facts.classes[order[0]]));
   const text = make("div", "answer", "", title, make("p", "name", "", make("bdi", "", name)));
-  if (twin) text.append(make("p", "name", "Para a rede, é a mesma foto que ", make("bdi", "", twin)));
+  const which = twin === name ? "de antes" : make("bdi", "", twin);
+  if (twin) text.append(make("p", "name", `Para a rede, é a mesma foto ${twin === name ? "" : "que "}`, which));
   const warnings = notes.map((note) => make("p", "warning", note));
   const isDoubted = notes[0] === facts.doubt; // what is said of the answer stands above the bars, the rest at the end
   text.append(...warnings.splice(0, isDoubted ? 1 : 0), bars);

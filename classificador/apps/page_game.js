@@ -49,7 +49,8 @@ function endRound(yours, networks, truth, probabilities) {
   turn += 1;
   const isOver = turn === deck.length, { you, network } = scores;
   const won = you === network ? "Empate" : you > network ? "Você ganhou" : "A rede ganhou";
-  const end = isOver ? ` Fim: ${won}, ${Math.max(you, network)} a ${Math.min(you, network)}.` : "";
+  const seen = facts.learnt ? " (Ela já viu estas fotos, no treino.)" : "";
+  const end = isOver ? ` Fim: ${won}, ${Math.max(you, network)} a ${Math.min(you, network)}.${seen}` : "";
   byId("verdict").textContent = `${yours === truth ? "Certo" : "Errado"}: era \u2068${facts.classes[truth]}\u2069. ${said}${end}`;
   byId("next").textContent = isOver ? "Jogar de novo" : "Próxima";
   byId("next").hidden = false;

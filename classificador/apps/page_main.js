@@ -134,6 +134,7 @@ byId("clear").onclick = () => {
   byId("clear").hidden = true;
   [asked, answered] = [0, []];
   countUp();
+  drawFirst();
   say("");
   byId("files").focus();
 };
@@ -146,6 +147,14 @@ function exampleCanvas({ pixels }) {
   const canvas = makeCanvas(facts.side, facts.side, "pixels");
   drawPixels(canvas, pixels);
   return canvas;
+}
+
+/** Until there is an answer, draw that of an example, where the page has any. */
+async function drawFirst() {
+  byId("flow").replaceChildren();
+  if (!facts.examples.length) return;
+  const first = facts.examples[0], result = await pool.run("answer", [first.pixels]);
+  if (!byId("flow").children.length) drawNetwork({ photo: exampleCanvas(first), pixels: first.pixels, ...result });
 }
 
 // What the page says of its model.
@@ -180,12 +189,7 @@ byId("home").hidden = !facts.home;
 if (facts.home) byId("home").querySelector("a").href = facts.home;
 document.body.classList.toggle("whole", facts.framing === "inteira");
 isBlind();
-if (facts.examples.length) {
-  const first = facts.examples[0];
-  pool.run("answer", [first.pixels]).then((result) => {
-    if (!byId("flow").children.length) drawNetwork({ photo: exampleCanvas(first), pixels: first.pixels, ...result });
-  });
-}
+drawFirst();
 byId("app").hidden = false;
 // The last line: all the above has run. An animation, for a browser may save the page with its attributes and without its
 // scripts, and then the paragraph is to be seen again.

@@ -12,7 +12,7 @@ from classificador.apps.arguments import DATA, MODEL, RESULT, add_command, path_
 from classificador.apps.sorting import prepare_target, sort_pictures
 from classificador.errors import ClassificadorError, DataError, WriteError, printable
 from classificador.paths import as_path
-from classificador.portuguese import number
+from classificador.portuguese import first_few, number
 
 
 def add_commands(commands) -> None:
@@ -28,7 +28,7 @@ def add_commands(commands) -> None:
     )
     text = "diz a classe de imagens suas, com a probabilidade"
     add = add_command(commands, "prever", predict_command, text, MODEL, RESULT).add_argument
-    text = "arquivos PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF ou PPM, ou pastas, lidas com as pastas dentro delas"
+    text = "fotos (PNG, JPEG, GIF, WebP, AVIF, BMP, TIFF, PPM; HEIC com o pillow-heif), ou pastas, com as de dentro"
     add("imagens", metavar="IMAGEM", nargs="+", help=text)
     add("--csv", action="store_true", help="resultado em CSV na saída padrão, para uma planilha")
     text = "copia cada imagem para a pasta da classe dela em PASTA, e as de que se duvida para duvidosas"
@@ -36,12 +36,19 @@ def add_commands(commands) -> None:
 
 
 def model_and_data(options) -> tuple:
-    """The model that was asked for, and data framed as it sees pictures."""
-    from classificador import load_data, load_model
+    """The model that was asked for, and data framed as it sees pictures.
+
+    Raises DataError, before any data are brought, where a model of one's own classes is given without its pictures.
+    """
+    from classificador import CLASSES, load_data, load_model
     from classificador.network.model_info import info_of
 
     model = load_model(options.modelo)
-    return model, load_data(options.dados, options.fonte, info_of(model).side, info_of(model).framing)
+    info = info_of(model)
+    if options.dados == "data" and not options.fonte and info.preset and not set(info.classes) & set(CLASSES):
+        known = first_few(info.classes, 5)
+        raise DataError(f"{options.modelo} conhece {known}, e não o CIFAR-10.", "Dê as imagens dele: --dados PASTA.")
+    return model, load_data(options.dados, options.fonte, info.side, info.framing)
 
 
 def evaluate_command(options) -> tuple[int, dict]:
@@ -77,14 +84,15 @@ def predict_command(options) -> tuple[int, dict]:
             try:
                 if problem:
                     raise problem
-                results[shown] = predict_image(model, path)
+                answer = predict_image(model, path)
             except (DataError, ImageError) as error:
                 print(printable(f"erro: {error}"), file=sys.stderr)
                 results[shown], code = {"error": printable(str(error))}, 1
                 continue
-            best = list(results[shown].items())[:3]
-            doubt = "; talvez nenhuma das classes" if is_doubtful(model, results[shown]) else ""
-            homes[path] = "" if doubt else best[0][0]
+            best, is_doubted = list(answer.items())[:3], is_doubtful(model, answer)
+            results[shown] = ({"doubtful": True} if is_doubted else {}) | answer
+            doubt = "; duvidosa: talvez nenhuma das classes" if is_doubted else ""
+            homes[path] = "" if is_doubted else best[0][0]
             text = ", ".join(f"{name} {percent(probability)}" for name, probability in best)
             print(printable(f"{shown}: {text}{doubt}"))
     except KeyboardInterrupt:
@@ -127,7 +135,7 @@ def _pictures(arguments: list[str]) -> dict[str, DataError | None]:
 
 
 def as_csv(results: dict[str, dict]) -> str:
-    """One line a picture: file, class and its probability, what was wrong with it, and every class's probability.
+    """One line a picture: file, class, its probability, whether in doubt, what was wrong, every class's probability.
 
     As a Brazilian spreadsheet reads it: semicolons, and a comma in numbers. A text that it would take for a formula
     gets an apostrophe in front.
@@ -139,14 +147,17 @@ def as_csv(results: dict[str, dict]) -> str:
     def share(value: float | str) -> str:
         return value if isinstance(value, str) else number(value, 4)
 
-    # A class may be called "error": then its value is a number.
+    # A class may be called "error" or "doubtful": then its value is a number.
     errors = {path: result["error"] for path, result in results.items() if isinstance(result.get("error"), str)}
+    doubted = {path for path, result in results.items() if result.get("doubtful") is True}
+    results = {path: {k: v for k, v in result.items() if v is not True} for path, result in results.items()}
     classes = sorted({name for path, result in results.items() if path not in errors for name in result})
     table = io.StringIO()
     rows = csv.writer(table, delimiter=";", lineterminator="\n")
-    rows.writerow(["arquivo", "classe", "probabilidade", "erro", *map(text, classes)])
+    rows.writerow(["arquivo", "classe", "probabilidade", "duvidosa", "erro", *map(text, classes)])
     for path, result in results.items():
         best, error = (("", ""), errors[path]) if path in errors else (next(iter(result.items())), "")
         probabilities = ("" if path in errors else share(result[name]) for name in classes)
-        rows.writerow([text(path), text(best[0]), share(best[1]), text(error), *probabilities])
+        doubt = "" if path in errors else "sim" if path in doubted else "não"
+        rows.writerow([text(path), text(best[0]), share(best[1]), doubt, text(error), *probabilities])
     return table.getvalue()

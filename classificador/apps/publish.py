@@ -28,7 +28,7 @@ def add_commands(commands) -> None:
     add("--abrir", action="store_true", help="e a abre no navegador")
     add("--titulo", default="", help="o título da página (padrão: as classes)")
     add("--autor", default="", help="quem a fez, para constar nela")
-    text = "põe nela imagens de teste suas, para experimentar e para o jogo: quem a receber as verá"
+    text = "põe nela imagens suas, para experimentar e para o jogo: quem a receber as verá"
     add("--exemplos", action="store_true", help=text)
     add("--saida", metavar="ARQUIVO", type=path_argument, help="(padrão: o nome de --modelo, em dist, com .html)")
 
@@ -60,7 +60,9 @@ def page_command(options) -> tuple[int, dict]:
     wishes = Wishes(options.titulo, options.autor, options.exemplos)
     code, result = _write_checked(options, partial(write_page, wishes=wishes), ".html", Path("dist"))
     path = Path(result["file"])
-    print(f"Um arquivo de {number(path.stat().st_size / 1e6, 1)} MB: abra-o em um navegador, ou envie-o a alguém.")
+    shown = " Leva imagens suas, que quem o receber verá." if options.exemplos else ""
+    size = number(path.stat().st_size / 1e6, 1)
+    print(f"Um arquivo de {size} MB: abra-o em um navegador, ou envie-o a alguém.{shown}")
     if options.abrir and not webbrowser.open(path.resolve().as_uri()):
         print("Nenhum navegador respondeu.")
     return code, result
@@ -98,6 +100,8 @@ def _target(place: str | Path, ending: str) -> Path:
         raise DataError(f"{path} é uma pasta.", f"Dê a --saida o nome de um arquivo {ending}.")
     if path.exists() and not path.name.lower().endswith(ending):
         raise DataError(f"{path} existe, e não termina em {ending}: o que há nele se perderia.", OTHER_NAME)
+    if path.suffix.lower() != (suffix := Path(f"x{ending}").suffix):
+        raise DataError(f"{path} não termina em {suffix}.", "Dê a --saida um nome assim.")
     with suppress(OSError):  # that the file cannot be written either tells
         path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -29,6 +29,8 @@ class Folder:
         self.pictures: list[Path] = []  # files whose names end like a picture's
         self.folder_paths: list[Path] = []
         self.others: Counter[str] = Counter()  # how many there are of each kind that is no picture
+        if path.is_file():
+            raise DataError(f"{path} é um arquivo, e não uma pasta, nem um ZIP dela.", "Dê a pasta das classes.")
         try:
             entries = sorted(entry for entry in patiently(lambda: list(path.iterdir())) if entry.name[0] != ".")
         except OSError as error:

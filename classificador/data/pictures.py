@@ -26,7 +26,7 @@ MAX_BYTES = 400 * 2**20  # more than MAX_PIXELS take up in any of the formats, u
 MAX_PIXELS = 50_000_000  # decoded: 150 MB, and 800 at the most on the way to RGB; larger is refused before decoding
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
 EIGHT_BITS = "Converta para 8 bits por cor, em PNG ou JPEG."
-SMALLER = "Reduza a imagem antes."
+OTHER, SMALLER = "Escolha outra imagem.", "Reduza a imagem antes."
 LOCK = threading.Lock()  # of FORMATS
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes of one text or colour profile; Pillow's 1 MiB refuses sound pictures
 
@@ -127,7 +127,7 @@ def decode_image(content: bytes, name: str | Path, frame: int = 0) -> Image.Imag
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(f"{name} não cabe na memória.", SMALLER) from error
     except Exception as error:  # Pillow has many ways to say that a file is damaged
-        raise ImageError(f"{name} está danificado ou incompleto.", "Escolha outra imagem.") from error
+        raise ImageError(f"{name} está danificado ou incompleto.", OTHER) from error
 
 
 def quiet() -> AbstractContextManager[object]:
@@ -172,7 +172,7 @@ def _refuse_dark(image: Image.Image) -> None:
 def _unknown(content: bytes, name: str | Path) -> ImageError:
     """The error that says what these bytes are, which Pillow takes for no picture."""
     if not content:
-        return ImageError(f"{name} não tem conteúdo.", "Escolha outra imagem.")
+        return ImageError(f"{name} não tem conteúdo.", OTHER)
     if _is_heif(content):
         install = "python -m pip install pillow-heif (em uma célula, %pip install pillow-heif)"
         return ImageError(f"{name} é HEIC.", f"Para ler fotos assim: {install}.")

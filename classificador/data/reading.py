@@ -18,6 +18,7 @@ from classificador.constants import SIDES
 from classificador.data.dataset import KEY
 from classificador.data.groups import MOST
 from classificador.data.pictures import (
+    OTHER,
     count_pixels,
     decode_image,
     quiet,
@@ -116,8 +117,11 @@ def tell_what_was_read(names: tuple[str, ...], pictures: list[Picture], bad: lis
     tell(f"{len(names)} classes: {', '.join(f'{name} ({number(counts[name], 0)})' for name in names)}.")
     _tell_odd_classes(names, counts)
     if bad:
-        shown = " ".join(str(file.error) for file in bad[:3]) + (f" e mais {len(bad) - 3}" if len(bad) > 3 else "")
-        tell(f"Arquivos que não puderam ser lidos e ficaram de fora: {number(len(bad), 0)}. {shown}")
+        tell(f"Não puderam ser lidos e ficaram de fora ({number(len(bad), 0)}):")
+        for file in bad[:3]:
+            tell(f"  {file.error.problem if file.error and file.error.remedy == OTHER else file.error}")
+        if len(bad) > 3:
+            tell(f"  e mais {number(len(bad) - 3, 0)}")
     same: dict[str, list[Picture]] = defaultdict(list)  # the pictures of one content
     for picture in pictures:
         same[picture.key].append(picture)

@@ -66,7 +66,7 @@ def read_file(path: Path, kind: str, remedy: str) -> dict[str, Any]:
         if not os.path.exists(path):
             raise CheckpointError(f"não existe na pasta {path.absolute().parent}.")
         if not os.path.isfile(path):
-            raise CheckpointError("não é um arquivo comum.")
+            raise CheckpointError("é uma pasta." if os.path.isdir(path) else "não é um arquivo comum.")
         return deserialise(patiently(lambda: _read(path)), kind)  # read once: what is checked is what is loaded
     except OSError as error:
         raise CheckpointError(f"{path} não pôde ser lido: {reason(error)}.", f"{remedy}.") from error
