@@ -56,3 +56,4 @@ def test_the_doubt_is_what_one_in_twenty_stays_under():
     probabilities = torch.stack([confidence, 1 - confidence], 1).sort(1).values
     doubt = fit_doubt(probabilities)
     assert (probabilities.amax(1) < doubt).sum() == 5
+    assert fit_doubt(torch.tensor([[0.9999, 0.0001]] * 60)) == 0.95  # and nothing that is surer is doubted

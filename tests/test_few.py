@@ -71,6 +71,31 @@ def learnt(data: ImageData, start: nn.Module, folder, seed: int = 0):
     return model, history
 
 
+def test_tuning_leaves_the_network_as_sure_as_the_folds_say(start, monkeypatch):
+    """Its smoothed labels would leave it in doubt of all that it knows, or noise would make it too sure."""
+    data, spreads, tune = data_of(stripes(20)), [], few.tune
+    pictures = data.train + data.val
+    network = unwrap(build(make_settings(device="cpu"), data, pretrained=start)).eval()
+
+    def spread() -> float:
+        logits = few._head(network, few.answers(network, pictures.images / 255)["regions"])
+        return (logits - logits.mean(1, keepdim=True)).norm().item()
+
+    def watched(*given):
+        spreads.append(spread())
+        is_done = tune(*given)
+        spreads.append(spread())
+        return is_done
+
+    monkeypatch.setattr(few, "tune", watched)
+    monkeypatch.setattr(few, "COLOURLESS", tuple(few.PATHS))  # so that conv2 learns, too
+    with torch.no_grad():
+        few.learn(network, pictures, True, 0)
+        before, after = spreads
+        assert abs(after / before - 1) > 0.1  # as the tuning leaves it
+        assert spread() == pytest.approx(before, rel=1e-3)
+
+
 def test_it_learns_from_all_and_reports_what_those_say_that_did_not_see_a_picture(start, tmp_path, capsys):
     data = data_of(stripes(20))
     model, history = learnt(data, start, tmp_path)

@@ -114,6 +114,8 @@ def card_command(options) -> tuple[int, dict]:
     model, data = model_and_data(options)
     path = Path(options.modelo)
     folder = Path(options.saida or ("docs" if options.modelo == "best_model.pth" else path.parent))
+    with suppress(OSError):  # that they cannot be written tells
+        folder.mkdir(parents=True, exist_ok=True)
     files = [str(card) for card in write_cards(model, path, data, folder)]
     print(f"Gravadas: {', '.join(files)}")
     return 0, {"files": files}

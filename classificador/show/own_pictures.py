@@ -15,7 +15,7 @@ from classificador.results.explain import occlusion_map
 from classificador.results.predict import is_doubtful, predict_image
 from classificador.show.style import BLUE, ORANGE, Described, show, show_heat, styled, subplots
 
-DOUBT = "Confiança baixa: a rede hesita, ou a imagem não é de nenhuma das classes que ela conhece."
+DOUBT = "Menos segura que de costume: a rede hesita, ou a imagem não é de nenhuma das classes que ela conhece."
 
 
 @styled("A imagem, o que a rede vê dela, as respostas mais prováveis e de onde elas vêm")
