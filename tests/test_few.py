@@ -24,7 +24,7 @@ from classificador.recipes import make_settings
 from classificador.results.metrics import evaluate
 from classificador.results.predict import predict
 from classificador.show import figures
-from classificador.training import few
+from classificador.training import few, few_network
 from classificador.training.copies import KINDS, altered
 from classificador.training.fit import fit, train
 from classificador.training.regression import Regression, fit_regressions, regress
@@ -78,7 +78,7 @@ def test_tuning_leaves_the_network_as_sure_as_the_folds_say(start, monkeypatch):
     network = unwrap(build(make_settings(device="cpu"), data, pretrained=start)).eval()
 
     def spread() -> float:
-        logits = few._head(network, few.answers(network, pictures.images / 255)["regions"])
+        logits = few_network.head(network, few_network.answers(network, pictures.images / 255)["regions"])
         return (logits - logits.mean(1, keepdim=True)).norm().item()
 
     def watched(*given):
@@ -135,14 +135,16 @@ def test_the_logits_are_the_sum_of_the_regressions(start):
     images, classes = stripes(3).images / 255, 4
     network = unwrap(make_network(CNN, classes=classes, channels=(6, 10), hidden=12 + 2 * classes)).eval()
     with torch.no_grad():
-        found, bias = few.answers(network, images), torch.randn(classes)
+        found, bias = few_network.answers(network, images), torch.randn(classes)
         weights = {name: torch.randn(values.shape[1], classes) for name, values in found.items()}
         assert found["trained"].shape[1] == 12
         one = Regression("moved", weights, bias, bias, 2.0, 0.0)
         wanted = (sum(found[name] @ weights[name] for name in found) + bias) / 2
-        few.put(network, [(0.25, one), (0.75, one)])
+        few_network.put(network, [(0.25, one), (0.75, one)])
         assert torch.allclose(network(images), wanted, rtol=1e-3, atol=1e-3)
-        ours = few._head(network, few._regions(network, few._first(network, images)).flatten(1))
+        ours = few_network.head(
+            network, few_network.by_region(network, few_network.first_pooled(network, images)).flatten(1)
+        )
     assert torch.allclose(network(images), ours)
 
 

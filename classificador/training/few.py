@@ -15,20 +15,30 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from classificador import processes
 from classificador.data.dataset import ImageData, Split
 from classificador.device import to_device
 from classificador.errors import SettingsError, printable
-from classificador.network.cnn import contrast, max_and_mean, unwrap
+from classificador.network.cnn import unwrap
 from classificador.network.model_info import info_of
 from classificador.portuguese import first_few, percent, tell
 from classificador.results.predict import predict_logits
 from classificador.training.copies import KINDS, altered
-from classificador.training.regression import MIXTURES, Answers, Regression, fit_regressions
-from classificador.training.trainer import Trainer, lr_factor
+from classificador.training.few_network import (
+    EPOCHS,
+    answers,
+    by_region,
+    first_pooled,
+    head,
+    own_units,
+    put,
+    spread,
+    tune,
+)
+from classificador.training.regression import MIXTURES, Regression, fit_regressions
+from classificador.training.trainer import Trainer
 
 FOLDS = 5
 ROWS = 1200  # pictures and copies of one kind, about
@@ -36,10 +46,7 @@ COPIES = 20  # of a picture and of one kind, at most
 SHARPNESS = 0.02  # nats by which a regression is worse in the folds when its weight is less by a factor e
 COLOURLESS = ("mixed", "coloured")  # the paths whose copies say that colour does not matter
 PATHS = {"moved": ("moved",), "turned": ("turned",), "mixed": ("moved", "coloured"), "coloured": ("coloured",)}
-# Of conv2, where colour does not matter; the head learns a third as fast.
-LR, EPOCHS, BATCH, SMOOTHING = 2e-3, 6, 50, 0.1
 PARTS = len(PATHS) * len(MIXTURES) + EPOCHS  # of the work, at most
-MOST_BYTES = 10**9  # of what conv1 answers, kept while conv2 learns
 DOUBTFUL = 0.9  # the probability of another class, in the folds, from which on a label is probably wrong
 
 
@@ -61,8 +68,8 @@ def suits(model: nn.Module, data: ImageData) -> bool:
         images = data.train.images[:2].to(network.conv2.weight.device)
         with torch.no_grad():
             logits = network.eval()(images)
-            mine = _head(network, _regions(network, _first(network, images / 255)).flatten(1))
-        own, is_copied = _own_units(network), not network.conv2.weight.requires_grad
+            mine = head(network, by_region(network, first_pooled(network, images / 255)).flatten(1))
+        own, is_copied = own_units(network), not network.conv2.weight.requires_grad
         is_plain = isinstance(network.norm3, nn.BatchNorm1d) and network.norm3.affine and network.fc1.bias is None
         return is_copied and is_plain and own >= 0 and torch.allclose(logits, mine, rtol=1e-3, atol=1e-3)
     except Exception:  # whatever an edited class lacks or does
@@ -138,19 +145,13 @@ def learn(
     if sum(weight[path] for path in COLOURLESS) > 0.5:
         path = max(COLOURLESS, key=lambda path: weight[path])
         chosen = [every[kind][: _each(path, len(images), copies)] for kind in PATHS[path]]
-        before = _spread(network, original)
+        before = spread(network, original)
         if not tune(network, torch.cat([images, *chosen]), labels, generator, is_over):
             return None
-        scale = before / _spread(network, answers(network, images))
+        scale = before / spread(network, answers(network, images))  # as sure as the folds say: smoothed labels are not
         network.fc2.weight.mul_(scale)
         network.fc2.bias.mul_(scale)
     return torch.stack([share * one.held_out / one.temperature for share, one in terms]).sum(0)
-
-
-def _spread(network: Any, answered: Answers) -> torch.Tensor:
-    """How far the logits of pictures lie apart. Smoothed labels would make them less sure than the folds say."""
-    logits = _head(network, answered["regions"])
-    return (logits - logits.mean(1, keepdim=True)).norm()
 
 
 def folds_of(pictures: Split, seed: int) -> torch.Tensor:
@@ -179,96 +180,6 @@ def folds_of(pictures: Split, seed: int) -> torch.Tensor:
 def _each(path: str, count: int, copies: int) -> int:
     """How many copies of one kind the regressions of a path learn from, of so many pictures."""
     return max(1, copies // len(PATHS[path])) * count
-
-
-def _own_units(network: Any) -> int:
-    """How many of fc1's units are the trained ones, before two for each class."""
-    return network.fc1.out_features - 2 * network.fc2.out_features
-
-
-def _first(network: Any, images: torch.Tensor) -> torch.Tensor:
-    """What conv2 reads of images in [0, 1]."""
-    return F.relu(contrast(F.max_pool2d(network.conv1((images - 0.5) / 0.5), network.pools[0])))
-
-
-def _regions(network: Any, x: torch.Tensor) -> torch.Tensor:
-    """What fc1 reads, by region."""
-    return F.relu(network.norm2(max_and_mean(network.conv2(x), network.pools[1])))
-
-
-def _head(network: Any, x: torch.Tensor) -> torch.Tensor:
-    """Logits."""
-    return network.fc2(F.relu(network.norm3(network.fc1(x))))
-
-
-def answers(network: Any, images: torch.Tensor) -> Answers:
-    """What fc1 reads of images in [0, 1] ("regions"), its mean over the regions, and what its trained units answer."""
-    parts, own = [], _own_units(network)
-    for some in images.split(200):
-        x = _regions(network, _first(network, some))
-        found = {"regions": x.flatten(1), "mean": x.mean((2, 3))}
-        if own:  # none where the images have another side than those of the training before
-            found["trained"] = F.relu(network.norm3(network.fc1(found["regions"])))[:, :own]
-        parts.append(found)
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def put(network: Any, terms: list[tuple[float, Regression]]) -> None:
-    """Let the logits of a network be the weighted sum of regressions; fc1 has relu(z) and relu(-z) of what is new."""
-    weights: Answers = {}
-    bias = torch.zeros(network.fc2.out_features)
-    for share, one in terms:
-        bias += share / one.temperature * one.bias
-        for name, weight in one.weights.items():
-            weights[name] = weights.get(name, torch.zeros_like(weight)) + share / one.temperature * weight
-    regions, own, unit = len(weights["regions"]) // len(weights["mean"]), _own_units(network), torch.eye(len(bias))
-    score = (weights["regions"] + weights["mean"].repeat_interleave(regions, 0) / regions).T
-    network.fc1.weight[own:] = torch.cat([score, -score])
-    for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1 - network.norm3.eps)):
-        getattr(network.norm3, name)[own:] = value
-    of_trained = weights["trained"].T if own else torch.zeros(len(bias), 0)
-    network.fc2.weight.copy_(torch.cat([of_trained, unit, -unit], 1))
-    network.fc2.bias.copy_(bias)
-
-
-def tune(
-    network: Any, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator, is_over: Callable[[], bool]
-) -> bool:
-    """Let conv2 learn, too, from the pictures and their copies, and the linear layers with it, a third as fast.
-
-    The normalisations stay as they are. What conv1 answers is computed once, unless it would fill the memory.
-    Returns whether it came to its end.
-    """
-    labels = labels.repeat(len(images) // len(labels))
-    size = len(images) * _first(network, images[:1]).nbytes
-    inputs = torch.cat([_first(network, some) for some in images.split(200)]) if size < MOST_BYTES else None
-    if inputs is not None:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    head = [network.fc1.weight, network.fc2.weight, network.fc2.bias]
-    was = {weight: weight.requires_grad for weight in network.parameters()}
-    for weight in was:
-        weight.requires_grad_(any(weight is one for one in (network.conv2.weight, *head)))
-    groups = [{"params": [network.conv2.weight], "lr": LR}, {"params": head, "lr": LR / 3}]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
-    batch, stopped = min(BATCH, len(labels)), False
-    steps = EPOCHS * (len(labels) // batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps) if step < steps else 0)
-    for _ in range(EPOCHS):
-        rows = torch.randperm(len(labels), generator=generator)
-        for some in rows[: len(rows) // batch * batch].split(batch):
-            x = _first(network, images[some]) if inputs is None else inputs[some]
-            with torch.enable_grad():
-                scores = _head(network, _regions(network, x).flatten(1))
-                loss = F.cross_entropy(scores, labels[some], label_smoothing=SMOOTHING)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        if stopped := is_over():
-            break
-    for weight, requires_grad in was.items():
-        weight.requires_grad_(requires_grad)
-    return not stopped
 
 
 def _tell_doubtful_labels(probabilities: torch.Tensor, pictures: Split, classes: tuple[str, ...]) -> None:
