@@ -1,6 +1,7 @@
 """Interrupted and resumed equals uninterrupted, bit for bit: on a CPU, with as many threads."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -253,8 +254,10 @@ def test_other_data_are_refused(toy, stopped):
             if len(other) == 50
             else "em igual número"
         )
-        with pytest.raises(CheckpointError, match=f"mudou: dados, .*{said}.* --partir-de .*best.pth"):
+        with pytest.raises(CheckpointError, match=f"mudou: dados, .*{said}.* --partir-de .*best.pth") as caught:
             Outcome(SETTINGS, replace(toy, val=other), stopped, resume=True)
+    named = re.search(r'START_FROM = "([^"]+)"', str(caught.value))[1]
+    assert find_start(named, toy.classes).info.epoch == 1  # of the epoch that was complete
 
 
 def test_on_another_device_it_goes_on_and_says_what_that_costs(toy, stopped, capsys):

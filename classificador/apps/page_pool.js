@@ -2,7 +2,7 @@
 // Who computes: workers, each with the network; or, where a site's rules forbid workers, the page itself, a task at a
 // time. A task is the name of one of the network's functions and what it is given.
 
-const PATIENCE = 30_000; // milliseconds, and a task takes less than a second on a phone: the browser has ended the worker
+const PATIENCE = 30_000; // milliseconds; a photo takes 50 on a computer: by then the browser has ended the worker
 
 /** What a worker does: it gets the model, and then tasks, whose results it sends. */
 function work() {

@@ -95,7 +95,7 @@ async function openPicture(file) {
   const isBroken = breaksOff(bytes), isPng = String.fromCharCode(...bytes.subarray(1, 4)) === "PNG";
   const picture = isBroken ? null : await onWhite(bytes).catch(() => null);
   if (picture) return ofBytes(picture);
-  if (isPng && bytes[24] === 16) throw new Told("é um PNG de 16 bits grande demais, ou de um tipo raro. Converta-o para 8 bits.");
+  if (!isBroken && isPng && bytes[24] === 16) throw new Told("é um PNG de 16 bits grande demais, ou de um tipo raro. Converta-o para 8 bits.");
   const bitmap = isBroken ? null : await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => null);
   const remedy = "Converta-o para JPEG ou PNG, ou escolha outra imagem.";
   if (!bitmap) throw new Told(`está danificado, ou não é uma imagem que este navegador abra. ${remedy}`);

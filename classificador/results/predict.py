@@ -97,8 +97,8 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
 def fit_doubt(probabilities: torch.Tensor) -> float:
     """Return the confidence below which a picture may well be of no known class: what 5 % of these images stay under.
 
-    95 % at most: of classes that are easy to tell, all validation images may have 99,99 %, and pictures of another day
-    99. probabilities: N×C, calibrated, of validation images. How few unknown it finds is told by `benchmarks.unknown`.
+    95 % at most: of classes that are easy to tell, all validation images may have 99.99 %, and pictures of another day
+    99 %. probabilities: N×C, calibrated, of validation images. How few unknown it finds `benchmarks.unknown` tells.
     """
     return min(float(probabilities.cpu().amax(1).quantile(FALSE_WARNINGS)), 1 - FALSE_WARNINGS)
 

@@ -90,8 +90,9 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
     (tmp_path / "d-desenho.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
     Image.new("1", (10_000, 10_000)).save(tmp_path / "e-enorme.png")  # a hundred megapixels in 12 kB
     deep = bytearray(png16(np.full((8, 8, 1), 900)))
-    deep[28] = 1  # as if in the order of Adam7, which the page leaves to the browser
+    deep[28] = 1  # as if in the order of Adam7, which the page does not read
     (tmp_path / "f-funda.png").write_bytes(deep)
+    (tmp_path / "f-rasgada.png").write_bytes(png16(np.full((8, 8, 3), 900))[:-20])
     bad = sorted(path for path in tmp_path.iterdir() if path.name[1] == "-")
     visitor.open(shipped.as_uri())
     good = sorted(tmp_path.glob("inteira.*"))
@@ -101,7 +102,7 @@ def test_bad_files_are_told_in_one_line_and_the_next_picture_works(visitor, ship
     for path, line in zip(bad, lines, strict=True):
         assert line.startswith(path.name) and "\n" not in line, (path.name, line)
         assert re.search("[Ee]scolha|Converta|Reduza", line), line
-    assert "10000×10000" in str(lines)
+    assert "10000×10000" in str(lines) and ["16 bits" in line for line in lines[-2:]] == [True, False]
     assert list(visitor.answers()) == [path.name for path in good]
 
 
